@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from numpy.testing import assert_allclose
+from numpy.typing import NDArray
 
 from streamclust.arrays import Array, CovarianceType
 from streamclust.fitting.fit import fit
@@ -19,7 +20,9 @@ kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 CENTRES = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
 
 
-def with_far_points(n: int, seed: int = 0, distance: float = 200.0) -> tuple[Array, Array]:
+def with_far_points(
+    n: int, seed: int = 0, distance: float = 200.0
+) -> tuple[Array, NDArray[np.bool_]]:
     """Return three clouds of 200 points and `n` far points, and which points are far."""
     X, _ = blobs(200, CENTRES, seed)
     rng = np.random.default_rng((seed, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from numpy.typing import NDArray
 
 from streamclust import Forgetting, HalfLife, StreamLearner
 from streamclust.arrays import Array, CovarianceType
@@ -16,7 +17,7 @@ from tests.support.strategies import COVARIANCE_TYPES, learn, mixture_of
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
 
 
-def stream(n: int, seed: int = 0) -> tuple[Array, Array]:
+def stream(n: int, seed: int = 0) -> tuple[Array, NDArray[np.bool_]]:
     """Return three round clusters with sentinel values in 0.5 % of the points, and which."""
     rng = np.random.default_rng(seed)
     X = CENTRES[rng.integers(0, 3, n)] + rng.normal(size=(n, 2))
