@@ -132,6 +132,8 @@ def test_a_power_of_two_scales_the_distribution_and_a_shift_shifts_it(
     other = ScoreDistribution().add(scores * factor)
     assert (other.reference, other.unit) == (found.reference * factor, found.unit * factor)
     assert_array_equal(other.mass, found.mass)
+    if np.ptp(scores) == 0.0:
+        return  # the scale of the bins is that of the score itself
     moved = ScoreDistribution().add(scores + shift)
     assert (moved.reference, moved.unit) == (found.reference + shift, found.unit)
     assert_array_equal(moved.mass, found.mass)
