@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import hypothesis.strategies as st
@@ -27,9 +28,21 @@ def distributions(draw: st.DrawFn) -> ScoreDistribution:
     return empty.add(draw(matrix(n)), w).rebinned(1.0, 2.0)
 
 
-def samples(low: int = 40, reach: float = 1e3) -> st.SearchStrategy[Array]:
-    """Return scores: whole numbers and others, near and far."""
-    return st.integers(low, _MOST).flatmap(lambda n: matrix(n, low=-reach, high=reach))
+_KINDS: list[Callable[[np.random.Generator, int], Array]] = [
+    lambda rng, n: 1e3 * rng.standard_normal(n),
+    lambda rng, n: rng.exponential(size=n),
+    lambda rng, n: rng.standard_cauchy(n).clip(-1e6, 1e6),
+    lambda rng, n: rng.integers(-3, 4, n).astype(float),
+    lambda rng, n: np.full(n, 10.0 * rng.random()),
+    lambda rng, n: np.where(rng.random(n) < 0.9, 5.0, 5.0 + 1e-6 * rng.standard_normal(n)),
+]
+
+
+@st.composite
+def samples(draw: st.DrawFn, low: int = 40) -> Array:
+    """Return scores: with a light or a heavy tail, with ties, or all equal."""
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    return draw(st.sampled_from(_KINDS))(rng, draw(st.integers(low, _MOST)))
 
 
 def assert_same(a: ScoreDistribution, b: ScoreDistribution, tol: float = 1e-12) -> None:
