@@ -36,6 +36,9 @@ _FAULT_SECONDS = 6.0
 LINGER = 15.0
 """Seconds that the readings continue after the last look."""
 
+_FIRST_SECONDS = 5.0
+"""Maximum wait of the first look; to read thousands of models takes longer on a busy machine."""
+
 _ATTEMPTS = 3
 """Maximum number of readings that a deleted model may end."""
 
@@ -71,7 +74,7 @@ class Snapshot:
             self._done = asyncio.Event()
             self._task = asyncio.create_task(self._run())
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._done.wait(), 5.0)
+                await asyncio.wait_for(self._done.wait(), _FIRST_SECONDS)
         elif self.read_ms is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._done.wait(), 1.0)
@@ -127,7 +130,9 @@ class Snapshot:
         changed = [row for name, row in rows.items() if self.rows.get(name) != row]
         first = self.read_ms is None
         self.rows, self.read_ms = rows, now_ms()
-        if (changed or removed) and not first:
+        if first:
+            self.updates.put("overview", self.event([], (), many=True))  # for those who came early
+        elif changed or removed:
             self._publish(changed, removed)
 
     def _read(self) -> dict[str, Row]:

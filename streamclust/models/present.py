@@ -40,7 +40,7 @@ def by_feature(X: AnyPoints, w: Array) -> Iterator[tuple[AnyPoints, Array]]:
     """Yield the present values of each feature, (n, 1), and the weights of their points, (n,)."""
     for d in range(X.shape[1]):
         present = ~np.isnan(X[:, d])
-        yield X[present, d : d + 1], w[present]
+        yield X[present, d : d + 1], w[present]  # type: ignore[misc]
 
 
 def present_mean(X: Array, w: Array) -> Array:

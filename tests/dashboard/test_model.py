@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from threading import Event
+from typing import Any
+
 import httpx
 import numpy as np
 import pytest
 
 from streamclust.dashboard.payload import swatches
+from streamclust.runtime.overviews import read_overviews
 from tests.support.dashboard import followed, opened
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_points, blobs
+from tests.support.waiting import LIMIT
 from tests.support.workers import drain
 from tests.support.workspace import Workspace
 
@@ -67,6 +72,28 @@ def test_models_are_filtered_sorted_and_paged(api: httpx.Client) -> None:
     assert names("phase=learning") == []
     assert names("phase=stopped&phase=failed&limit=1&sort=name") == ["gm"]
     assert names("group=none") == []
+
+
+def test_a_visitor_who_came_before_the_first_reading_reads_the_models_after_it(
+    learned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_read = Event()
+
+    def read_later(*arguments: Any) -> Any:
+        assert may_read.wait(LIMIT)
+        return read_overviews(*arguments)
+
+    monkeypatch.setattr("streamclust.dashboard.snapshot.read_overviews", read_later)
+    monkeypatch.setattr("streamclust.dashboard.snapshot._FIRST_SECONDS", 0.05)
+    with opened(learned) as api:
+        early = api.get("/api/models").json()
+        assert (early["snapshot_ms"], early["models"]) == (None, [])
+        with followed(api, "/api/updates") as events:
+            assert events.next("overview")[1]["total"] == 0
+            may_read.set()
+            _, update = events.next("overview")
+            assert (update["total"], update["many"]) == (2, True)
+        assert len(api.get("/api/models").json()["models"]) == 2
 
 
 def test_models_of_a_template_form_a_group(workspace: Workspace) -> None:

@@ -285,7 +285,8 @@ def test_the_background_of_a_mixture_has_the_same_bits_elsewhere(tmp_path: Path)
     np.save(tmp_path / "a.npy", POINTS.X[:1000])
     parts = parts_of_files(tmp_path / "a.npy")
     step = step_of("full", POINTS)
-    task = EStep(replace(step.family, outliers=0.02), step.params)
+    family: Any = step.family
+    task = EStep(replace(family, outliers=0.02), step.params)
     here, there = (
         counted(engine, task, Reader(), parts)[0].value for engine in (Inline(), ByBytes())
     )

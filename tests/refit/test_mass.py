@@ -162,7 +162,7 @@ class Story:
                 getattr(self.expected, name)(*arguments)
         batches = [entry[1] for entry in since if entry[0] == "batch"]
         state = on_top(self.learner, self.state, refit, batches)
-        self.state = written(_with_score_of(self.state, state))
+        self.state = written(_with_score_of(FAMILY, self.state, state))
         self.oracle = self.expected
 
     def check(self) -> None:

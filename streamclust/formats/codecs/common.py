@@ -134,7 +134,7 @@ def pick_features(
         raise DataError(f"missing field {show(gone[0])}{missing_hint(layout)}")
     whole = [*values, *[absent] * len(gone)]
     try:
-        return pick([*names, *gone], whole, wanted, layout.strict)
+        return pick(list(names) + gone, whole, wanted, layout.strict)
     except DataError as error:
         if layout.learns_missing and layout.strict and known - set(wanted):
             hint = "the first entry named the features; set points.features to name all"
