@@ -324,11 +324,7 @@ def by_quantile(scores: np.ndarray) -> Flagged:
 
 def batch_on_feed(run: Callable[[Split, int], Scores]) -> Callable[[Feed, int], Flagged]:
     def score(feed: Feed, seed: int) -> Flagged:
-        try:  # without a fit, all points have the same score
-            threshold, scores = run(Split(feed.X, feed.X, feed.anomalies, 5, "full", 1e-6), seed)
-        except ValueError as error:
-            print(f"seed {seed}: {str(error)[:80]}", flush=True)
-            threshold, scores = 0.0, np.zeros(len(feed.X))
+        threshold, scores = run(Split(feed.X, feed.X, feed.anomalies, 5, "full", 1e-6), seed)
         return scores, scores > threshold
 
     return score
@@ -356,7 +352,10 @@ def feeds(models: dict[str, Callable[[Feed, int], Flagged]], names: list[str], s
         found = []
         for seed in range(seeds):
             made = feed(name, seed)
-            scores, flagged = (each[UNSCORED:] for each in run(made, seed))
+            try:
+                scores, flagged = (each[UNSCORED:] for each in run(made, seed))
+            except ValueError:  # scikit-learn's, for a singular covariance
+                return "the fit fails"
             found.append((*quality(scores, made.anomalies[UNSCORED:]), float(flagged.mean())))
         return figures(np.array(found))
 
