@@ -56,12 +56,12 @@ def test_a_field_that_holds_a_representation_says_how_to_send_the_number(
     text = value.encode()
     as_feature = reason([b"x", text, b"y", b"2", b"w", b"1"], FIELDS)
     assert as_feature.startswith("x=")
-    assert as_feature.endswith(hint)
+    assert hint in as_feature
     as_weight = reason([b"x", b"1", b"y", b"2", b"w", text], FIELDS)
     assert as_weight.startswith("weight ")
     assert as_weight.endswith(hint)
     in_json = reason([b"json", json.dumps([value, 1.0]).encode()], JSON)
-    assert in_json.endswith(hint)
+    assert hint in in_json
 
 
 @pytest.mark.parametrize(

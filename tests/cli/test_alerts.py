@@ -59,6 +59,7 @@ def test_a_person_sees_figures_and_reasons(
     time.tzset()
     labels = {b"host": b"a\x1b[31m"}
     raise_alerts(workspace, replace(ALERT, labels=labels), replace(ALERT, entry_id="7-0", top=()))
+    monkeypatch.setenv("COLUMNS", "100")
     done = shown(workspace, "alerts", "m")
     header, figures, why, second = done.stdout.splitlines()
     assert header.split() == ["TIME", "ENTRY", "#", "CODE", "SCORE", "RARITY"]
