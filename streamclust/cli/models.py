@@ -14,7 +14,7 @@ from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._model_list import list_models
 from streamclust.cli._options import NumberRange, data_options, patterns_option, server_options
 from streamclust.cli._render import count, number, plural, score_meaning
-from streamclust.cli._server import each_version, opened_client, opened_job
+from streamclust.cli._server import each_version, opened_client, opened_job, opened_server
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
@@ -289,27 +289,45 @@ def map_versions(
         print_lines(map_lines(found, model, old, new, stdout_terminal()))
 
 
-@models.command(short_help="Write a version to a file.")
+@models.command(short_help="Write a version to a file, or to a vector set.")
 @click.argument("model")
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("version", type=_VERSION, required=False)
 @server_options
-def export(settings: Settings, model: str, out: Path, version: int | None) -> None:
-    """Write VERSION of MODEL (default: the newest) to the file OUT.
+@click.option(
+    "--to",
+    type=click.Choice(["file", "vset"]),
+    default="file",
+    show_default=True,
+    help="Write to a file, or to a vector set of the server, which needs Redis 8.",
+)
+def export(settings: Settings, model: str, out: Path, version: int | None, to: str) -> None:
+    """Write VERSION of MODEL (default: the newest) to the file OUT, or to the vector set OUT.
 
-    OUT ends in .safetensors, .npz, .json or .faiss. Another model can start from a .safetensors
+    A file ends in .safetensors, .npz, .json or .faiss. Another model can start from a .safetensors
     file (setting `init.path`), and `streamclust encode` can use the file without a server. A .faiss
     file is a flat index of the centroids: the coarse quantizer of an IVF index of faiss.
+
+    With `--to vset`, OUT is a key of the server. A vector set there is replaced in one step. Its
+    elements are the centroids, and their names are the numbers of the components. Vector sets
+    compare directions, so the model needs the metric cosine.
 
     \b
     Examples:
       streamclust models export machines machines.npz
       streamclust models export machines machines-1.safetensors 1
       streamclust models export stories lists.faiss
+      streamclust models export stories story-lists --to vset
     """
     with opened_client(settings) as client:
         found = client.model(model, version)
-    found.save(out)
+    if to == "vset":
+        from streamclust.store.model.vector_set import write_vector_set
+
+        with opened_server(settings, primary=True) as server:
+            write_vector_set(server.raw_client(), str(out), found)
+    else:
+        found.save(out)
     click.echo(f"wrote version {found.version} of {model} to {out}")
 
 
