@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ def model_of(metric: str, version: int = 3) -> Model:
 
 
 def test_the_nearest_element_is_the_code_of_a_point(redis8_url: str, namespace: str) -> None:
-    client, model, key = redis.Redis.from_url(redis8_url), model_of("cosine"), f"{namespace}:lists"
+    client: Any = redis.Redis.from_url(redis8_url)
+    model, key = model_of("cosine"), f"{namespace}:lists"
     for _ in range(2):  # it replaces a vector set that is there
         write_vector_set(client, key, model)
     assert client.execute_command("VCARD", key) == 5
