@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,17 @@ def test_many_models_share_threads_and_connections_through_kills(workspace: Work
     configured(workspace, prefix="quiet-").drain()
     for name in names():
         assert workspace.state(name) == workspace.state(f"quiet-{name}"), name
+
+
+def test_forty_open_files_are_enough(workspace: Workspace) -> None:
+    configured(workspace)
+    with workspace.client as client, WorkerProcess(workspace) as worker:
+        worker.wait_for("model_created", MODELS)
+        resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (40, 40))
+        feed(client, workspace, 1)
+        worker.wait(lambda: all_committed(client, workspace, 240))
+        assert worker.leave() == 0
+        assert not worker.events("model_failed")
 
 
 def test_a_flood_does_not_delay_the_others(workspace: Workspace) -> None:
