@@ -162,6 +162,9 @@ def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
             f"{points} refused; `streamclust dead {printable(row.name)}` has the reasons",
             WARNING,
         )
+    if row.codebook is not None and (unused := row.codebook.dead + row.codebook.near_dead):
+        few = f"{unused:,} of {row.codebook.n_codes:,} components have less than a tenth"
+        yield "CODEBOOK", f"{few} of the average weight; see `streamclust models show`", ""
     if row.missing_share:
         yield "MISSING", f"{row.missing_share:.2%} of the values of the points were missing", ""
 

@@ -49,6 +49,22 @@ _GAUGES: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
         "Total weight of the points in the model, after forgetting.",
         lambda row: None if row.model is None else float(row.model.mass.sum()),
     ),
+    "codebook_perplexity": (
+        "Number of components, used equally often, of the same entropy; at most K.",
+        lambda row: None if row.codebook is None else row.codebook.perplexity,
+    ),
+    "codebook_largest_share": (
+        "Share of the component that is used most, from 0 to 1.",
+        lambda row: None if row.codebook is None else row.codebook.largest_share,
+    ),
+    "codebook_dead": (
+        "Components with less than 1 % of the average weight.",
+        lambda row: None if row.codebook is None else row.codebook.dead,
+    ),
+    "codebook_near_dead": (
+        "Components with 1 % to 10 % of the average weight.",
+        lambda row: None if row.codebook is None else row.codebook.near_dead,
+    ),
     "missing_share": (
         "Share of missing values in all points learned, from 0 to 1.",
         lambda row: row.missing_share,

@@ -53,6 +53,11 @@ def test_they_are_printed_once(workspace: Workspace) -> None:
     assert found["streamclust_lag_entries"] == 3.0
     assert found["streamclust_version"] == workspace.newest("m").version
     assert found["streamclust_effective_weight_points"] == pytest.approx(90.0)
+    health = workspace.newest("m").codebook_health
+    assert found["streamclust_codebook_perplexity"] == pytest.approx(health.perplexity)
+    assert found["streamclust_codebook_largest_share"] == pytest.approx(health.largest_share)
+    assert found["streamclust_codebook_dead"] == health.dead
+    assert found["streamclust_codebook_near_dead"] == health.near_dead
 
 
 def test_they_are_served_and_looked_up_anew(workspace: Workspace) -> None:

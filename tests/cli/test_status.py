@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,21 @@ def test_columns_without_news_give_way_to_the_score() -> None:
 def test_the_score_has_a_name_a_unit_and_a_direction() -> None:
     lines = status_lines([an_overview("m")], "redis://h", Terminal(80), detailed=False)
     assert "SCORE of kmeans: inertia per point (mean squared distance; lower is better)" in lines
+
+
+def test_unused_components_are_counted() -> None:
+    used = an_overview("m")
+    assert used.model is not None
+    assert used.as_dict()["codebook"]["dead"] == 0
+    assert not any("CODEBOOK" in line for line in lines_of(used))
+    unused = an_overview("m", model=replace(used.model, mass=np.array([1.0, 1e4])))
+    assert unused.as_dict()["codebook"]["dead"] == 1
+    [line] = [line for line in lines_of(unused) if "CODEBOOK" in line]
+    assert "1 of 2 components have less than a tenth of the average weight" in line
+
+
+def lines_of(row: Overview) -> list[str]:
+    return status_lines([row], "redis://h", Terminal(None), detailed=False)
 
 
 def test_a_reason_that_the_worker_reports_too_is_shown_once() -> None:

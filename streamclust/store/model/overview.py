@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from streamclust.formats.lost import Lost
     from streamclust.formats.model import Model
     from streamclust.formats.model_head import ModelHead
+    from streamclust.models.codebook import CodebookHealth
     from streamclust.store.model.health import Health
 
 WARMING_UP = "warming up"
@@ -80,6 +81,7 @@ class Overview:
             "lag": self.lag,
             "lost": None if self.lost is None else asdict(self.lost),
             "published": None if self.model is None else self.model.summary(),
+            "codebook": None if self.codebook is None else asdict(self.codebook),
             "weight_per_cluster": None if self.model is None else self.model.mass.tolist(),
         }
 
@@ -97,6 +99,11 @@ class Overview:
         if health is None or model is None or not health.points:
             return None
         return min(health.missing / (health.points * model.shape[1]), 1.0)
+
+    @property
+    def codebook(self) -> CodebookHealth | None:
+        """How evenly the components of the newest version are used."""
+        return None if self.model is None else self.model.codebook_health
 
     @property
     def published_ms(self) -> int | None:
