@@ -66,8 +66,8 @@ JUMPS: dict[str, Callable[[Feed, np.random.Generator], Feed]] = {
     "all shifted by 2": lambda feed, _: feed._replace(
         means=feed.means + 2.0 / np.sqrt(feed.means.shape[1])
     ),
-    "twice as wide": lambda feed, _: feed._replace(roots=2.0 * feed.roots),
-    "half as wide": lambda feed, _: feed._replace(roots=0.5 * feed.roots),
+    "doubled spread": lambda feed, _: feed._replace(roots=2.0 * feed.roots),
+    "halved spread": lambda feed, _: feed._replace(roots=0.5 * feed.roots),
 }
 
 

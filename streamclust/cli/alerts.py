@@ -194,7 +194,7 @@ def _found(
 
 
 def _new(client: redis.Redis, settings: Settings, at: dict[str, int]) -> Iterator[Shown]:
-    """Yield alerts after the numbers `at` as they come."""
+    """Yield the alerts after the numbers `at`, and wait for new alerts."""
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.read_alerts import new_alerts
 

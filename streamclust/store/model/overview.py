@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from streamclust.store.stream.names import missing_text
@@ -100,7 +101,7 @@ class Overview:
             return None
         return min(health.missing / (health.points * model.shape[1]), 1.0)
 
-    @property
+    @cached_property
     def codebook(self) -> CodebookHealth | None:
         """How evenly the components of the newest version are used."""
         return None if self.model is None else self.model.codebook_health
