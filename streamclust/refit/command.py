@@ -375,7 +375,10 @@ def map_live(job: Job, selection: Selection, old: int, new: int) -> tuple[str, V
     """
     client = job.server.client()
     at = load(job, client)
-    before, after = (read_model(client, job.keys, version) for version in (old, new))
+    missing = job.model.points.missing  # an older version may not have learned missing values
+    before, after = (
+        read_model(client, job.keys, version).accepting(missing) for version in (old, new)
+    )
     source = open_source(job, selection, at).source
     points = gather(source, job.model.seed).sample
     return source.label, after.map_from(before, points.X, points.w)
