@@ -12,7 +12,7 @@ from streamclust.errors import TooFewPointsError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamclust.arrays import AnyPoints, Array
+    from streamclust.arrays import Array, Points
 
 
 def check_features(X: Array) -> None:
@@ -36,11 +36,11 @@ def check_features(X: Array) -> None:
         )
 
 
-def by_feature(X: AnyPoints, w: Array) -> Iterator[tuple[AnyPoints, Array]]:
+def by_feature(X: Points, w: Array) -> Iterator[tuple[Array, Array]]:
     """Yield the present values of each feature, (n, 1), and the weights of their points, (n,)."""
     for d in range(X.shape[1]):
         present = ~np.isnan(X[:, d])
-        yield X[present, d : d + 1], w[present]  # type: ignore[misc]
+        yield np.asarray(X[present, d : d + 1], np.float64), w[present]
 
 
 def present_mean(X: Array, w: Array) -> Array:
