@@ -132,9 +132,10 @@ def pick_features(
     gone: list[Name] = [name for name in wanted[: layout.n_features] if name not in known]
     if gone and not layout.learns_missing:
         raise DataError(f"missing field {show(gone[0])}{missing_hint(layout)}")
+    every: list[Name] = [*names, *gone]
     whole = [*values, *[absent] * len(gone)]
     try:
-        return pick([*names, *gone], whole, wanted, layout.strict)
+        return pick(every, whole, wanted, layout.strict)
     except DataError as error:
         if layout.learns_missing and layout.strict and known - set(wanted):
             hint = "the first entry named the features; set points.features to name all"
