@@ -38,7 +38,7 @@ test: style ## lint, types, and every test against real servers
 	$(call with_types,$(BIN)/pytest)
 
 test-all: style ## `make test`, with every combination of sizes, seeds and kinds
-	$(call with_types,$(BIN)/pytest -m "")
+	$(call with_types,$(BIN)/pytest -m "" --hypothesis-profile=exhaustive)
 
 sanitize: $(VENV)/.dev ## native code under AddressSanitizer and UBSan: its tests, and two minutes of fuzz
 	$(BIN)/python -m tests.sanitize

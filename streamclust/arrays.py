@@ -124,7 +124,7 @@ def _checked(
 ) -> NDArray[Any]:
     try:
         if isinstance(X, np.ma.MaskedArray):
-            X = X.astype(dtype).filled(np.nan)  # or masked values would count
+            X = np.ma.filled(X.astype(dtype), np.nan)  # or masked values would count
         points = np.asarray(X, dtype=dtype, order="C")
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"X isn't a table of numbers: {error}") from None
@@ -211,8 +211,8 @@ def distinct_points(X: Array, w: Array) -> tuple[Array, Array]:
     Missing values are equal to each other, and larger than all numbers.
     """
     if has_gaps(X):
-        distinct, weight = distinct_points(np.where(np.isnan(X), _LARGER, X), w)
-        return np.where(distinct == _LARGER, np.nan, distinct), weight
+        rows, mass = distinct_points(np.where(np.isnan(X), _LARGER, X), w)
+        return np.where(rows == _LARGER, np.nan, rows), mass
     distinct, index = np.unique(X, axis=0, return_inverse=True)
     weight = np.bincount(index.ravel(), weights=w, minlength=len(distinct))
     return distinct, weight.astype(np.float64)

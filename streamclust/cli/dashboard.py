@@ -110,11 +110,15 @@ def _serve(found: Dashboard, fragment: str, open_page: bool, reload: Callable[[]
 def _opened_page(url: str) -> Iterator[None]:
     """Open an address in the browser.
 
-    The address goes through a file that only this user can read, because the list of processes
-    shows the arguments of the browser.
+    An address with a token goes through a file that only this user can read, because the list of
+    processes shows the arguments of the browser.
     """
     import webbrowser
 
+    if "#" not in url:
+        webbrowser.open(url)
+        yield
+        return
     with NamedTemporaryFile("w", suffix=".html") as file:
         file.write(f'<meta http-equiv="refresh" content="0; url={url}">')
         file.flush()

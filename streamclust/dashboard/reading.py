@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from streamclust.dashboard.errors import ApiError
+from streamclust.dashboard.notices import Alerts, Letters
 from streamclust.dashboard.payload import (
-    alert_dict,
     feature_names,
     history_dict,
-    letter_dict,
     model_dict,
     phase_event,
     points_dict,
@@ -25,13 +23,9 @@ from streamclust.dashboard.rows import SCORES, Row
 from streamclust.dashboard.stored import as_learned, read_version
 from streamclust.dashboard.trail import Trail
 from streamclust.errors import DamagedVersionError, UnknownModelError
-from streamclust.formats.alerts import Alert
 from streamclust.runtime.overviews import group_of, read_overviews
-from streamclust.store.model.dead_letters import count_reasons, read_letters
-from streamclust.store.model.read_alerts import read_alerts
 from streamclust.store.model.version_heads import read_heads
 from streamclust.store.model.versions import read_model
-from streamclust.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,9 +39,6 @@ if TYPE_CHECKING:
 
 _HISTORY = 500
 """Maximum number of versions in the history."""
-
-_LETTERS, _REASONS = 50, 1000
-"""Numbers of the newest dead letters (and alerts) that are shown, and whose reasons are counted."""
 
 _ENOUGH = 0.9
 """The principal plane stays while it has this part of the variance of the best plane."""
@@ -103,8 +94,8 @@ class Reading:
         self._planes = 0
         self._recent: RecentPoints | None = None
         self._trail: Trail | None = None
-        self._alerts: dict[str, Any] = {"count": 0, "newest": []}
-        self._dead: dict[str, Any] = {"count": 0, "stored": 0, "letters": [], "reasons": []}
+        self._letters = Letters()
+        self._alerts = Alerts()
 
     def poll(self) -> Changes:
         """Read what is new.
@@ -120,8 +111,7 @@ class Reading:
             newest = row.version or 0
             if self.row is not None and self._is_another(row):
                 changes.reset = "model"
-                self.heads, self.model, self.plane, self._trail = [], None, None, None
-                self._recent = None
+                self._forget()
             last = self.heads[-1].version if self.heads else 0
             if newest > last:
                 self._read_versions(client, last, changes)
@@ -130,16 +120,19 @@ class Reading:
                 changes.row = row
             if self.row is not None and row.phase != self.row.phase:
                 changes.events.append(phase_event(self.row.phase, row.phase, row.reason))
-            if (row.dead or 0) != self._dead["count"]:
-                changes.letters = self._read_letters(client, row.dead or 0)
-            if (row.alerts or 0) != self._alerts["count"]:
-                changes.alerts = self._read_alerts(client, row.alerts or 0)
+            changes.letters += self._letters.read(client, self._keys, row.dead or 0)
+            changes.alerts += self._alerts.read(client, self._keys, row.alerts or 0)
             self.row = row
             if self.model is not None:
                 changes.points = self._read_points(self.model)
                 self._keep_plane(self.model, changes)
             self._changes = Changes()
             return changes
+
+    def _forget(self) -> None:
+        """Forget what was read of an earlier model of this name."""
+        self.heads, self.model, self.plane, self._trail = [], None, None, None
+        self._recent, self._letters, self._alerts = None, Letters(), Alerts()
 
     def _read_row(self, client: redis.Redis) -> Row:
         settings = self._source.settings
@@ -173,25 +166,6 @@ class Reading:
             known = len(self._trail.events)
             self._trail.add(model)
             changes.events += self._trail.events[known:]
-
-    def _read_letters(self, client: redis.Redis, count: int) -> list[dict[str, Any]]:
-        known = {letter["id"] for letter in self._dead["letters"]}
-        found = list(islice(read_letters(client, self._keys, newest_first=True), _REASONS))
-        letters = [letter_dict(letter) for letter in found[:_LETTERS]]
-        reasons = [
-            {"reason": printable(reason, 300), "count": n}
-            for reason, n in count_reasons(found).most_common()
-        ]
-        stored = int(client.xlen(self._keys.dead))
-        self._dead = {"count": count, "stored": stored, "letters": letters, "reasons": reasons}
-        return [letter for letter in letters if letter["id"] not in known]
-
-    def _read_alerts(self, client: redis.Redis, count: int) -> list[dict[str, Any]]:
-        before = self._alerts["count"]
-        found = islice(read_alerts(client, self._keys, newest_first=True), _LETTERS)
-        newest = [alert_dict(alert) for alert in found if isinstance(alert, Alert)]
-        self._alerts = {"count": count, "newest": newest}
-        return [alert for alert in reversed(newest) if alert["alert"] > before]
 
     def _read_points(self, model: Model) -> Coded | None:
         if self._recent is None:
@@ -253,8 +227,8 @@ class Reading:
                 "trails": None,
                 "history": history_dict(self.heads),
                 "events": version_events(self.heads),
-                "dead": self._dead,
-                "alerts": self._alerts if self._has_alerts else None,
+                "dead": self._letters.value,
+                "alerts": self._alerts.value if self._has_alerts else None,
                 "last_event_id": self.event_id,
             }
             model = self.model
@@ -328,7 +302,7 @@ class Reading:
     def _has_alerts(self) -> bool:
         """Whether the model flags points, or has flagged some."""
         remembers = self.model is not None and self.model.scores is not None
-        return remembers or bool(self._alerts["count"])
+        return remembers or bool(self._alerts.value["count"])
 
     def missed(self, event_id: str) -> list[tuple[str, dict[str, Any]]] | None:
         """Return the events and alerts after a position; None if it is of another model."""
@@ -340,7 +314,7 @@ class Reading:
         if row is None or model_id != (row.model_id or 0) or version > (row.version or 0):
             return None
         events = version_events(head for head in self.heads if head.version > version)
-        alerts = [each for each in self._alerts["newest"][::-1] if each["alert"] > alert]
+        alerts = self._alerts.after(alert)
         return [*(("event", each) for each in events), *(("alert", each) for each in alerts)]
 
 

@@ -57,6 +57,7 @@ class Snapshot:
         self.updates = Mailboxes()
         self._source = source
         self._names: list[str] = []
+        self._settings = source.settings
         self._names_due = 0.0
         self._with_scores: set[tuple[str, int | None]] = set()
         self._looked = 0.0
@@ -141,7 +142,8 @@ class Snapshot:
     def _read_once(self) -> dict[str, Row]:
         source, started = self._source, time.monotonic()
         client, settings = source.client(), source.settings
-        if started >= self._names_due:
+        if started >= self._names_due or settings is not self._settings:
+            self._settings = settings
             self._names = sorted(all_names(settings, client))
             taken = time.monotonic() - started
             self._names_due = started + max(_NAMES_SECONDS, 10.0 * _SHARE * taken)

@@ -61,7 +61,7 @@ class MixtureSearch(Search[MixtureParams]):
         labels, centroids = self._clusters(Y, v, rng)
         while self.family.outliers > 0.0:
             one_hot = np.eye(len(centroids))[labels]
-            inner = ~thin(self.family, one_hot, v, X.shape[1])[labels]
+            inner = ~thin(self.family, Y, v, one_hot)[labels]
             if inner.all() or w.sum() - v[inner].sum() > most:
                 break
             try:
@@ -104,8 +104,7 @@ class MixtureSearch(Search[MixtureParams]):
         return super().gain(before, after, X, w)
 
     def _thin(self, params: MixtureParams, X: Array, w: Array) -> NDArray[np.bool_]:
-        memberships = self.family.memberships(params, X)
-        return thin(self.family, memberships, w, X.shape[1])
+        return thin(self.family, X, w, self.family.memberships(params, X))
 
     def split_merge(
         self,

@@ -83,7 +83,7 @@ def rearrange(
     while better is not None:
         run, better = better, None
         responsibilities = family.memberships(run.params, X)
-        starved = int(thin(family, responsibilities, w, D).sum())
+        starved = int(thin(family, X, w, responsibilities).sum())
         stats = recentre(run.stats, run.stats.averages(otherwise=run.stats.reference))
         for move in _moves(responsibilities, w, widths(stats)):
             if passes <= 0:
@@ -93,36 +93,44 @@ def rearrange(
             passes -= len(trial.history)
             if run.loss - trial.loss <= _GAIN:
                 continue
-            if thin(family, family.memberships(trial.params, X), w, D).sum() <= starved:
+            if thin(family, X, w, family.memberships(trial.params, X)).sum() <= starved:
                 better = trial
                 break
     return run
 
 
-def thin(
-    family: GaussianMixture, memberships: Array, w: Array, n_features: int
-) -> NDArray[np.bool_]:
+def thin(family: GaussianMixture, X: Array, w: Array, memberships: Array) -> NDArray[np.bool_]:
     """Return which components, (K,), have an effective sample size (Kish 1965) that is too small.
 
     A covariance needs `points_needed`, so that it isn't singular. With a background, the points of
     a component are outliers if they are fewer than `points_for_shape`, or than a hundredth of the
-    average component's.
+    average component's. In a component with no more than the share of outliers, equal points count
+    as one: they are sentinel values.
 
     Parameters
     ----------
     family : GaussianMixture
+    X, w : arrays of shape (N, D) and (N,)
     memberships : array of shape (N, K)
-    w : array of shape (N,)
-    n_features : int
     """
-    shares = w[:, None] * memberships
+    shares, D = w[:, None] * memberships, X.shape[1]
     mass = shares.sum(axis=0)
-    shares /= np.maximum(shares.max(axis=0), np.finfo(float).tiny)
-    size = shares.sum(axis=0) ** 2 / np.maximum((shares**2).sum(axis=0), 1.0)
+    size = _effective_size(shares)
     if family.outliers == 0.0:
-        return np.asarray(size < family.points_needed(n_features))
-    few = size < family.points_for_shape(n_features)
-    return np.asarray(few | (mass < _LEAST_SHARE * w.sum() / len(mass)))
+        return np.asarray(size < family.points_needed(D))
+    needed, total = family.points_for_shape(D), w.sum()
+    few = (size < needed) | (mass < _LEAST_SHARE * total / len(mass))
+    for k in np.flatnonzero(~few & (mass <= family.outliers * total)):
+        own = memberships[:, k] > 0.5
+        different = family.distinct(X[own], w[own])[1]
+        few[k] = not len(different) or _effective_size(different[:, None])[0] < needed
+    return np.asarray(few)
+
+
+def _effective_size(shares: Array) -> Array:
+    """Return the effective sample size of each column of weights (N, K), shape (K,)."""
+    shares = shares / np.maximum(shares.max(axis=0), np.finfo(float).tiny)
+    return np.asarray(shares.sum(axis=0) ** 2 / np.maximum((shares**2).sum(axis=0), 1.0))
 
 
 def _moves(responsibilities: Array, w: Array, width: Array) -> Iterator[tuple[int, int, int]]:

@@ -83,6 +83,8 @@ class Checkpoint:
         Newest published version; 0 before the first.
     published_points : int
         Points that had been learned when it was published.
+    published_threshold : float or None
+        Its score from which on points are flagged, if the settings have a rate.
     published : Counts
         The learner's counts at that time.
     unpublished : int
@@ -116,6 +118,7 @@ class Checkpoint:
     refit: str = ""
     left: Covered = field(default_factory=Covered)
     missing: int = 0
+    published_threshold: float | None = None
 
 
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
@@ -201,6 +204,8 @@ def _encoded(checkpoint: Checkpoint, family: Family[Any], stored: StoredState) -
     }
     if checkpoint.missing:
         meta["missing"] = checkpoint.missing
+    if checkpoint.published_threshold is not None:
+        meta["published_threshold"] = checkpoint.published_threshold
     return pack(FORMAT, stored.arrays, meta)
 
 
@@ -233,6 +238,7 @@ def decode_checkpoint(
     _refuse_gaps(arrays, family, where)
     try:
         learner = from_stored(StoredState(arrays, meta), family)
+        threshold = meta.get("published_threshold")
         counts, covered = learner.counts, _covered(meta)
         return Checkpoint(
             learner=learner,
@@ -253,6 +259,7 @@ def decode_checkpoint(
             refit=str(meta.get("refit", "")),
             left=_covered({"position": {}, **meta.get("left", {})}),
             missing=int(meta.get("missing", 0)),
+            published_threshold=None if threshold is None else float(threshold),
         )
     except (*_DAMAGES, FormatError) as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None

@@ -83,7 +83,10 @@ class NativeGaps:
 def _groups(X: Points, patterns: Patterns, means: Array) -> tuple[Points, bool, tuple[Any, ...]]:
     """Return points, whether they are float32, and their patterns as arguments for C."""
     single = X.dtype == np.float32
-    X = np.ascontiguousarray(X, np.float32 if single else np.float64)
+    if single:
+        X = np.ascontiguousarray(X, dtype=np.float32)
+    else:
+        X = np.ascontiguousarray(X, dtype=np.float64)
     order = np.ascontiguousarray(patterns.order, np.int64)
     starts = np.ascontiguousarray(patterns.starts, np.int64)
     P = len(patterns.absent)

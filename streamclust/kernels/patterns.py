@@ -18,6 +18,16 @@ _WORD = 8
 """Bytes of a number that holds 64 features."""
 
 
+def split_rows(X: Points) -> tuple[Labels, Labels]:
+    """Return the rows of points without gaps, and of those with gaps; both ascend."""
+    owners = np.flatnonzero(np.isnan(X)) // max(X.shape[1], 1)
+    complete = np.ones(len(X), np.bool_)
+    complete[owners] = False
+    new = np.ones(len(owners), np.bool_)
+    new[1:] = owners[1:] != owners[:-1]
+    return np.flatnonzero(complete), owners[new]
+
+
 class Patterns:
     """The points of a batch by their missingness patterns.
 
@@ -45,10 +55,8 @@ class Patterns:
     """
 
     def __init__(self, X: Points) -> None:
-        absent = np.isnan(X)
-        gap = absent.any(axis=1)
-        gappy, self.complete = np.flatnonzero(gap), np.flatnonzero(~gap)
-        absent = absent[gappy]
+        self.complete, gappy = split_rows(X)
+        absent = np.isnan(X.take(gappy, axis=0))
         if absent.all(axis=1).any():
             raise DataError("a point has no value: all its values are missing; drop such points")
         bits = np.packbits(absent, axis=1)

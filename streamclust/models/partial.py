@@ -22,15 +22,13 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import has_gaps
 from streamclust.errors import DataError
-from streamclust.kernels.patterns import Patterns
+from streamclust.kernels.patterns import Patterns, split_rows
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from streamclust.arrays import Array, Labels, Points
 
-_CELLS = 1 << 20
-"""Largest number of differences in memory: 8 MiB."""
+_CELLS = 1 << 17
+"""Largest number of distances in memory: 1 MiB, so that they stay in cache."""
 
 _FEW = 1 << 13
 """Differences of a pattern's points from which on the kernels are faster."""
@@ -61,7 +59,7 @@ def assign(X: Points, centroids: Array) -> kernels.Assigned:
 def _assign_one_by_one(X: Points, centroids: Array) -> tuple[Labels, Array]:
     """Do the same for points of any patterns, from all squared distances; the same bits."""
     labels, sqdist = np.empty(len(X), np.intp), np.empty(len(X))
-    step = max(1, _CELLS // centroids.size)
+    step = max(1, _CELLS // len(centroids))
     for start in range(0, len(X), step):
         part = slice(start, start + step)
         distances = _canonical(X[part], centroids)
@@ -74,7 +72,7 @@ def squared_distances(X: Points, centroids: Array) -> Array:
     """Return the squared partial distance to each centroid, (N, K)."""
     if not has_gaps(X):
         return kernels.squared_distances(X, centroids)
-    step = max(1, _CELLS // centroids.size)
+    step = max(1, _CELLS // len(centroids))
     parts = [X[start : start + step] for start in range(0, len(X), step)]
     return np.concatenate([_canonical(part, centroids) * _scale(part)[:, None] for part in parts])
 
@@ -118,20 +116,20 @@ def filled_by_nearest(X: Points, centroids: Array) -> Array:
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> kernels.ClusterSums:
     """Return the sums of `kernels.kmeans_step`, of points with gaps: the complete points first."""
-    absent: NDArray[np.bool_] = np.isnan(X)
-    gap = absent.any(axis=1)
-    complete, gappy = np.flatnonzero(~gap), np.flatnonzero(gap)
+    n, (complete, gappy) = len(X), split_rows(X)
     sums = kernels.kmeans_step(X.take(complete, axis=0), w[complete], centroids)
     X, mass = X.take(gappy, axis=0), w[gappy]
     assigned = assign(X, centroids)
     imputed = filled(X, centroids.take(assigned.labels, axis=0))
     weight, first = kernels.cluster_moments(imputed, mass, assigned.labels, centroids)
-    labels, sqdist = np.empty(len(gap), np.intp), np.empty(len(gap))
+    # One after the other: the sum of a matrix product depends on the machine.
+    inertia = float(np.bincount(np.zeros(len(mass), np.intp), mass * assigned.sqdist, 1)[0])
+    labels, sqdist = np.empty(n, np.intp), np.empty(n)
     for rows, part in ((complete, sums.assigned), (gappy, assigned)):
         labels[rows], sqdist[rows] = part
     return kernels.ClusterSums(
         sums.weight + weight,
         sums.first + first,
-        sums.inertia + float(mass @ assigned.sqdist),
+        sums.inertia + inertia,
         kernels.Assigned(labels, sqdist),
     )

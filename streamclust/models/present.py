@@ -12,7 +12,7 @@ from streamclust.errors import TooFewPointsError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamclust.arrays import Array, Points
+    from streamclust.arrays import AnyPoints, Array
 
 
 def check_features(X: Array) -> None:
@@ -36,7 +36,7 @@ def check_features(X: Array) -> None:
         )
 
 
-def by_feature(X: Points, w: Array) -> Iterator[tuple[Points, Array]]:
+def by_feature(X: AnyPoints, w: Array) -> Iterator[tuple[AnyPoints, Array]]:
     """Yield the present values of each feature, (n, 1), and the weights of their points, (n,)."""
     for d in range(X.shape[1]):
         present = ~np.isnan(X[:, d])

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from streamclust.arrays import Array, short_repr
+from streamclust.arrays import Array, Labels, short_repr
 from streamclust.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ _SHAPES = (-0.5, 0.9)
 
 _LOCATED_BY = 256
 """Number of scores that give a reference and a unit."""
+
+_SMALLEST = 2.0**-1000
+"""Smallest spread that isn't 0."""
 
 _FEWEST_BINS = 16
 """Least number of bins between the first and the last tenth of the scores of a batch."""
@@ -197,7 +200,7 @@ class ScoreDistribution:
         """Return the distribution of these scores alone, (N,), in the bins of this one."""
         bins = self._bins(scores)
         first = int(bins.min())
-        mass = np.bincount(bins - first, weights=weights)
+        mass = np.asarray(np.bincount(bins - first, weights=weights), np.float64)
         return self._with(first, mass, float(weights @ weights))
 
     def decay(self, lam: float) -> ScoreDistribution:
@@ -234,7 +237,8 @@ class ScoreDistribution:
         found = replace(self, reference=reference, unit=unit)
         bins = found._bins(self._at(np.arange(len(self.mass)) + 0.5))
         first = int(bins.min())
-        return replace(found, first=first, mass=np.bincount(bins - first, weights=self.mass))
+        mass = np.asarray(np.bincount(bins - first, weights=self.mass), np.float64)
+        return replace(found, first=first, mass=mass)
 
     def shifted(self, by: float) -> ScoreDistribution:
         """Return the distribution of scores that are larger by a constant, as in other units."""
@@ -307,7 +311,7 @@ class ScoreDistribution:
         start = int(np.argmax(above <= min(_TAIL_SHARE, _TAIL_POINTS / points) * total))
         if not above[start] > 0.0:  # many scores are equal to the highest one
             return None
-        origin = float(self._at(np.array(float(start))))
+        origin = float(self._at(start))
         middles = self._at(np.arange(start, len(self.mass)) + 0.5)
         shape, scale = _pareto(middles - origin, self.mass[start:], points / total)
         return Tail(origin, float(above[start]) / total, shape, scale)
@@ -321,25 +325,33 @@ class ScoreDistribution:
         u = np.arcsinh((scores - self.reference) / self.unit)
         return np.asarray(np.fmax(np.fmin(u, _FARTHEST), -_FARTHEST))  # NaN is the farthest
 
-    def _bins(self, scores: Array) -> Array:
+    def _bins(self, scores: Array) -> Labels:
         return np.floor(RESOLUTION * self._u(scores)).astype(np.intp)
 
-    def _at(self, place: Array) -> Array:
+    def _at(self, place: ArrayLike) -> Array:
         """Return the scores at places in `mass`; whole numbers are the edges of bins."""
-        return self.reference + self.unit * np.sinh((self.first + place) / RESOLUTION)
+        u = (self.first + np.asarray(place, np.float64)) / RESOLUTION
+        return np.asarray(self.reference + self.unit * np.sinh(u))
 
     def located(self, scores: Array) -> ScoreDistribution:
-        """Return the distribution in bins that are fine enough for these scores."""
-        if len(scores) < _FEWEST_SCORES and not self.is_empty:
+        """Return the distribution in bins that are fine enough for these scores, (N,).
+
+        Fewer than 32 scores place only the first bins: bins that are small relative to the scores,
+        because their spread isn't known.
+        """
+        placed = (self.reference, self.unit) != (0.0, 1.0)
+        few = len(scores) < _FEWEST_SCORES
+        if few and placed:
             return self
         some = np.sort(scores[:: max(1, len(scores) // _LOCATED_BY)])
         low, middle, high = some[[len(some) // 10, len(some) // 2, len(some) - 1 - len(some) // 10]]
-        spread = float(high - low)
-        if spread == 0.0:
-            spread = float(some[-1] - some[0])
-        if not 0.0 < spread < math.inf:
-            place = float(middle) if math.isfinite(middle) else 0.0
-            return replace(self, reference=place) if self.is_empty else self
+        spread = float(high - low) or float(some[-1] - some[0])
+        if few or not spread > _SMALLEST:
+            if placed or not self.is_empty:
+                return self
+            spread = abs(float(middle)) / RESOLUTION
+        if not (_SMALLEST < spread < math.inf and math.isfinite(middle)):
+            return self
         if not self.is_empty and np.ptp(self._bins(np.array([low, high]))) >= _FEWEST_BINS:
             return self
         return self.rebinned(float(middle), 2.0 ** math.floor(math.log2(spread)) / 2.0)

@@ -106,6 +106,12 @@ class ScoreMemory:
         """The distribution that new scores are compared with."""
         return self.recent if self._difference > _DIFFERENT else self.usual
 
+    @property
+    def emptied(self) -> ScoreMemory:
+        """The memory without scores; it keeps the places of the bins."""
+        nothing = self.usual.decay(0.0)
+        return ScoreMemory(nothing, nothing)
+
     def observe(self, scores: Array, w: Array, lam: float) -> ScoreMemory:
         """Return the memory after a batch of prequential scores.
 

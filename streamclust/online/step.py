@@ -147,7 +147,7 @@ class StreamingStep(Generic[P]):
         remembered = None
         if self.anomaly is not None:
             scores = batch_scores(family, params, X, assigned) if scores is None else scores
-            remembered = memory.observe(scores, all_w, lam) if kept == 1.0 else ScoreMemory()
+            remembered = memory.observe(scores, all_w, lam) if kept == 1.0 else memory.emptied
         batch = _Batch(
             *(X, w, n_points, time_ms, stats, assigned, comparable, unit, drift, drifted, kept),
             remembered,

@@ -35,6 +35,7 @@ from streamclust.worker.publication import (
     is_first,
     is_urgent,
     next_version,
+    threshold_outdated,
 )
 from streamclust.worker.rejected_batches import RejectedBatches, without_points
 from streamclust.worker.solver import Solver, Solves
@@ -300,7 +301,7 @@ class ModelWorker:
     def _learn_without_fit(
         self, batch: Batch, error: Exception
     ) -> tuple[LearnerState[Any], Info | None, Exception | None]:
-        """Learn a batch that has failed without the pending fit of the coreset, which is discarded.
+        """Learn a batch that has failed again, without the pending fit of the coreset.
 
         Return the state and what happened; or the state before the batch, and the error.
         """
@@ -317,7 +318,8 @@ class ModelWorker:
 
     def tick(self) -> None:
         """Commit, and publish, if that is due."""
-        if self._publish_due.due or is_urgent(self.checkpoint):
+        at = self.checkpoint
+        if self._publish_due.due or is_urgent(at) or threshold_outdated(self.learner, at):
             self.commit(publish=True)
         elif self._commit_due.due:
             self.commit(publish=False)

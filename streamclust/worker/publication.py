@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -134,6 +135,43 @@ REASONS = (
 """The changes by priority. The first one since the newest version is the reason of the next one."""
 
 
+_FEWEST = 1000
+"""Least number of new points for a version with another threshold."""
+
+_GROWTH = 0.5
+"""New points, relative to those of the newest version, that give a clearly better threshold."""
+
+_WRONG = 2.0
+"""Ratio of the share of points above the threshold to the rate, from which on it is wrong."""
+
+
+def threshold_outdated(learner: StreamLearner[Any], at: Checkpoint) -> bool:
+    """Whether the newest version flags another share of the points than the rate.
+
+    Its threshold is uncertain if it was published after few points, and it is wrong after a jump of
+    the data. With a backlog, the usual cadence would flag a million points with it.
+    """
+    anomaly, new = learner.anomaly, at.learner.points - at.published_points
+    if anomaly is None or anomaly.rate is None or new < _FEWEST:
+        return False
+    known = learner.score_distribution(at.learner)
+    if known is None or at.version == 0:
+        return False
+    if new >= _GROWTH * at.published_points:
+        return True
+    if at.published_threshold is None:
+        return known.is_known
+    share = float(known.exceedance([at.published_threshold])[0])
+    return not anomaly.rate / _WRONG <= share <= anomaly.rate * _WRONG
+
+
+def _threshold(learner: StreamLearner[Any], model: Model) -> float | None:
+    if model.scores is None or learner.anomaly is None or learner.anomaly.rate is None:
+        return None
+    threshold = model.scores.threshold(learner.anomaly.rate)
+    return threshold if math.isfinite(threshold) else None
+
+
 def is_first(at: Checkpoint) -> bool:
     """Whether the model has parameters and no version yet."""
     return at.version == 0 and at.learner.params is not None
@@ -202,5 +240,11 @@ def next_version(
         scores=learner.score_distribution(state),
     )
     version, counts = model.version, state.counts
-    after = replace(at, version=version, published_points=state.points, published=counts)
+    after = replace(
+        at,
+        version=version,
+        published_points=state.points,
+        published=counts,
+        published_threshold=_threshold(learner, model),
+    )
     return after, model

@@ -27,6 +27,7 @@ READING = (
     ("models", "rename", "m", "n", "--yes"),
     ("codes", "m"),
     ("codes", "m", "--follow"),
+    ("alerts", "m"),
     ("peek", "points"),
     ("dead", "m"),
     ("dead", "purge", "m", "--yes"),

@@ -17,34 +17,35 @@ import pytest
 pytest.importorskip("uvicorn", reason="the extra `ui` isn't installed")
 
 from streamclust.cli._dashboard import TOKEN_VARIABLE, read_place
+from streamclust.cli.dashboard import _opened_page
 from streamclust.errors import ConfigError
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
 from tests.support.waiting import LIMIT, wait_until
-from tests.support.workers import WorkerProcess
-from tests.support.workspace import STREAMCLUST, Workspace, environment, error_line, run
+from tests.support.workers import CommandProcess, WorkerProcess
+from tests.support.workspace import Workspace, environment, error_line, run
+
+
+class Running(CommandProcess):
+    """A `streamclust dashboard` in the background."""
+
+    command = "dashboard"
+
+    def url(self) -> str:
+        """Return the printed address."""
+
+        def printed() -> list[str]:
+            return [line for line in self.log.splitlines() if line.startswith("http")]
+
+        self.wait(printed)
+        return printed()[0]
 
 
 @contextmanager
-def started(folder: Path, *words: str, **env: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run `streamclust dashboard`; give the printed URL."""
-    process = subprocess.Popen(
-        [STREAMCLUST, "dashboard", "--port", "0", *words],
-        cwd=folder,
-        env=environment(**env),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stderr is not None
-            lines = []
-            while not lines or (lines[-1] and not lines[-1].startswith("http")):
-                lines.append(process.stderr.readline())
-            assert lines[-1], lines
-            yield lines[-1].strip(), process
-        finally:
-            process.kill()
+def started(workspace: Workspace, *words: str, **env: str) -> Iterator[tuple[str, Running]]:
+    """Run `streamclust dashboard`; give the printed address."""
+    with Running(workspace, "--port", "0", *words, **env) as process:
+        yield process.url(), process
 
 
 @contextmanager
@@ -59,19 +60,17 @@ def run_server(folder: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_a_signal(learned: Workspace, number: signal.Signals) -> None:
-    with started(learned.folder) as (url, process):
+    with started(learned) as (url, process):
         with httpx.stream("GET", f"{url}api/updates", trust_env=False) as visitor:
             assert next(visitor.iter_lines()) == "retry: 2000"
             models = httpx.get(f"{url}api/models", trust_env=False).json()["models"]
             assert {row["name"] for row in models} == {"km", "gm"}
-            process.send_signal(number)
-            assert process.wait(LIMIT) == 0
-        assert process.stderr is not None
-        assert process.stderr.read() == ""
+            assert process.leave(number) == 0
+        assert process.log.splitlines()[-1] == url
 
 
-def test_a_new_token_is_in_the_printed_url_and_not_in_the_arguments(learned: Workspace) -> None:
-    with started(learned.folder, "--allow-actions") as (url, process):
+def test_a_new_token_is_in_the_printed_url(learned: Workspace) -> None:
+    with started(learned, "--allow-actions") as (url, _):
         page, _, fragment = url.partition("#token=")
         assert re.fullmatch(r"[\w-]{43}", fragment)
         found = httpx.post(f"{page}api/models/km/rollback", json={}, trust_env=False)
@@ -81,9 +80,28 @@ def test_a_new_token_is_in_the_printed_url_and_not_in_the_arguments(learned: Wor
             f"{page}api/models/km/rollback", json={}, headers=allowed, trust_env=False
         )
         assert action.json()["error"]["field"] == "version"
-        arguments = Path(f"/proc/{process.pid}/cmdline")
-        if arguments.exists():
-            assert fragment.encode() not in arguments.read_bytes()
+
+
+def test_the_browser_gets_a_token_through_a_file_of_this_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[tuple[str, str, int]] = []
+
+    def open_url(url: str) -> None:
+        file = Path(url.removeprefix("file://"))
+        is_file = url.startswith("file:")
+        text, mode = (file.read_text(), file.stat().st_mode & 0o777) if is_file else ("", 0)
+        opened.append((url, text, mode))
+
+    monkeypatch.setattr("webbrowser.open", open_url)
+    with _opened_page("http://127.0.0.1:1/#token=secret"):
+        [(url, text, mode)] = opened
+        assert "secret" not in url
+        assert 'content="0; url=http://127.0.0.1:1/#token=secret"' in text
+        assert mode == 0o600
+    assert not Path(url.removeprefix("file://")).exists()
+    with _opened_page("http://127.0.0.1:1/"):
+        assert opened[1][0] == "http://127.0.0.1:1/"
 
 
 def test_the_token_of_a_file_or_of_the_environment_is_not_printed(
@@ -96,7 +114,7 @@ def test_the_token_of_a_file_or_of_the_environment_is_not_printed(
         (("--token-file", str(file)), {}, "token-of-a-file-0001"),
         ((), variable, variable[TOKEN_VARIABLE]),
     ):
-        with started(learned.folder, "--allow-actions", *words, **env) as (url, _):
+        with started(learned, "--allow-actions", *words, **env) as (url, _):
             assert "#" not in url
             allowed = {"Authorization": f"Bearer {token}"}
             found = httpx.post(
@@ -143,23 +161,22 @@ def test_sighup_reads_the_settings_again(workspace: Workspace) -> None:
         found = httpx.get(f"{url}api/models?sort=name", trust_env=False).json()
         return [row["name"] for row in found["models"]]
 
-    with started(workspace.folder) as (url, process):
+    with started(workspace) as (url, process):
         assert names(url) == ["m"]
         workspace.write({"m": kmeans("none"), "n": kmeans("none")})
-        process.send_signal(signal.SIGHUP)
+        process.send(signal.SIGHUP)
         wait_until(lambda: names(url) == ["m", "n"])
         workspace.write({"m": {"kind": "odd"}})
-        process.send_signal(signal.SIGHUP)
-        assert process.stderr is not None
-        assert "the settings stay as they are" in process.stderr.readline()
+        process.send(signal.SIGHUP)
+        process.wait(lambda: "the settings stay as they are" in process.log)
 
 
 def test_it_waits_for_an_embedded_server_and_creates_no_folder(tmp_path: Path) -> None:
-    with started(tmp_path) as (url, _):
+    with started(Workspace(tmp_path, "embedded", "streamclust")) as (url, _):
         found = httpx.get(f"{url}api/models", trust_env=False).json()["server"]
         assert found["state"] == "retrying"
         assert found["error"].startswith(f"no server runs in {tmp_path}")
-        assert not list(tmp_path.iterdir())
+        assert not (tmp_path / ".streamclust").exists()
         with run_server(tmp_path):
             wait_until(
                 lambda: (
@@ -185,17 +202,9 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
 
 
 def test_an_address_for_other_machines_is_a_warning(learned: Workspace) -> None:
-    process = subprocess.Popen(
-        [STREAMCLUST, "dashboard", "--port", "0", "--host", "0.0.0.0"],  # noqa: S104
-        cwd=learned.folder,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("warning: the dashboard listens on 0.0.0.0, ")
-        process.kill()
+    with started(learned, "--host", "0.0.0.0") as (_, process):  # noqa: S104
+        first = process.log.splitlines()[0]
+    assert first.startswith("warning: the dashboard listens on 0.0.0.0, without TLS")
 
 
 def test_a_worker_serves_the_page_of_its_models(workspace: Workspace) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from streamclust import Client
+from streamclust.dashboard.serve import Listen
 from tests.support.browser import Visit, chromium, visit
 from tests.support.dashboard import opened
 from tests.support.servers import OwnServer, own_server
@@ -25,6 +26,7 @@ from axe_playwright_python.sync_playwright import Axe
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+TOKEN = "a-token-of-the-test"
 HOSTILE = "<script>globalThis.hacked=1</script>"
 FEATURES = ("temperature", "<img src=x onerror=hacked=1>")
 
@@ -73,7 +75,7 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         workspace = Workspace(folder, server.url, "site").write(MODELS)
         with (
             WorkerProcess(workspace) as worker,
-            opened(workspace) as api,
+            opened(workspace, Listen(token=TOKEN)) as api,
         ):
             found = Site(str(api.base_url), server, workspace, worker)
             found.add(20)
@@ -146,12 +148,6 @@ def test_every_screen_fits_and_is_accessible(
             assert (max(map(int, re.findall(r"\d+", ink))) > 128) == (theme == "dark")
 
 
-def test_a_model_without_a_version_shows_what_it_waits_for(browser: Browser, site: Site) -> None:
-    with visit(browser, site.url) as found:
-        page = found.open("#/m/waiting")
-        page.get_by_text("waiting for 1,000 points, 420 there").wait_for()
-
-
 def test_the_keyboard_is_enough(browser: Browser, site: Site) -> None:
     with visit(browser, site.url, reduced_motion="reduce") as found:
         page = found.open("#/")
@@ -188,10 +184,12 @@ def press_tab_until(page: Page, there: Callable[[], bool]) -> None:
     raise AssertionError("the tab key never arrives there")
 
 
-def test_names_that_look_like_html_are_only_text(browser: Browser, site: Site) -> None:
+def test_a_model_without_a_version_shows_its_progress_and_foreign_names_as_text(
+    browser: Browser, site: Site
+) -> None:
     with visit(browser, site.url) as found:
         page = found.open("#/m/waiting")
-        page.get_by_text("waiting for 1,000 points").wait_for()
+        page.get_by_text("waiting for 1,000 points, 420 there").wait_for()
         page = open_model(found)
         page.locator("select").first.select_option("1")
         page.get_by_text("centroid, larger with more points").wait_for()
@@ -212,6 +210,21 @@ def weight(request: Any) -> int:
     """Transferred bytes of a file of the page; data aren't counted."""
     body = request.sizes()["responseBodySize"] + request.sizes()["responseHeadersSize"]
     return 0 if "/api/" in request.url else int(body)
+
+
+def test_an_action_asks_for_confirmation_and_the_token(browser: Browser, site: Site) -> None:
+    with visit(browser, site.url) as found:
+        found.expects_failures = True  # of the wrong token
+        page = open_model(found)
+        page.get_by_role("button", name="Roll back…").click()
+        page.get_by_label("Version (the newest is").fill("1")
+        page.get_by_label("Token").fill("wrong")
+        page.get_by_role("button", name="Roll back", exact=True).click()
+        page.get_by_text("The token is wrong.").wait_for()
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Roll back", exact=True).click()
+        page.get_by_text("Roll back: done.").wait_for()
+        page.get_by_text("rollback: 1").wait_for()
 
 
 def test_the_page_survives_a_restart_of_server_and_worker(browser: Browser, site: Site) -> None:

@@ -86,13 +86,13 @@ def test_processes_that_are_killed_are_replaced(parts: tuple[Part, ...], engine:
     killed: set[int] = set()
 
     def kill_one(_: object) -> None:
-        if len(killed) < 5 and (fresh := set(engine.pids) - killed):
+        if len(killed) < 3 and (fresh := set(engine.pids) - killed):
             pid = fresh.pop()
             os.kill(pid, signal.SIGKILL)
             killed.add(pid)
 
     assert bits(engine.fold(task, Reader(), many, on_done=kill_one)) == expected
-    assert len(killed) == 5
+    assert len(killed) == 3
     assert not killed & set(engine.pids)
 
 
@@ -197,7 +197,7 @@ def _runs(pid: int) -> bool:
 
 
 def test_auto_chooses_by_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamclust.engine import auto
+    from streamclust.engine import opening
 
     write_csv(tmp_path / "a.csv", POINTS.X[:500])
     write_csv(tmp_path / "b.csv", POINTS.X[:500])
@@ -208,7 +208,7 @@ def test_auto_chooses_by_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert engine.choose(memory).name == "threads"
         assert engine.choose(memory[:1]).name == "inline"
         assert single.choose(memory).name == "inline"
-        monkeypatch.setattr(auto, "WORTH_A_PROCESS", 1000)
+        monkeypatch.setattr(opening, "WORTH_A_PROCESS", 1000)
         assert engine.choose(text).name == "processes"
         assert engine.choose(memory).name == "threads"
 

@@ -40,7 +40,7 @@ def test_no_component_is_left_on_a_few_far_points(
     family = mixture_of(kind, K, outliers=0.01)
     found = fit(family, X, n_init=2).params
     memberships = family.memberships(found, X)
-    assert not thin(family, memberships, np.ones(len(X)), 2).any()
+    assert not thin(family, X, np.ones(len(X)), memberships).any()
     assert memberships[far].max() < 1e-6
 
 
@@ -62,6 +62,22 @@ def test_a_group_of_enough_far_points_keeps_its_component() -> None:
     nearest = np.linalg.norm(found.means - 60.0, axis=1).argmin()
     assert_allclose(found.means[nearest], [60.0, 60.0], atol=1.0)
     assert found.weights[nearest] == pytest.approx(30 / 630, rel=0.05)
+
+
+@kinds
+@pytest.mark.parametrize("n", [2, 15, 40])
+def test_a_sentinel_value_gets_no_component_however_often_it_comes(
+    kind: CovarianceType, n: int
+) -> None:
+    X, _ = blobs(2000, CENTRES[:2], 7)
+    found = fit(mixture_of(kind, 3, outliers=0.01), np.concatenate([X, np.full((n, 2), -9999.0)]))
+    assert np.abs(found.params.means).max() < 20.0
+
+
+def test_many_equal_points_keep_their_component() -> None:
+    X, _ = blobs(200, CENTRES[:2], 8)
+    found = fit(GaussianMixture(3, outliers=0.01), np.concatenate([X, np.full((100, 2), 30.0)]))
+    assert np.abs(found.params.means - 30.0).max(axis=1).min() < 1e-6
 
 
 def test_an_adapting_k_counts_no_far_points() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -21,10 +21,11 @@ from safetensors import safe_open
 
 from streamclust.errors import FormatError
 from streamclust.formats.container import pack, unpack
+from tests.support.exhaustive import examples
 
 FORM = "streamclust.test/1"
 
-MANY = settings(deadline=None, max_examples=300)
+MANY = examples(300)
 
 names = st.text("abcdefghij._", min_size=1, max_size=8)
 any_array = hnp.arrays(
@@ -134,7 +135,7 @@ def test_every_truncation_is_refused() -> None:
         assert "move it away" in refusal(DATA[:length])
 
 
-@settings(deadline=None, max_examples=1500)
+@examples(1500)
 @given(
     st.lists(st.tuples(st.integers(0, len(DATA) - 1), st.integers(1, 255)), min_size=1, max_size=4)
 )

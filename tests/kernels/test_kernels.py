@@ -209,7 +209,7 @@ for D in (3, 33):
     X = rng.normal(size=(3_000, D)) + 2.0 * rng.integers(0, 3, size=(3_000, 1)) / np.sqrt(D)
     families = [KMeans(4), *(GaussianMixture(3, c) for c in ("full", "tied", "diag", "spherical"))]
     for family in families:
-        learner = StreamLearner(family, HalfLife(points=9000), warm_up=500, n_init=1)
+        learner = StreamLearner(family, HalfLife(points=9000), warm_up=500, n_init=1, coreset=200)
         state = learner.init()
         digest = hashlib.sha256()
         for batch in (X[:500], X[500:601], X[601:]):

@@ -130,7 +130,7 @@ def test_another_build_gives_the_same(
 def test_threads_that_share_tasks_write_no_memory_of_each_other(tmp_path: Path) -> None:
     """ThreadSanitizer finds nothing, also while two callers share helpers."""
     try:
-        driver = compile_driver(["c++"], tmp_path, ("-g1", "-fsanitize=thread"))
+        driver = compile_driver(["c++"], tmp_path, ("-O1", "-g1", "-fsanitize=thread"))
     except subprocess.CalledProcessError:
         pytest.skip("the compiler has no ThreadSanitizer")
     # Each case is worth two or three threads.

@@ -78,12 +78,12 @@ def by_formulas(p: Problem) -> Stats:
 @given(data=st.data())
 @laws
 def test_the_e_step_is_that_of_the_formulas(kind: CovarianceType, data: st.DataObject) -> None:
-    p = data.draw(problems_with_gaps(kind))
+    p: Any = data.draw(problems_with_gaps(kind))
     found = p.family.e_step(p.params, p.X, p.w)
     assert_same_stats(found, by_formulas(p), tol=1e-9)
     scores = p.family.score_points(p.params, p.X)
     assert found.objective == pytest.approx(float(p.w @ scores), rel=1e-9, abs=1e-9)
-    shares = [given_present(p.params, x)[1] for x in p.X]
+    shares = np.array([given_present(p.params, x)[1] for x in p.X])
     assert_allclose(p.family.responsibilities(p.params, p.X), shares, rtol=1e-7, atol=1e-12)
 
 
@@ -93,7 +93,7 @@ def test_the_e_step_is_that_of_the_formulas(kind: CovarianceType, data: st.DataO
 def test_the_e_step_of_a_cut_is_the_sum_and_the_order_does_not_matter(
     kind: CovarianceType, data: st.DataObject
 ) -> None:
-    p = data.draw(problems_with_gaps(kind, min_points=2))
+    p: Any = data.draw(problems_with_gaps(kind, min_points=2))
     cut = data.draw(st.integers(1, len(p.X) - 1))
     whole = p.family.e_step(p.params, p.X, p.w)
     parts = (p.family.e_step(p.params, p.X[part], p.w[part]) for part in (np.s_[:cut], np.s_[cut:]))
@@ -108,7 +108,7 @@ def test_the_e_step_of_a_cut_is_the_sum_and_the_order_does_not_matter(
 def test_a_move_of_the_origin_and_other_units_change_nothing_else(
     kind: CovarianceType, data: st.DataObject
 ) -> None:
-    p = data.draw(problems_with_gaps(kind))
+    p: Any = data.draw(problems_with_gaps(kind))
     factor, move = data.draw(st.sampled_from([2.0**-20, 1.0, 2.0**30])), 2.0 ** np.arange(4)
     move = move[: p.X.shape[1]]
     params = p.family.from_arrays(
@@ -118,8 +118,8 @@ def test_a_move_of_the_origin_and_other_units_change_nothing_else(
             "covariances": factor**2 * p.params.covariances,
         }
     )
-    one = p.family.e_step(p.params, p.X, p.w)
-    other = p.family.e_step(params, factor * (p.X + move), p.w)
+    one: Any = p.family.e_step(p.params, p.X, p.w)
+    other: Any = p.family.e_step(params, factor * (p.X + move), p.w)
     assert_allclose(other.weight, one.weight, rtol=1e-8, atol=1e-12)
     assert_allclose(other.first / factor, one.first, rtol=1e-8, atol=1e-9)
     assert_allclose(other.second / factor**2, one.second, rtol=1e-8, atol=1e-8)

@@ -180,6 +180,19 @@ def test_the_effective_size_is_that_of_the_points_that_still_say_something() -> 
     assert 240.0 < effective_size(small, CENTRES) <= 300.0
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1.0])
+def test_the_effective_size_is_that_of_the_sensitivities_if_weights_are_uneven(unit: float) -> None:
+    # Given points of the same small cost, so that their weights differ much
+    X, means = unit * blobs(30, CENTRES)[0], unit * CENTRES
+    labels, sqdist = kernels.assign(X, means)
+    w = 1e-3 * unit**2 / sqdist
+    # Then the size follows from s_n = w_n / (K W_k) + w_n d_n / sum_i w_i d_i
+    mass, cost = np.bincount(labels, weights=w), w * sqdist
+    s = w / (len(means) * mass[labels]) + cost / cost.sum()
+    assert s.sum() ** 2 / (s**2).sum() > 1.5 * w.sum() ** 2 / (w**2).sum()
+    assert effective_size(Coreset(X, w), means) == pytest.approx(s.sum() ** 2 / (s**2).sum())
+
+
 def test_the_default_size_follows_the_components_within_bounds() -> None:
     assert default_size(3, 2) == 8000
     assert default_size(200, 2) == 20_000

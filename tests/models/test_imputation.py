@@ -48,7 +48,7 @@ def test_mean_and_variance_are_those_of_the_conditional_density(kind: Covariance
             return float(np.exp(family.score_points(params, np.array([[x[0], y, *x[1:]]]))[0]))
 
         moments = [
-            quad(lambda y, p=p: y**p * density(y), -40.0, 40.0, limit=200, points=[-3, 0, 3])[0]  # type: ignore[misc]
+            quad(lambda y, p=p: y**p * density(y), -40.0, 40.0, limit=200, points=[-3, 0, 3])[0]
             for p in range(3)
         ]
         found = predict_conditional(family, params, [x], targets=[1])

@@ -31,13 +31,14 @@ def distances(X: Array, centroids: Array) -> Array:
 @given(data=st.data())
 @laws
 def test_partial_distances_are_those_of_the_definition(data: st.DataObject) -> None:
-    p = data.draw(problems_with_gaps("kmeans"))
+    p: Any = data.draw(problems_with_gaps("kmeans"))
     wanted = distances(p.X, p.params.centroids)
-    tight = {"rtol": 1e-12, "atol": 1e-12}
-    assert_allclose(p.family.squared_distances(p.params, p.X), wanted, **tight)
-    assert_allclose(p.family.score_points(p.params, p.X), wanted.min(axis=1), **tight)
+    assert_allclose(p.family.squared_distances(p.params, p.X), wanted, rtol=1e-12, atol=1e-12)
+    assert_allclose(
+        p.family.score_points(p.params, p.X), wanted.min(axis=1), rtol=1e-12, atol=1e-12
+    )
     labels = p.family.predict(p.params, p.X)
-    assert_allclose(wanted[np.arange(len(p.X)), labels], wanted.min(axis=1), **tight)
+    assert_allclose(wanted[np.arange(len(p.X)), labels], wanted.min(axis=1), rtol=1e-12, atol=1e-12)
     stats, assigned = p.family.assigning_e_step(p.params, p.X, p.w)
     assert_array_equal(assigned.labels, labels)
     assert stats.objective == pytest.approx(float(p.w @ wanted.min(axis=1)))

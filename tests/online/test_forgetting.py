@@ -259,6 +259,7 @@ def test_averaging_brings_one_pass_of_stepwise_em_near_to_maximum_likelihood() -
 def test_the_weight_that_was_forgotten_adds_up() -> None:
     state = ForgettingState().forget(0.75, 100.0).forget(1.0, 75.0).forget(0.5, 80.0)
     assert state == ForgettingState(weight=65.0)
+    assert state.forget(1.5, 10.0) == state  # the first steps of a power schedule add weight
 
 
 def test_a_fall_of_the_mass_is_stored_and_a_rounding_error_is_not() -> None:

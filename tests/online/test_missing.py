@@ -147,7 +147,8 @@ def test_it_continues_from_a_checkpoint_to_the_last_bit(name: str) -> None:
         assert same(again, state)
         one, other = (learn(learner, gaps[start:], state=each)[0] for each in (state, again))
         assert same(one, other)
-        rejecting = replace(learner.family, missing="reject")
+        family: Any = learner.family
+        rejecting = replace(family, missing="reject")
         with pytest.raises(FormatError, match="test holds points with missing values"):
             decode_checkpoint(data, rejecting, "test")
 

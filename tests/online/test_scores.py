@@ -220,6 +220,22 @@ def test_after_a_refit_the_scores_are_those_of_the_coreset(family: Any) -> None:
     assert after.scores.current.threshold(0.01) > state.scores.current.threshold(0.01)  # type: ignore[union-attr]
 
 
+def test_after_a_drift_that_forgets_the_scores_start_again_in_the_same_bins() -> None:
+    drift = Drift(on_drift="forget")
+    learner = StreamLearner(KMeans(3), HalfLife(5000), drift=drift, anomaly=Anomaly())
+    state, drifted, number = learned(learner, 40), False, 40
+    while not drifted and number < 80:
+        state, info = learner.update(state, batch(number) + 30.0)
+        drifted, number = info.drifted, number + 1
+    assert drifted
+    assert state.scores is not None
+    assert state.scores.usual.is_empty
+    assert state.scores.current.threshold(0.1) == np.inf
+    after, _ = learner.update(state, batch(number)[:3] + 30.0)
+    assert after.scores is not None
+    assert (after.scores.usual.total, after.scores.usual.unit) == (3, state.scores.usual.unit)
+
+
 def test_without_a_coreset_a_refit_keeps_the_scores() -> None:
     learner = StreamLearner(KMeans(3), warm_up=500, coreset=0, anomaly=Anomaly())
     state = learned(learner, 20)

@@ -45,7 +45,7 @@ def elsewhere(X: Array, seed: int = 0, engine: Engine | None = None, sample: int
 
 def test_starts_are_as_good_as_those_of_the_sample_and_the_result_as_that_of_memory() -> None:
     family, by_sample, by_core, losses = KMeans(K), [], [], []
-    for seed in (1, 2, 3):
+    for seed in (1, 2):
         points = elsewhere(uneven(seed), seed)
 
         def loss(params: Any, points: Dataset = points) -> float:

@@ -15,8 +15,9 @@ from streamclust.errors import ConfigError
 from streamclust.formats.layout import PointsFormat
 from streamclust.formats.model import Model, encode_model
 from streamclust.models import Family, GaussianMixture, KMeans, MixtureParams
+from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
-from streamclust.online.learner import LearnerState
+from streamclust.online.learner import LearnerState, StreamLearner
 from streamclust.runtime.assemble import (
     first_state,
     largest_batch,
@@ -113,6 +114,15 @@ def test_learners() -> None:
     given = make_learner(kmeans(init={"kind": "parameters", "centroids": [[0], [1]]}, seed=4))
     assert given.seed == 4
     assert given.family == KMeans(2)
+
+
+def test_defaults_of_the_settings_are_those_of_the_library() -> None:
+    settings = kmeans(forgetting={"kind": "power"}, drift={"detector": "page_hinkley"})
+    learner, plain = make_learner(settings), StreamLearner(KMeans(2))
+    assert learner.forgetting == PowerSchedule()
+    assert learner.drift == Drift()
+    for name in ("n_init", "reassignment_ratio", "scale", "coreset", "reseeds"):
+        assert getattr(learner, name) == getattr(plain, name), name
 
 
 def test_points_formats() -> None:

@@ -55,11 +55,11 @@ class Visit:
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(LIMIT_MS)
-        self.page.on("console", self._said)
+        self.page.on("console", self._logged)
         self.page.on("pageerror", lambda error: self.errors.append(f"error: {error}"))
         self.page.on("request", self._requested)
 
-    def _said(self, message: ConsoleMessage) -> None:
+    def _logged(self, message: ConsoleMessage) -> None:
         lost = self.expects_failures and message.text.startswith("Failed to load resource")
         if message.type in ("error", "warning") and not lost:
             self.errors.append(f"{message.type}: {message.text}")

@@ -1,4 +1,4 @@
-"""Products of parameters of which `make test` runs a part, and `make test-all` runs all."""
+"""Products of parameters and laws of which `make test` runs a part, and `make test-all` all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 from _pytest.mark import ParameterSet
+from hypothesis import settings
+
+PROFILE = "exhaustive"
+"""Hypothesis profile of `make test-all`."""
 
 
 def combinations(*values: Iterable[Any], always: Callable[..., bool]) -> list[ParameterSet]:
@@ -16,3 +20,9 @@ def combinations(*values: Iterable[Any], always: Callable[..., bool]) -> list[Pa
         pytest.param(*each, marks=() if always(*each) else (pytest.mark.exhaustive,))
         for each in product(*values)
     ]
+
+
+def examples(count: int) -> settings:
+    """Return the settings of a law: `count` examples in `make test-all`, a third in `make test`."""
+    is_exhaustive = settings.get_current_profile_name() == PROFILE
+    return settings(deadline=None, max_examples=count if is_exhaustive else count // 3)

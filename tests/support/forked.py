@@ -28,6 +28,7 @@ _FORKS.set_forkserver_preload(
         "streamclust.cli.worker",
         "streamclust.client.ingest",
         "streamclust.config.load",
+        "streamclust.dashboard.serve",
         "streamclust.encoder.daemon",
         "streamclust.refit.schedule",
         "streamclust.worker.daemon",

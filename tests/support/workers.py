@@ -64,11 +64,13 @@ class CommandProcess(_Background):
 
     command: str
 
-    def __init__(self, workspace: Workspace, *arguments: str) -> None:
+    def __init__(self, workspace: Workspace, *arguments: str, **env: str) -> None:
         number = len(list(workspace.folder.glob(f"{self.command}-*")))
         self._file = workspace.folder / f"{self.command}-{number}.log"
         words = [self.command, *arguments]
-        self.process = ForkedCommand(words, workspace.folder, environment(), self._file, self._file)
+        self.process = ForkedCommand(
+            words, workspace.folder, environment(**env), self._file, self._file
+        )
 
     def __enter__(self) -> Self:
         return self

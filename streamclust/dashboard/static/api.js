@@ -23,7 +23,7 @@ export function onConnection(listener) {
   listener(state);
 }
 
-function tell() {
+function notify() {
   for (const listener of listeners) listener(state);
 }
 
@@ -31,7 +31,7 @@ function answered(up) {
   if (up) state.seen = Date.now();
   if (state.up === up) return;
   state.up = up;
-  tell();
+  notify();
 }
 
 // Take the state of the Redis server, and the clock, from an answer.
@@ -40,7 +40,7 @@ export function noteServer({ server, time_ms: timeMs }) {
   if (!server) return;
   const news = state.server?.state !== server.state || state.server?.error !== server.error;
   state.server = server;
-  if (news) tell();
+  if (news) notify();
 }
 
 export const modelPath = (name, ...more) => ["api/models", encodeURIComponent(name), ...more].join("/");
@@ -80,6 +80,15 @@ async function request(url, options) {
   }
   const { message = `The server answered with status ${response.status}.`, code = "" } = body?.error ?? {};
   throw new ApiError(message, response.status, code);
+}
+
+// Ignore that a request failed: the header shows when the server is away.
+export async function quietly(work) {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
 }
 
 export const get = (url, signal) => request(url, { signal });

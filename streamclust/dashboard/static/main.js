@@ -1,6 +1,6 @@
 // The frame of the page: which screen is shown, the theme, and the state of the connection.
 
-import { get, noteServer, now, onConnection, token } from "./api.js";
+import { get, now, onConnection, quietly, token } from "./api.js";
 import { forgetColours, h, replace, setText } from "./dom.js";
 import { bytes, moment, plural, printable } from "./format.js";
 import { modelScreen } from "./model.js";
@@ -85,15 +85,14 @@ function showConnection({ up, seen, server }) {
 }
 
 async function pollServer() {
-  try {
-    const facts = await get("api/server");
-    noteServer(facts);
-    screen?.server?.(facts);
-    showFoot(facts);
-  } catch {
-    // The header shows that the server is away.
-  }
+  await quietly(readServer());
   setTimeout(pollServer, SERVER_MS);
+}
+
+async function readServer() {
+  const facts = await get("api/server");
+  screen?.server?.(facts);
+  showFoot(facts);
 }
 
 function showFoot(facts) {

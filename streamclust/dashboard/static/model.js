@@ -1,6 +1,6 @@
 // The screen of one model.
 
-import { ApiError, follow, get, modelPath, noteServer, now, query } from "./api.js";
+import { ApiError, follow, get, modelPath, noteServer, now, query, quietly } from "./api.js";
 import { ActionPanel } from "./actions.js";
 import { isColour } from "./colours.js";
 import { h, replace, setText } from "./dom.js";
@@ -8,6 +8,7 @@ import { ago, clock, count, NONE, number, plural, printable, rate, short } from 
 import { AlertPanel, DeadPanel } from "./letters.js";
 import { componentsOf, kindWords, scoreWords } from "./model_data.js";
 import { phaseMark } from "./phases.js";
+import { PicturePanel } from "./picture.js";
 import { PlanePanel } from "./plane_panel.js";
 import { ScorePanel } from "./score.js";
 import { VersionsPanel } from "./versions.js";
@@ -107,7 +108,7 @@ class ModelView {
       status: (row) => this.takeRow(row),
       version: (model) => this.takeVersion(model),
       points: (points) => this.planePanel?.addPoints(points),
-      event: (event) => this.takeEvent(event),
+      event: (event) => this.scorePanel?.addEvent(event),
       dead: (dead) => this.dead.add(dead),
       alert: (alert) => this.alerts?.add(alert),
       action: (action) => this.actions.take(action),
@@ -133,7 +134,7 @@ class ModelView {
     this.scorePanel.setReplay(null);
     this.alerts.set(data.alerts);
     this.showComponents(data.model);
-    this.versions.load().catch(() => {});
+    quietly(this.versions.load());
     setText(this.pointsError, data.points_error ? printable(data.points_error, 300) : "");
     this.actions.setVersions(data.model.version);
   }
@@ -147,11 +148,12 @@ class ModelView {
     this.scorePanel = new ScorePanel((version) => this.pick(version));
     this.versions = new VersionsPanel(this.name, (version) => this.pick(version));
     this.alerts = new AlertPanel(colourOf);
+    this.picture = new PicturePanel();
     this.pointsError = h("p", { class: "muted small" });
     this.planePanel.element.append(this.pointsError);
     this.content.replaceWith((this.content = h("div", { class: "stack" },
       h("div", { class: "main-grid" }, this.planePanel.element, this.weightsPanel.element),
-      this.scorePanel.element,
+      this.picture.element, this.scorePanel.element,
       h("div", { class: "pair" }, this.alerts.element, this.dead.element),
       this.versions.element, this.actions.element)));
   }
@@ -219,12 +221,6 @@ class ModelView {
     return undefined;
   }
 
-  takeEvent(event) {
-    if (!this.planePanel) return;
-    this.scorePanel.addEvent(event);
-    if (event.kind === "revived" && event.ids) this.planePanel.markRevived(event.ids);
-  }
-
   // Return the colours of the components if the features are those of a colour, else null.
   swatchesOf({ swatches }) {
     return this.data.named && !isColour(this.data.features) ? null : swatches;
@@ -237,7 +233,9 @@ class ModelView {
 
   showComponents(model) {
     const { means, codebook } = model;
-    this.weightsPanel.set(componentsOf(model), { means, swatches: this.swatchesOf(model), codebook, features: this.data.features });
+    const swatches = this.swatchesOf(model);
+    this.weightsPanel.set(componentsOf(model), { means, swatches, codebook, features: this.data.features });
+    this.picture.set(swatches);
   }
 
   select(id) {
@@ -287,6 +285,7 @@ class ModelView {
         this.showComponents(model);
       }
     } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
       if (!this.planePanel) return;
       this.planePanel.busy = false;
       if (error.code === "unknown_version") return this.planePanel.forget(version);

@@ -79,7 +79,7 @@ function paintComponent(context, plane, { id, x, y, cov, mass }, top) {
   context.arc(px, py, radius, 0, 2 * Math.PI);
   context.fill();
   context.lineWidth = plane.selected === id ? 3 : 1.5;
-  context.strokeStyle = plane.selected === id ? colour("--ink") : colour("--surface");
+  context.strokeStyle = colour(plane.selected === id ? "--ink" : plane.ownColours ? "--control" : "--surface");
   context.stroke();
   context.globalAlpha = 1;
 }

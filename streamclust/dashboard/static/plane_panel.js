@@ -113,12 +113,6 @@ export class PlanePanel {
     this.showLegend();
   }
 
-  // Mark components that were revived: they were moved to other points.
-  markRevived(ids) {
-    for (const each of this.newest ?? []) if (ids.includes(each.id)) this.plane.mark("born", each.id, each.x, each.y, this.versions.at(-1));
-    this.showLegend();
-  }
-
   addPoints(columns) {
     this.plane.queuePoints(pointsOf(columns, this.flat));
   }
@@ -155,7 +149,7 @@ export class PlanePanel {
       [icon(...[4, 9, 13].map((x, place) => svg("rect", { class: "dots", x, y: 3 + 3 * place, width: 3, height: 3 }))), "recent point, colour of its component"],
       [icon(svg("path", { d: "M1 11L7 5L12 8L17 3" })), "trail over recent versions"],
       this.flat && [icon(...[3, 7, 11].map((y, place) => svg("rect", { class: "dots", x: 4 + 4 * place, y: y - 2, width: 3, height: 3 }))), "the height of a point has no meaning: the model has one feature"],
-      this.plane.marks.some((mark) => mark.kind === "born") && [icon(circle(6, { "stroke-dasharray": "3 2" })), "born or revived"],
+      this.plane.marks.some((mark) => mark.kind === "born") && [icon(circle(6, { "stroke-dasharray": "3 2" })), "born"],
       this.plane.marks.some((mark) => mark.kind === "died") && [icon(svg("path", { d: "M5 3l8 8M13 3l-8 8" })), "gone"],
     ];
     replace(this.legend, items.filter(Boolean).map(([shape, text]) => h("li", {}, shape, text)));

@@ -146,7 +146,7 @@ export class ScorePanel {
     const axis = { stroke: () => colour("--muted"), font, grid: { stroke: () => colour("--grid"), width: 1 }, ticks: { stroke: () => colour("--grid"), width: 1 } };
     const over = this.over === "time" ? { values: (_, splits) => timeTicks(splits), space: 64 } : { values: (_, values) => values.map((value) => count(value)), space: 90 };
     return {
-      width: this.width, height: HEIGHT, legend: { show: false }, padding: [18, 8, 0, 0],
+      width: this.width, height: HEIGHT, legend: { show: false }, padding: [18, 28, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 8 } },
       scales: { x: { time: this.over === "time" }, y: { range: (plot) => this.range(plot.data[1]) } },
       axes: [{ ...axis, ...over }, { ...axis, size: 64, values: (_, values) => values.map((value) => number(value)) }],

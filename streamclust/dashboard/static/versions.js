@@ -1,6 +1,6 @@
 // The stored versions, and the difference between two of them.
 
-import { get, modelPath, now, query } from "./api.js";
+import { ApiError, get, modelPath, now, query, quietly } from "./api.js";
 import { h, replace, setText } from "./dom.js";
 import { ago, clock, count, moment, NONE, number, percent, plural, printable } from "./format.js";
 import { REASONS } from "./model_data.js";
@@ -13,9 +13,10 @@ export class VersionsPanel {
   constructor(name, onPick) {
     this.name = name;
     this.versions = []; // newest first
+    this.most = 2 * PAGE; // that stay in the list while new ones arrive
     this.oldest = null;
     this.body = h("tbody");
-    this.older = h("button", { type: "button", onclick: () => this.loadOlder() }, "Load older versions");
+    this.older = h("button", { type: "button", onclick: () => quietly(this.loadOlder()) }, "Load older versions");
     this.from = h("select");
     this.to = h("select");
     this.result = h("div", { role: "status" });
@@ -47,6 +48,7 @@ export class VersionsPanel {
   async loadOlder() {
     const found = await get(modelPath(this.name, "versions") + query({ limit: PAGE, before: this.versions.at(-1).version }));
     this.versions.push(...found.versions);
+    this.most = Math.max(this.most, this.versions.length);
     this.oldest = found.oldest;
     this.show();
   }
@@ -54,9 +56,9 @@ export class VersionsPanel {
   add(model) {
     const newest = this.versions[0]?.version;
     if (newest >= model.version) return;
-    if (newest < model.version - 1) this.timer ??= setTimeout(() => this.load().catch(() => {}), GAP_MS);
+    if (newest < model.version - 1) this.timer ??= setTimeout(() => quietly(this.load()), GAP_MS);
     this.versions.unshift(model);
-    this.versions.length = Math.min(this.versions.length, 1000);
+    this.versions.length = Math.min(this.versions.length, this.most);
     this.show();
   }
 
@@ -89,6 +91,7 @@ export class VersionsPanel {
       const diff = await get(modelPath(this.name, "diff") + query({ from: one, to: other }));
       replace(this.result, diffTable(diff));
     } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
       replace(this.result, h("p", { class: "notice bad" }, printable(error.message)));
     }
   }

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.formats.layout import Layout
 from streamclust.store.reply import native as wire
+from tests.support.exhaustive import examples
 from tests.support.replies import decoded, needs_native, packed
 
 pytestmark = needs_native
 
-LAW = settings(deadline=None, max_examples=300)
+LAW = examples(300)
 FIELDS = Layout("fields", None, None, ("x",), 1, strict=True)
 JSON = Layout("json", "json", None, (), 1, strict=False)
 

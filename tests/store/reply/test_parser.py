@@ -7,11 +7,12 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamclust.store.reply.limits import ReplyTooLargeError
 from streamclust.store.reply.packed import Packed
+from tests.support.exhaustive import examples
 from tests.support.replies import (
     HiredisConnection,
     NativeConnection,
@@ -23,7 +24,7 @@ from tests.support.replies import (
 
 pytestmark = needs_native
 
-LAW = settings(deadline=None, max_examples=150)
+LAW = examples(150)
 
 texts = st.one_of(st.binary(max_size=12), st.sampled_from([b"$3\r\nabc\r\n", b"*1\r\n", b"\r\n"]))
 parts = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 9, 10, 2**64 - 1]))
