@@ -36,7 +36,7 @@ _COMMANDS = {
     "worker": "Learn models from streams and publish them.",
     "reload": "Let running workers read their settings again.",
     "encode": "Write the code of each point of a stream or file.",
-    "decode": "Restore the points of a file that `encode` wrote.",
+    "decode": "Restore the points of a file that `encode` wrote, or fill missing values.",
     "ingest": "Send points from files or standard input to a stream.",
     "watch": "Follow the versions of a model as they are published.",
     "models": "List, compare and export versions; delete or rename a model.",
