@@ -29,7 +29,7 @@ from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat, Heartbeats, period
 from streamclust.worker.model_life import returned
 from streamclust.worker.model_worker import open_model_worker
-from streamclust.worker.session import open_swap
+from streamclust.worker.swap import open_swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -66,12 +66,16 @@ class ModelLife(ModelRun):
                         raise
                     raise failure from error
                 self.parking.fail(error)
-            for seconds in self.parking.pauses(self.lost_commits):
-                yield Wait(time.monotonic() + seconds)
-                if self.stopping:
-                    break
+            yield from self._pauses()
         if self.parking.failure is not None:
             raise self.parking.failure
+
+    def _pauses(self) -> Iterator[Wait]:
+        """Wait for the next try of a model that has failed."""
+        for seconds in self.parking.pauses(self.lost_commits):
+            yield Wait(time.monotonic() + seconds)
+            if self.stopping:
+                return
 
     def _session(self) -> Generator[Wait, None, bool]:
         """Connect, take the lease and learn; return whether all points are learned.
