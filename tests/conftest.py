@@ -132,10 +132,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
+def pytest_collectstart() -> None:
+    """Let the collector rest while tests are collected: nearly all objects stay until the end."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Spare the collector the objects of all modules and tests: it would search them repeatedly."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
