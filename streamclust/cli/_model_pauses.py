@@ -93,7 +93,7 @@ def pause(
 
 def _pause_text(effect: Effect) -> str:
     if not effect.is_new:
-        return f"is paused already, {effect.pause.text_with_age}"
+        return f"is already paused: {effect.pause.text_with_age}"
     if not effect.is_held:
         return "paused; no worker has the model"
     health = effect.health
@@ -156,7 +156,7 @@ def resume(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
 def _resumed_text(resumed: Resumed | None) -> str:
     if resumed is None:
         return "isn't paused"
-    before = f"resumed; it was {resumed.pause.text_with_age}"
+    before = f"resumed; it was paused {resumed.pause.text_with_age}"
     return before if resumed.is_held else f"{before}; no worker has the model"
 
 

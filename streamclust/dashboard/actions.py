@@ -199,7 +199,7 @@ def run_pause(job: Job, reason: str) -> str:
     if effect is None:
         return "the model was resumed meanwhile"
     if not effect.is_new:
-        return f"the model is paused already, {effect.pause.text_with_age}"
+        return f"the model is already paused: {effect.pause.text_with_age}"
     if not effect.is_held:
         return "the model is paused; no worker has it"
     if effect.is_confirmed:

@@ -22,15 +22,16 @@ from tests.support.waiting import LIMIT, wait_until
 from tests.support.workers import WorkerProcess, WorkerThread, drain
 from tests.support.workspace import Workspace
 
-STEADY: dict[str, Any] = {
+EAGER: dict[str, Any] = {
     "batch": {"size": 60, "linger": "1h"},
-    "commit": {"points": 180},
-    "publish": {"points": 120, "every": "1d"},
+    "commit": {"points": 60},
+    "publish": {"points": 60, "every": "1d"},
 }
+RARE: dict[str, Any] = {"commit": {"points": 180}, "publish": {"points": 120, "every": "1d"}}
 
 
 def model(workspace: Workspace, name: str = "points", **more: Any) -> dict[str, Any]:
-    return kmeans(workspace.stream(name), **{**STEADY, **more})
+    return kmeans(workspace.stream(name), **{**EAGER, **more})
 
 
 def pause(workspace: Workspace, *names: str, **options: Any) -> Any:
@@ -61,7 +62,7 @@ def payloads(client: redis.Redis, workspace: Workspace, name: str = "m") -> list
 def test_a_pause_in_a_backlog_changes_no_bit(any_workspace: Workspace, killed: bool) -> None:
     # Given a worker in a backlog
     workspace, points = any_workspace, 120_000
-    workspace.write({"m": model(workspace)})
+    workspace.write({"m": model(workspace, **RARE)})
     with workspace.client as client:
         add_blocks(client, workspace.stream(), blobs(points))
         with WorkerProcess(workspace) as worker:
