@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from streamclust.runtime.activity import Activity
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.lease import Lease
+    from streamclust.store.model.pause import Pause
     from streamclust.worker.model_worker import Progress
 
 _GRACE = 1.0
@@ -132,7 +133,7 @@ class Heartbeat:
         self._end: Exception | None = None
         self.refit = self.unanswered = self.is_paused = False
         self._asleep = self._is_long = False
-        self._pause = ""
+        self._pause: Pause | None = None
         self._due = -math.inf
 
     @property
@@ -148,7 +149,7 @@ class Heartbeat:
     @property
     def rests(self) -> bool:
         """Whether the model has left memory because a user has paused it."""
-        return bool(self._pause)
+        return self._pause is not None
 
     @property
     def stalled(self) -> bool:
@@ -159,13 +160,8 @@ class Heartbeat:
         """Let the beats become rare: the model has left memory."""
         self._asleep, self._due = True, -math.inf
 
-    def rest(self, pause: str) -> None:
+    def rest(self, pause: Pause) -> None:
         """Report the model as paused, with the first beat at once; then let the beats become rare.
-
-        Parameters
-        ----------
-        pause : str
-            Since when the model is paused, and by whom.
 
         Raises
         ------
@@ -184,7 +180,7 @@ class Heartbeat:
         redis.RedisError
             If the server can't be reached, or refuses.
         """
-        self._asleep, self._due, self._pause = False, -math.inf, ""
+        self._asleep, self._due, self._pause = False, -math.inf, None
         if self._is_long:
             self.beat()
 
@@ -293,8 +289,9 @@ class Heartbeat:
         progress, now = self._progress(), time.monotonic()
         points, then = self._before
         self._before = (progress.points, now)
-        reason = self._stalled or self._pause or self._failure()
-        state = STALLED if self._stalled else PAUSED if self._pause else FAILED
+        pause = self._pause
+        reason = self._stalled or ("" if pause is None else pause.text) or self._failure()
+        state = STALLED if self._stalled else FAILED if pause is None else PAUSED
         return Health(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -316,6 +313,7 @@ class Heartbeat:
             warm_up=progress.warm_up,
             worker=self._lease.owner,
             asleep=self._asleep,
+            paused_since=0.0 if pause is None else pause.since,
         )
 
 

@@ -99,14 +99,15 @@ class PauseWatch:
 
     def wait(self, heart: Heartbeat, model: Asleep) -> Iterator[Wait]:
         """Wait until a user resumes the model; entries and refits don't end the wait."""
-        run, job = self._run, self._job
-        if self.pause is not None:
-            log_pause(run, self.pause, **model.learned)
+        run, job, shown = self._run, self._job, None
         run.parking.forget()
         self._news.forget(job.model.streams, run.wake)
         reported = set[str]()
-        heart.rest("" if self.pause is None else self.pause.text)
-        while not run.session_ends and self.look(heart, again=True) is not None:
+        while not run.session_ends and (pause := self.look(heart, again=True)) is not None:
+            if pause != shown:
+                log_pause(run, pause, **model.learned)
+                heart.rest(pause)
+                shown = pause
             self._news.watch([job.keys.token], run.wake)
             heart.check()
             check_token(self._client.get(job.keys.token), self._lease)
@@ -134,7 +135,8 @@ class PauseWatch:
 
 def log_pause(run: ModelRun, pause: Pause, **learned: int) -> None:
     """Log that a model is paused: since when, and by whom."""
-    what: dict[str, Any] = {"since": iso_time(1000.0 * pause.since), "by": pause.by, **learned}
+    since = iso_time(1000.0 * pause.since) if pause.since else None
+    what: dict[str, Any] = {"since": since, "by": pause.by, **learned}
     what |= {"reason": pause.reason} if pause.reason else {}
     if run.job.until_idle:
         effect = "it isn't learned: --until-idle doesn't wait for the end of a pause"

@@ -21,9 +21,9 @@ export class ActionPanel {
     this.actions = new Map();
     this.buttons = h("div", { class: "row" });
     this.note = h("p", { class: "muted" });
-    this.list = h("ul", { class: "cards", role: "status" });
+    this.list = h("ul", { class: "cards" });
     this.dialog = h("dialog", { "aria-labelledby": "action-title" });
-    this.element = h("section", { class: "panel", "aria-label": "Actions", hidden: true }, h("header", {}, h("h2", {}, "Actions")), this.note, this.buttons, this.list, this.dialog);
+    this.element = h("section", { class: "panel", "aria-label": "Actions", hidden: true }, h("header", {}, h("h2", {}, "Actions")), this.note, this.buttons, h("div", { role: "status" }, this.list), this.dialog);
     this.buttons.addEventListener("click", ({ target }) => target.dataset.kind && this.ask(target.dataset.kind));
   }
 

@@ -60,6 +60,8 @@ class Health:
     asleep : bool
         Whether the model has left the worker's memory. Such a report is renewed rarely; it is true
         while the worker lives.
+    paused_since : float
+        Of the pause that the worker has confirmed; 0 if it isn't known. See `store.model.pause`.
     missing : int
         Missing values of all points learned; see the setting `points.missing`.
     """
@@ -83,6 +85,7 @@ class Health:
     warm_up: int = 0
     worker: str = ""
     asleep: bool = False
+    paused_since: float = 0.0
     missing: int = 0
 
     @property
@@ -136,7 +139,7 @@ def decode_health(data: bytes, key: str) -> Health:
 
 
 _TEXTS = ("host", "phase", "kernels", "reason", "worker")
-_FRACTIONS = ("rate", "loss", "time", "progress_age")
+_FRACTIONS = ("rate", "loss", "time", "progress_age", "paused_since")
 _LARGEST = 1e300
 
 

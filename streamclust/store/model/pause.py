@@ -112,8 +112,18 @@ class Effect(NamedTuple):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether nothing is learned or published from now on."""
-        return not self.is_held or (self.health is not None and self.health.phase == PAUSED)
+        """Whether nothing is learned or published from now on.
+
+        A report of an earlier pause, after which the model was resumed, confirms nothing.
+        """
+        health = self.health
+        if not self.is_held:
+            return True
+        return (
+            health is not None
+            and health.phase == PAUSED
+            and health.paused_since == self.pause.since
+        )
 
 
 def decode_pause(data: bytes | None) -> Pause | None:
