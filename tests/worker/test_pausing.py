@@ -27,7 +27,7 @@ EAGER: dict[str, Any] = {
     "commit": {"points": 60},
     "publish": {"points": 60, "every": "1d"},
 }
-RARE: dict[str, Any] = {"commit": {"points": 180}, "publish": {"points": 120, "every": "1d"}}
+RARE: dict[str, Any] = {"commit": {"points": 600}, "publish": {"points": 1200, "every": "1d"}}
 
 
 def model(workspace: Workspace, name: str = "points", **more: Any) -> dict[str, Any]:
