@@ -88,6 +88,7 @@ class Reloading:
             while requests.asked and not self._ended:
                 requests.asked = False
                 try:
+                    requests.answer(server.client(), {"is_pending": True})
                     answer = self._roster.reload(server.client(), self.changed)
                 except redis.RedisError:
                     requests.asked = True
