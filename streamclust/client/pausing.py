@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from streamclust.errors import DataError
-from streamclust.store.model.keys import Keys
+from streamclust.store.model.lease import release_ended
 from streamclust.store.model.pause import LONGEST, Pause, look_again, pause_models
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from streamclust.store.model.keys import Keys
     from streamclust.store.model.pause import Effect
 
 _LOOK = 0.1
@@ -73,6 +74,10 @@ def pause_all(
     while pending := [keys for keys, effect in found.items() if not effect.is_confirmed]:
         if time.monotonic() > deadline or stop():
             break
+        for keys in pending:  # a worker that died holds the lease of a sleeping model for long
+            health = found[keys].health
+            if health is None or health.asleep:
+                release_ended(client, keys)
         time.sleep(_LOOK)
         for keys, effect in zip(pending, look_again(client, pending), strict=True):
             if effect is None:

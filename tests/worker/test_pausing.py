@@ -201,6 +201,21 @@ def test_a_sleeping_model_is_paused_and_resumed(workspace: Workspace, reported: 
     assert "Traceback" not in worker.log
 
 
+def test_a_worker_that_died_while_the_model_slept_need_not_confirm(workspace: Workspace) -> None:
+    workspace.write(
+        {"m": model(workspace)}, worker={"lease": "1s", "health_ttl": "1s", "idle_after": "200ms"}
+    )
+    keys = workspace.keys("m")
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(120))
+        with WorkerProcess(workspace) as worker:
+            worker.wait(lambda: (client.get(keys.lease) or b"").endswith(b":asleep"))
+            worker.wait(lambda: client.pttl(keys.lease) > 60_000)
+            worker.kill()
+        effect = pause(workspace, "m")["m"]
+        assert effect.is_confirmed and not effect.is_held
+
+
 def test_a_model_that_is_paused_before_it_exists_writes_no_key(any_workspace: Workspace) -> None:
     workspace = any_workspace.write({"m": model(any_workspace)})
     keys = workspace.keys("m")
