@@ -12,6 +12,7 @@ import click
 
 from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._model_list import list_models
+from streamclust.cli._model_pauses import pause, resume
 from streamclust.cli._options import NumberRange, data_options, patterns_option, server_options
 from streamclust.cli._render import count, number, plural, score_meaning
 from streamclust.cli._server import each_version, opened_client, opened_job, opened_server
@@ -38,7 +39,8 @@ def models() -> None:
     """List, show, compare, export and roll back the stored versions of a model.
 
     The server stores the newest `publish.keep` versions (default: 100). `delete`, `reset` and
-    `rename` change the model as a whole; they list the changes and ask first.
+    `rename` change the model as a whole; they list the changes and ask first. `pause` stops the
+    learning of models until `resume`.
 
     \b
     Examples:
@@ -348,7 +350,8 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
     """Return to VERSION of MODEL: publish it again as a new version, and continue from there.
 
     A running worker applies it between two batches. Without a worker the command changes the stored
-    state itself. The model loses what it learned after VERSION; no point is learned again.
+    state itself. If the model is paused, the rollback is stored, and is applied when the model is
+    resumed. The model loses what it learned after VERSION; no point is learned again.
 
     \b
     Examples:
@@ -366,10 +369,13 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
             raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:
         click.echo(exact_json({"model": model, "back_to": version, **asdict(done)}))
+    elif done.waits:
+        resume = f"`streamclust models resume {model}`"
+        click.echo(f"{model} is paused: the rollback to version {version} waits for {resume}")
     else:
         how = "by its worker" if done.by_worker else "in place"
         click.echo(f"{model} is back at version {version}, as version {done.version} ({how})")
 
 
-for _command in (rename, reset, delete):
+for _command in (pause, resume, rename, reset, delete):
     models.add_command(_command)
