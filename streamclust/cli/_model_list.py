@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._progress import reading_progress
-from streamclust.cli._render import WIDEST_NAME, number
+from streamclust.cli._render import WIDEST_NAME, kind_and_shape, number
 from streamclust.cli._server import opened_server, read_overviews, select_models
 from streamclust.cli._tables import Column, Styled, Table, lay_out
 from streamclust.cli._terminal import BAD, print_lines, stdout_terminal
@@ -61,10 +61,9 @@ def _newest_cells(row: Overview) -> tuple[Cell, ...]:
     if model is None:
         damaged = Styled("damaged", BAD) if row.troubles else "-"
         return (name, "-", "-", "-", "-", "-", damaged, "-")
-    kind = "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.shape)
     return (
         name,
-        kind,
+        kind_and_shape(model),
         str(model.version),
         ago(model.published_ms),
         ago(model.time_ms),

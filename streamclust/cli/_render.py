@@ -36,6 +36,11 @@ def score_meaning(model: Model | ModelHead) -> str:
     return (COSINE_SCORES if model.metric == "cosine" else SCORES)[model.score_name]
 
 
+def kind_and_shape(model: Model | ModelHead) -> str:
+    """Return the kind of a version, K and D, as `kmeans 5x2`."""
+    return "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.shape)
+
+
 _LARGEST_PLAIN, _SMALLEST_PLAIN = 1e7, 1e-4
 """Numbers between these are written without an exponent."""
 
