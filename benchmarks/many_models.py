@@ -102,13 +102,13 @@ def fill(client: redis.Redis, models: int) -> None:
 
 
 class Worker:
-    """`streamclust worker`, seen from outside."""
+    """`streamclust worker`, or another daemon, seen from outside."""
 
-    def __init__(self, folder: Path) -> None:
-        self._log = folder / "worker.log"
+    def __init__(self, folder: Path, *words: str) -> None:
+        self._log = folder / "daemon.log"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [STREAMCLUST, "worker"], cwd=folder, stdout=log, stderr=log
+                [STREAMCLUST, *(words or ("worker",))], cwd=folder, stdout=log, stderr=log
             )
         self._proc = Path("/proc", str(self._process.pid))
 
@@ -141,7 +141,7 @@ class Worker:
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(LIMIT)
         if code:
-            raise SystemExit(f"the worker exited with {code}:\n{self._log.read_text()[-2000:]}")
+            raise SystemExit(f"the process exited with {code}:\n{self._log.read_text()[-2000:]}")
         return time.monotonic() - began
 
 

@@ -177,8 +177,7 @@ def _show(report: Report, model: str, dry_run: bool, scores_by_name: Mapping[str
     head = f"{plural(report.points, 'point')}, {where}; {meaning}:"
     sign = -1.0 if report.objective == "log_likelihood" else 1.0
     losses = [report.live_loss, *(run.loss for run in report.runs)]
-    known = iter(numbers([sign * loss for loss in losses if loss is not None], 6))
-    scores = ["-" if loss is None else next(known) for loss in losses]
+    scores = numbers([None if loss is None else sign * loss for loss in losses], 6)
     table = Table()
     table.add_column("FIT")
     table.add_column("SCORE", "right")

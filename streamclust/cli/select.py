@@ -129,7 +129,7 @@ def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None
         ("BIC", [each.bic for each in scores], 7),
         ("SILHOUETTE", [each.silhouette for each in scores], 4),
     ):
-        table.add_column(header, "right").cells.extend(_numbers(values, digits))
+        table.add_column(header, "right").cells.extend(numbers(values, digits))
     inertia, likelihood, aic, bic, silhouette = table.columns
     table.columns.insert(0, Column("K", right=True))
     table.columns[0].cells.extend(str(each.n_components) for each in scores)
@@ -145,11 +145,6 @@ def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None
     print_lines(lines)
     if path is not None:
         click.echo(f"chart: {path}")
-
-
-def _numbers(values: Sequence[float | None], digits: int) -> list[str]:
-    known = iter(numbers([value for value in values if value is not None], digits))
-    return ["-" if value is None else next(known) for value in values]
 
 
 def _marks(K: int, choice: Choice) -> str:
