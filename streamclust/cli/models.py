@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._model_changes import delete, rename, reset
-from streamclust.cli._model_list import list_models
 from streamclust.cli._model_pauses import pause, resume
 from streamclust.cli._options import NumberRange, data_options, patterns_option, server_options
 from streamclust.cli._render import count, number, plural, score_meaning
@@ -19,7 +18,7 @@ from streamclust.cli._server import each_version, opened_client, opened_job, ope
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
-from streamclust.cli._versions import VersionTable, damaged_row, version_facts
+from streamclust.cli._versions import VersionTable, damaged_row, list_models, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
 from streamclust.times import ago, iso_time, local_time

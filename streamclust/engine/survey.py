@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from streamclust.engine.fields import Fields
 from streamclust.engine.identity import SAME
 from streamclust.engine.points import Points, joined
+from streamclust.formats.container import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
