@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import FormatError
+from streamclust.formats.container import whole
 from streamclust.models import Family
 from streamclust.models.coreset import Coreset
 from streamclust.models.scaling import Scaling
@@ -287,13 +288,16 @@ _MEMORIES = ("usual", "recent")
 def _add_scores(stored: StoredState, scores: ScoreMemory) -> None:
     stored.add_part("scores", {name: getattr(scores, name).mass for name in _MEMORIES})
     stored.meta["scores"] = {name: getattr(scores, name).numbers for name in _MEMORIES}
+    if scores.outdated:
+        stored.meta["scores"]["outdated"] = scores.outdated
 
 
 def _scores(stored: StoredState) -> ScoreMemory | None:
     numbers, masses = stored.meta.get("scores"), stored.part("scores")
     if numbers is None:
         return None
-    return ScoreMemory(*(ScoreDistribution.of(masses[name], numbers[name]) for name in _MEMORIES))
+    usual, recent = (ScoreDistribution.of(masses[name], numbers[name]) for name in _MEMORIES)
+    return ScoreMemory(usual, recent, whole(numbers, "outdated") if "outdated" in numbers else 0)
 
 
 def _spread(stored: StoredState) -> Spread | None:

@@ -244,6 +244,11 @@ class ScoreDistribution:
         """Return the distribution of scores that are larger by a constant, as in other units."""
         return replace(self, reference=self.reference + by)
 
+    def mapped(self, slope: float, offset: float) -> ScoreDistribution:
+        """Return the distribution of slope * score + offset, for a slope above 0."""
+        reference, unit = slope * self.reference + offset, slope * self.unit
+        return replace(self, reference=reference, unit=unit)
+
     def exceedance(self, scores: ArrayLike) -> Array:
         """Return the share of mass above each score, shape (N,); 1 without scores.
 
