@@ -183,6 +183,19 @@ def test_recent_scores_replace_the_others_after_a_jump() -> None:
     assert_allclose(memory.current.threshold(0.01), 10.0 - np.log(0.01), rtol=0.05)
 
 
+def test_no_old_high_scores_stay_in_the_far_tail_after_a_jump_to_low_scores() -> None:
+    rng = np.random.default_rng(0)
+    memory, w, lam = ScoreMemory(), np.ones(1000), 2.0**-0.01
+    for number in range(330):
+        scores = rng.exponential(size=1000) * (1.0 if number < 200 else 0.25)
+        memory = memory.observe(scores, w, lam)
+        if number in (203, 230):
+            assert memory.usual is memory.recent
+    assert memory.current is memory.usual
+    assert memory.current.total > 3.0 * memory.recent.total
+    assert_allclose(memory.current.threshold(1e-4), -0.25 * np.log(1e-4), rtol=0.05)
+
+
 def test_a_burst_of_anomalies_does_not_become_usual_at_once() -> None:
     rng = np.random.default_rng(0)
     memory, w, lam = ScoreMemory(), np.ones(1000), 2.0**-0.01
