@@ -58,8 +58,9 @@ class Surveyed:
 
 
 def _owned(values: Array) -> Array:
-    """Return an array that isn't a view of a file or of a larger array."""
-    return values if values.flags.owndata else values.copy()
+    """Return an array in float64 that isn't a view of a file or of a larger array."""
+    is_own = values.flags.owndata and values.dtype == np.float64
+    return values if is_own else np.array(values, np.float64)
 
 
 def _sum(a: Array | None, b: Array | None) -> Array | None:
