@@ -76,7 +76,7 @@ class Link:
     other: Namespace
 
     def cut(self) -> None:
-        """Lose all packets: neither side is told."""
+        """Lose all packets. No connection is closed."""
         self.other.run("link", "set", self.name, "down")
 
     def join(self) -> None:
@@ -170,7 +170,7 @@ def main(folder: Path) -> None:
         with Dask(cluster.address_at(SCHEDULER_NEAR)) as dask:
             wait_until(lambda: dask.connection.slots == 2)
             happened = [asdict(fold_and_cut(dask, link, step, parts)) for link in reversed(links)]
-    print(json.dumps(dict(zip(("workers", "scheduler"), happened, strict=True))))
+    sys.stdout.write(json.dumps(dict(zip(("workers", "scheduler"), happened, strict=True))))
 
 
 if __name__ == "__main__":
