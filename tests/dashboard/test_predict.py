@@ -10,7 +10,7 @@ import pytest
 
 from streamclust.dashboard.errors import ApiError
 from streamclust.dashboard.predict import BODY_BYTES, POINTS
-from streamclust.dashboard.rate_limit import PER_MINUTE, RateLimit
+from streamclust.dashboard.rate_limit import PREDICTIONS_PER_MINUTE, RateLimit
 from tests.support.dashboard import opened
 from tests.support.points import blobs
 from tests.support.workspace import Workspace
@@ -59,6 +59,7 @@ BAD: dict[str, tuple[str, int, str | None, str]] = {
     "a number": ('{"points": [1]}', 422, "points[0]", "is 1"),
     "a feature too few": ('{"points": [{"x0": 1, "x1": 1}]}', 422, "points[0].x2", "no feature"),
     "a feature too many": ('{"points": [{"x9": 1}]}', 422, "points[0].x9", "unknown feature 'x9'"),
+    "a feature twice": ('{"points": [{"x0": 1, "x0": 2}]}', 422, "x0", "duplicate key 'x0'"),
     "huge": ('{"points": [[1, 2, 1e200]]}', 422, "points[0][2]", "1e+200"),
     "a huge integer": (f'{{"points": [[1, 2, 1{"0" * 400}]]}}', 422, "points[0][2]", "finite"),
     "a wrong version": ('{"points": [], "version": "2"}', 422, "version", '"2"'),
@@ -102,7 +103,7 @@ def test_a_client_with_too_many_requests_waits() -> None:
 
 def test_too_many_requests_are_refused_with_the_time_to_wait(learned: Workspace) -> None:
     with opened(learned) as own:
-        replies = (own.post("/api/models/km/predict") for _ in range(2 * PER_MINUTE))
+        replies = (own.post("/api/models/km/predict") for _ in range(2 * PREDICTIONS_PER_MINUTE))
         refused = next(found for found in replies if found.status_code != 415)
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_requests")
     assert refused.headers["retry-after"] == "1"
