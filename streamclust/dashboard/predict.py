@@ -136,6 +136,10 @@ def read_points(points: Any, model: Model) -> Array:
         n, d = bad[0].tolist()
         where = f"points[{n}][{d}]"
         raise ApiError(422, "bad_point", f"{where} is {X[n, d]:g}; the limit is {limit:g}", where)
+    empty = np.flatnonzero(np.isnan(X).all(axis=1))
+    if len(empty):
+        where = f"points[{empty[0]}]"
+        raise ApiError(422, "bad_point", f"{where} has only missing values", where)
     if model.metric == "cosine" and not (has := have_direction(X)).all():
         where = f"points[{int(has.argmin())}]"
         raise ApiError(422, "bad_point", f"{where} is a {ZERO}", where)

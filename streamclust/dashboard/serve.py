@@ -174,5 +174,5 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         where = f"{host}:{port}"
         why = (error.strerror or str(error)).lower()
-        raise ConfigError(f"can't listen on {where}: {why}; --port 0 chooses a free port") from None
+        raise ConfigError(f"can't listen on {where}: {why}; port 0 chooses a free port") from None
     return bound

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from streamclust.arrays import Array, CovarianceType
+from streamclust.dashboard.payload import apart
 from streamclust.dashboard.plane import (
     explained,
     feature_plane,
@@ -132,6 +133,20 @@ def test_few_centroids_need_points_for_the_second_axis() -> None:
     residuals[:, 3] = RNG.normal(size=50)
     plane = principal_plane(found, NAMES, residuals, 1)
     np.testing.assert_allclose(np.abs(plane.axes), np.eye(D)[[0, 3]], atol=1e-9)
+
+
+def test_numbers_far_from_zero_have_the_digits_that_tell_them_apart() -> None:
+    assert apart(np.array([1e8, 1e8 + 1.25, np.nan])) == [1e8, 1e8 + 1.25, None]
+    assert apart(np.array([0.123456789, 5.0])) == [0.123457, 5.0]
+    assert apart(np.array([0.1 + 0.2, 0.1 + 0.2])) == [0.1 + 0.2] * 2
+    assert apart(np.array([np.nan])) == [None]
+
+
+def test_the_share_of_a_feature_has_the_variance_within_the_clusters() -> None:
+    found = model(KMeans(1), KMeansParams(np.zeros((1, 2))))
+    residuals = RNG.normal(size=(1000, 2)) * [3.0, 1.0]
+    share = feature_plane(found, NAMES[:2], 0, 1, residuals).share
+    assert share == pytest.approx((0.9, 0.1), abs=0.02)
 
 
 def test_equal_centroids_without_points_still_have_a_plane() -> None:

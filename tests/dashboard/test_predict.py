@@ -12,7 +12,9 @@ from streamclust.dashboard.errors import ApiError
 from streamclust.dashboard.predict import BODY_BYTES, POINTS
 from streamclust.dashboard.rate_limit import PREDICTIONS_PER_MINUTE, RateLimit
 from tests.support.dashboard import opened
-from tests.support.points import blobs
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_points, blobs
+from tests.support.workers import drain
 from tests.support.workspace import Workspace
 
 JSON = {"Content-Type": "application/json"}
@@ -75,6 +77,22 @@ def test_an_error_names_the_field_and_the_value(api: httpx.Client, body: str) ->
     error: dict[str, Any] = found.json()["error"]
     assert (found.status_code, error["field"]) == (status, field)
     assert part in error["message"]
+
+
+def test_a_point_without_a_direction_or_a_value_is_named(workspace: Workspace) -> None:
+    stream = workspace.stream()
+    points = {"missing": "learn", "features": ["x0", "x1"]}
+    models = {"c": kmeans(stream, metric="cosine"), "m": mixture(stream, points=points)}
+    workspace.write(models)
+    with workspace.client as client:
+        add_points(client, stream, blobs(90) + 1.0)
+    for name in models:
+        drain(workspace, name)
+    with opened(workspace) as api:
+        for name, bad in (("c", [0, 0.0]), ("m", [None, None])):
+            body = {"points": [[1, 2], bad]}
+            error = api.post(f"/api/models/{name}/predict", json=body).json()["error"]
+            assert (error["code"], error["field"]) == ("bad_point", "points[1]")
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(api: httpx.Client) -> None:
