@@ -27,14 +27,22 @@ DTYPES = (np.float64, np.float32)
 def agree(X: Points, w: Array, C: Array) -> None:
     """All kernels give the twin's bits, for labels, distances and sums."""
     expected, distances = twin.assign(X, C), twin.squared_distances(X, C)
-    sums = (*twin.kmeans_step(X, w, C), *twin.cluster_moments(X, w, expected.labels, C))
+    sums = (
+        *twin.kmeans_step(X, w, C),
+        *twin.kmeans_sums(X, w, C),
+        *twin.cluster_moments(X, w, expected.labels, C),
+    )
     for name in NATIVE:
         with native(name):
             labels, sqdist = kernels.assign(X, C)
             assert_array_equal(labels, expected.labels)
             assert_array_equal(sqdist, expected.sqdist)
             assert_array_equal(kernels.squared_distances(X, C), distances)
-            found = (*kernels.kmeans_step(X, w, C), *kernels.cluster_moments(X, w, labels, C))
+            found = (
+                *kernels.kmeans_step(X, w, C),
+                *kernels.kmeans_sums(X, w, C),
+                *kernels.cluster_moments(X, w, labels, C),
+            )
             for one, right in zip(found, sums, strict=True):
                 assert_array_equal(one, right)
 
