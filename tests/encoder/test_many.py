@@ -166,6 +166,19 @@ def test_an_encoder_waits_for_its_turn_without_a_thread(many: EncoderFixture) ->
         wait_until(lambda: is_coded(many))
 
 
+def test_entries_of_encoders_that_died_get_their_codes(many: EncoderFixture) -> None:
+    # Given encoders that took the first entries of all streams, and died before they wrote codes
+    many.encode["takeover"] = "500ms"
+    many.publish(1)
+    for stream in many.streams:
+        add_points(many.client, stream, blobs(30))
+        assert replace_stream(many, stream).read_new(None).ids
+    # When others encode the streams Then these entries get codes too, in order
+    with encoding(many):
+        wait_until(lambda: is_coded(many))
+    assert not any(pending(many, stream) for stream in many.streams)
+
+
 def replace_stream(fixture: EncoderFixture, stream: str) -> Any:
     """A member of the group of a stream, which takes entries and does nothing with them."""
     other = replace_fixture(fixture, stream)
