@@ -215,7 +215,7 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
     from streamclust.runtime.discovery import is_several
 
     if is_several(model, settings):
-        known = known_names(model, [*there, *settings.models], "models")
+        known = known_names(model, sorted({*there, *settings.models}), "models")
         return f"no model matches {model!r} in namespace {settings.namespace!r}; {known}"
     near = get_close_matches(model, {*there, *settings.models}, n=1)
     known = known_names(model, there, "models there")

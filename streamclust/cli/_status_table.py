@@ -139,18 +139,19 @@ def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterat
 
 def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
     """Yield the head, the text and the style of each remark on a model."""
+    from streamclust.store.model.health import PAUSED
+    from streamclust.store.model.overview import WARMING_UP
+
     if row.phase == "stopped" and row.lag:
         entries = "1 entry waits" if row.lag == 1 else f"{row.lag:,} entries wait"
         reason = f"{printable(row.reason)}; " if row.reason else ""
         yield "no worker", f"{reason}{entries}; run `streamclust worker`", WARNING
     elif row.reason:
         yield printable(row.phase), printable(row.reason), BAD if row.failed else ""
-    from streamclust.store.model.overview import WARMING_UP
-
     for text in row.waits(label):
         head, _, rest = text.partition(": ")
-        if head == WARMING_UP:
-            yield head, rest, ""
+        if head in (WARMING_UP, PAUSED):
+            yield head, printable(rest), WARNING if head == PAUSED else ""
         else:
             yield ("waiting" if row.alive else "no stream"), printable(text), WARNING
     if row.lost is not None and _NEWS["LOST"](row):

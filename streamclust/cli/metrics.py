@@ -36,6 +36,10 @@ _GAUGES: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
         "Whether the model is failed, stalled or damaged; `streamclust status` has the reason.",
         lambda row: row.failed,
     ),
+    "paused": (
+        "Whether a user has paused the model; its lag then grows.",
+        lambda row: row.pause is not None,
+    ),
     "lag_entries": ("Stream entries that are not learned yet.", lambda row: row.lag),
     "version": (
         "Newest published version.",

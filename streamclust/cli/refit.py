@@ -203,6 +203,9 @@ def _verdict(report: Report, model: str, dry_run: bool) -> str:
     if report.delivered is None:
         hint = "" if dry_run else " (use --force to swap in the refit anyway)"
         return f"{prefix}the refit is {how_much}: {model} is unchanged{hint}"
+    if report.delivered.waits:
+        resume = f"`streamclust models resume {model}`"
+        return f"{prefix}the refit is {how_much}: {model} is paused, so it waits for {resume}"
     how = "applied by the worker" if report.delivered.by_worker else "swapped in place"
     where = "" if report.on_top else ", at the current position of the model"
     return f"{prefix}the refit is {how_much}: {how}{where}, version {report.delivered.version}"

@@ -37,6 +37,7 @@ def workers(settings: Settings, as_json: bool) -> None:
     MODELS   models that it learns: AWAKE in memory, or ASLEEP without new entries
     WAITING  models of its settings that other workers learn, or that wait for
              a worker
+    PAUSED   models that users have paused, if there are any
     FAILED   models that it retries; STALLED: models without progress
 
     The first failed models and their reasons are below the table; `status --phase failed` has all.
@@ -71,7 +72,8 @@ def _table(found: Sequence[WorkerReport], terminal: Terminal) -> list[str]:
     table.add_column("WORKER")
     for header in ("RELEASE", "STARTED", "MODELS", "AWAKE", "ASLEEP", "WAITING"):
         table.add_column(header, justify="right")
-    for header in ("FAILED", "STALLED", "REPORTED"):
+    paused = ["PAUSED"] if any(each.paused for each in found) else []
+    for header in (*paused, "FAILED", "STALLED", "REPORTED"):
         table.add_column(header, justify="right")
     for each in found:
         table.add_row(
@@ -82,6 +84,7 @@ def _table(found: Sequence[WorkerReport], terminal: Terminal) -> list[str]:
             count(each.awake),
             count(each.asleep),
             count(each.waiting),
+            *(count(each.paused) for _ in paused),
             Styled(count(each.failed), BAD if each.failed else ""),
             Styled(count(each.stalled), BAD if each.stalled else ""),
             f"{max(time.time() - each.time, 0.0):.0f} s ago",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from streamclust.client.ingest import IngestReport
     from streamclust.formats.alerts import Alert
     from streamclust.formats.model import Model
+    from streamclust.store.model.pause import Pause
 
 T = TypeVar("T")
 
@@ -88,6 +89,20 @@ class AsyncClient:
             If the model or the version doesn't exist.
         """
         return await asyncio.to_thread(self._client.model, name, version)
+
+    async def pause(self, name: str, **options: Any) -> Pause:
+        """Pause a model; see `streamclust.Client.pause`.
+
+        Raises
+        ------
+        BusyError
+            If the worker hasn't confirmed in time.
+        """
+        return await asyncio.to_thread(lambda: self._client.pause(name, **options))
+
+    async def resume(self, name: str) -> Pause | None:
+        """End the pause of a model; see `streamclust.Client.resume`."""
+        return await asyncio.to_thread(self._client.resume, name)
 
     async def add(self, stream: str, X: Any, **options: Any) -> IngestReport:
         """Add points to a stream; see `streamclust.Client.add`.

@@ -12,8 +12,11 @@ import redis
 from streamclust.client.add import as_points, check_entries, check_stream
 from streamclust.client.alerts import AlertFollower
 from streamclust.client.ingest import ingest
+from streamclust.client.pausing import new_pause, pause_all
 from streamclust.client.versions import VersionFollower
+from streamclust.errors import BusyError
 from streamclust.store.model.keys import Keys
+from streamclust.store.model.pause import resume_models
 from streamclust.store.model.versions import model_names, read_model
 from streamclust.store.server.connect import Address, open_server, translate, translated
 from streamclust.text import printable
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from streamclust.formats.alerts import Alert
     from streamclust.formats.layout import EntryFormat
     from streamclust.formats.model import Model
+    from streamclust.store.model.pause import Pause
 
 T = TypeVar("T")
 
@@ -113,6 +117,54 @@ class Client:
         """
         with translate(self._server.label):
             return read_model(self._client, Keys(self._namespace, name), version)
+
+    def pause(self, name: str, *, reason: str = "", by: str = "", wait: float = 10.0) -> Pause:
+        """Pause a model: no worker learns or publishes it until `resume`.
+
+        A running worker commits its current batch, and then confirms the pause. A model that is
+        paused already keeps its earlier pause. A model that doesn't exist yet is paused too.
+
+        Parameters
+        ----------
+        name : str
+        reason : str, optional
+            A text for others, up to 200 characters.
+        by : str, optional
+            Who pauses the model. Default: the user and the host of this process.
+        wait : float, default=10.0
+            Maximum seconds to wait for the worker.
+
+        Returns
+        -------
+        Pause
+            Since when the model is paused, by whom, and why.
+
+        Raises
+        ------
+        BusyError
+            If the worker hasn't confirmed in time. The pause stays, and takes effect after the
+            worker's current batch.
+        DataError
+            If a text is too long.
+        """
+        keys = Keys(self._namespace, name)
+        with translate(self._server.label):
+            found = pause_all(self._client, [keys], new_pause(reason, by), wait)
+        effect = found.get(keys)
+        if effect is None:
+            raise BusyError(f"model {name!r} was resumed by another user during the wait")
+        if not effect.is_confirmed:
+            raise BusyError(
+                f"the worker of {name!r} hasn't confirmed the pause within {wait:g} s; it pauses "
+                "after its current batch"
+            )
+        return effect.pause
+
+    def resume(self, name: str) -> Pause | None:
+        """End the pause of a model; return the pause, or None if the model isn't paused."""
+        with translate(self._server.label):
+            [resumed] = resume_models(self._client, [Keys(self._namespace, name)])
+        return None if resumed is None else resumed.pause
 
     def add(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import FormatError
-from streamclust.formats.container import Fields
+from streamclust.formats.container import Fields, whole
 from streamclust.models import Family
 from streamclust.models.coreset import Coreset
 from streamclust.models.scaling import Scaling
@@ -102,7 +102,8 @@ def to_stored(state: LearnerState[Any], family: Family[Any]) -> Fields:
     if state.scores is not None:
         stored.add_part("scores", {name: getattr(state.scores, name).mass for name in _MEMORIES})
         numbers = {name: getattr(state.scores, name).numbers for name in _MEMORIES}
-        stored.values["scores"] = numbers
+        outdated = {"outdated": state.scores.outdated} if state.scores.outdated else {}
+        stored.values["scores"] = numbers | outdated
     if pending is not None:
         problem = pending.problem
         stored.values["pending"] = {"due": pending.due, "seed": problem.seed}
@@ -264,7 +265,8 @@ def _scores(stored: Fields) -> ScoreMemory | None:
     numbers, masses = stored.values.get("scores"), stored.part("scores")
     if numbers is None:
         return None
-    return ScoreMemory(*(ScoreDistribution.of(masses[name], numbers[name]) for name in _MEMORIES))
+    usual, recent = (ScoreDistribution.of(masses[name], numbers[name]) for name in _MEMORIES)
+    return ScoreMemory(usual, recent, whole(numbers, "outdated") if "outdated" in numbers else 0)
 
 
 def _spread(stored: Fields) -> Spread | None:

@@ -36,6 +36,7 @@ CodeBatch: TypeAlias = Sequence[tuple[bytes, list[bytes]]]
 """IDs of entries in order, with the fields and values of their codes. An entry that was deleted has
 no fields; it is only acknowledged."""
 
+
 def _round_script(*, alerts: bool) -> str:
     """Return the script of a round trip.
 
