@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamclust.cli._render import WIDEST_NAME, bars, count, number, plural, score_meaning
+from streamclust.cli._render import (
+    WIDEST_NAME,
+    bars,
+    count,
+    kind_and_shape,
+    number,
+    plural,
+    score_meaning,
+)
 from streamclust.cli._tables import Styled, Table, lay_out
 from streamclust.cli._terminal import BAD, MUTED, WARNING, shorten
 from streamclust.text import printable
@@ -16,8 +24,6 @@ if TYPE_CHECKING:
     from streamclust.cli._tables import Cell
     from streamclust.cli._terminal import Terminal
     from streamclust.formats.lost import Lost
-    from streamclust.formats.model import Model
-    from streamclust.formats.model_head import ModelHead
     from streamclust.store.model.overview import Overview
 
 _MOST_REMARKS = 20
@@ -88,7 +94,7 @@ def _cells(row: Overview) -> tuple[Cell, ...]:
     model, health = row.model, row.health
     return (
         printable(row.name, WIDEST_NAME),
-        "-" if model is None else _kind(model),
+        "-" if model is None else kind_and_shape(model),
         _worker(row),
         "-" if model is None else str(model.version),
         count(row.points, "-"),
@@ -111,10 +117,6 @@ def _lost(lost: Lost | None) -> str:
     if lost is None:
         return "?"
     return count(lost.entries) + ("+?" if lost.unknown else "")
-
-
-def _kind(model: ModelHead | Model) -> str:
-    return "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.shape)
 
 
 def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from streamclust.cli._render import discard, say
-from streamclust.cli._streams import prepare_streams, show_warnings_in_one_line
+from streamclust.cli._terminal import prepare_streams, show_warnings_in_one_line
 from streamclust.cli.exit_codes import (
     EXIT_CODES,
     EXIT_ERROR,

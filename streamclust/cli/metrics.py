@@ -272,7 +272,12 @@ def metrics(
     from streamclust.runtime.overviews import group_of
 
     serve_at_once = port is not None and wait is None
-    with found_server(settings) if serve_at_once else opened_server(settings, wait) as server:
+    opened = (
+        found_server(settings)
+        if serve_at_once
+        else opened_server(settings, wait, start=False if wait else None)
+    )
+    with opened as server:
         if serve_at_once:
             _raise_permanent_fault(server)
         clients: list[redis.Redis] = []

@@ -172,6 +172,7 @@ class Session:
                         worker.learn(batch)
                         activity.moved()
                         learned = True
+                        del batch  # its points would stay in memory while the model waits
                     if not learned:
                         worker.tick()
                     activity.moved()
