@@ -32,16 +32,17 @@ from streamclust.hyperparameters import (
     renamed,
     store,
 )
-from streamclust.models.family import metric_of
+from streamclust.models.family import Wanted, metric_of
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.score_distribution import ScoreDistribution
+from streamclust.models.scores import anomaly_score
 from streamclust.online.batch_parts import one_by_one
 from streamclust.online.components import Components, first
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
 from streamclust.online.resolving import ReclusterState
-from streamclust.online.scores import Anomaly, ScoreMemory, batch_scores
+from streamclust.online.scores import Anomaly, ScoreMemory
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
 from streamclust.online.step import StreamingStep, first_spread
 
@@ -351,7 +352,7 @@ class StreamLearner(Generic[P]):
             ),
             components=self._first_components(best.params),
         )
-        assigned = self.family.assigning_e_step(best.params, sample, w)[1]
+        assigned = self.family.batch_step(best.params, sample, w, Wanted()).assigned
         coreset = self._recluster_policy.remember(
             state.coreset, sample, w, assigned, stats, state.clock.steps
         )
@@ -361,7 +362,7 @@ class StreamLearner(Generic[P]):
         """Return the scores of the warm-up: in-sample, but the first version needs a threshold."""
         if self.anomaly is None:
             return None
-        return ScoreMemory(ScoreDistribution().add(batch_scores(self.family, params, sample), w))
+        return ScoreMemory(ScoreDistribution().add(anomaly_score(self.family, params, sample), w))
 
     def _bounded(self, X: Array, w: Array) -> WarmUp:
         """Return a warm-up of bounded memory from which no start was possible.

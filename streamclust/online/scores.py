@@ -23,8 +23,7 @@ from streamclust.models.scores import anomaly_score
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Array, Points
-    from streamclust.kernels import Assigned
+    from streamclust.arrays import Array
     from streamclust.models.coreset import CoresetState
     from streamclust.models.family import Family, Params
 
@@ -155,33 +154,11 @@ class ScoreMemory:
         return float(np.max(np.abs(more) / deviation, where=counts, initial=0.0))
 
 
-def batch_scores(
-    family: Family[P], params: P, X: Points, assigned: Assigned | None = None
-) -> Array:
-    """Return the anomaly scores of a batch, shape (N,).
-
-    Parameters
-    ----------
-    family : KMeans or GaussianMixture
-    params : KMeansParams or MixtureParams
-    X : array of shape (N, D)
-    assigned : Assigned, optional
-        Result of the e-step under `params`, if there is one.
-    """
-    if assigned is not None and family.objective == "inertia":
-        cosine = getattr(family, "metric", "euclidean") == "cosine"
-        return 0.5 * assigned.sqdist if cosine else assigned.sqdist
-    return anomaly_score(family, params, np.asarray(X, np.float64))
-
-
-def unflagged(
-    family: Family[P], params: P, X: Points, memory: ScoreMemory, anomaly: Anomaly
-) -> tuple[Array, NDArray[np.bool_]]:
-    """Return the scores of a batch, and which of its points aren't flagged; both of shape (N,)."""
-    scores = batch_scores(family, params, X)
-    if anomaly.rate is None:
-        return scores, np.ones(len(X), np.bool_)
-    return scores, scores <= memory.current.threshold(anomaly.rate)
+def unflagged(scores: Array, memory: ScoreMemory, anomaly: Anomaly) -> NDArray[np.bool_]:
+    """Return which points of a batch are learned, (N,): with `learn_flagged`, all of them."""
+    if anomaly.learn_flagged or anomaly.rate is None:
+        return np.ones(len(scores), np.bool_)
+    return np.asarray(scores <= memory.current.threshold(anomaly.rate))
 
 
 def rebuilt(
