@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from streamclust.arrays import has_gaps
-from streamclust.engine.fields import Fields
 from streamclust.engine.identity import SAME
 from streamclust.engine.points import Points, joined
+from streamclust.formats.container import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,8 +58,9 @@ class Surveyed:
 
 
 def _owned(values: Array) -> Array:
-    """Return an array that isn't a view of a file or of a larger array."""
-    return values if values.flags.owndata else values.copy()
+    """Return an array in float64 that isn't a view of a file or of a larger array."""
+    is_own = values.flags.owndata and values.dtype == np.float64
+    return values if is_own else np.array(values, np.float64)
 
 
 def _sum(a: Array | None, b: Array | None) -> Array | None:

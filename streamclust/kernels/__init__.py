@@ -22,11 +22,15 @@ from streamclust.kernels.results import (
     Moments,
     PointScores,
     Sampled,
+    Sums,
 )
 from streamclust.kernels.threads import limit_threads
 from streamclust.kernels.twin import mixture_moments, normalise
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -44,13 +48,16 @@ __all__ = [
     "Moments",
     "PointScores",
     "Sampled",
+    "Sums",
     "assign",
     "available",
     "cluster_moments",
     "describe",
     "expected_step",
     "identity",
+    "interleave",
     "kmeans_step",
+    "kmeans_sums",
     "limit_threads",
     "log_gaussians",
     "marginal_log_dets",
@@ -108,6 +115,23 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     centroids : array of shape (K, D)
     """
     return chosen().kmeans_step(X, w, centroids)
+
+
+def kmeans_sums(X: Points, w: Array, centroids: Array) -> Sums:
+    """Return the same sums as `kmeans_step`, without arrays of N numbers for the assignments."""
+    return chosen().kmeans_sums(X, w, centroids)
+
+
+def interleave(columns: Sequence[NDArray[Any]], out: Points) -> None:
+    """Write columns, each of shape (N,), to those of a table; numbers are converted to its type.
+
+    Parameters
+    ----------
+    columns : sequence of arrays of shape (N,)
+    out : array of shape (N, F)
+        C-contiguous.
+    """
+    chosen().interleave(columns, out)
 
 
 def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:

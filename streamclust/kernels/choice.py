@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streamclust.errors import ConfigError
 from streamclust.kernels import native, twin
@@ -18,7 +18,7 @@ from streamclust.kernels.threads import threads_of_process
 
 if TYPE_CHECKING:
     import ctypes
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Moments,
         PointScores,
         Sampled,
+        Sums,
     )
 
 NUMPY = "numpy"
@@ -64,6 +65,12 @@ class Kernels(Protocol):
 
     def kmeans_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
         """See `streamclust.kernels.kmeans_step`."""
+
+    def kmeans_sums(self, X: Points, w: Array, centroids: Array) -> Sums:
+        """See `streamclust.kernels.kmeans_sums`."""
+
+    def interleave(self, columns: Sequence[NDArray[Any]], out: Points) -> None:
+        """See `streamclust.kernels.interleave`."""
 
     def sample(
         self, w: Array, assigned: Assigned, n_clusters: int, size: float, start: float

@@ -148,6 +148,11 @@ class KMeans:
 
     def e_step(self, params: KMeansParams, X: Points, w: Array) -> Stats:
         """Assign each point to its nearest centroid; return weights and first moments."""
+        count = float(w.sum())
+        if not self._incomplete(X):
+            sums = kernels.kmeans_sums(X, w, params.centroids)
+            if sums.inertia >= _UNDERFLOW * count:
+                return self._stats(params, *sums, count)
         return self.batch_step(params, X, w, Wanted()).stats
 
     def batch_step(self, params: KMeansParams, X: Points, w: Array, wanted: Wanted) -> BatchStep:
@@ -157,18 +162,22 @@ class KMeans:
         sums = step(X, w, params.centroids)
         if sums.inertia < _UNDERFLOW * count:
             sums = _step_of_small(step, X, w, params.centroids, sums)
-        stats = Stats(
-            weight=sums.weight,
-            first=sums.first,
+        stats, square = self._stats(params, *sums[:3], count), sums.assigned.sqdist
+        scores = 0.5 * square if self._cosine else square
+        return BatchStep(stats, sums.assigned, scores if wanted.scores else None)
+
+    def _stats(
+        self, params: KMeansParams, weight: Array, first: Array, inertia: float, count: float
+    ) -> Stats:
+        return Stats(
+            weight=weight,
+            first=first,
             second=None,
             reference=params.centroids,
             covariance_type=None,
-            objective=0.5 * sums.inertia if self._cosine else sums.inertia,
+            objective=0.5 * inertia if self._cosine else inertia,
             count=count,
         )
-        square = sums.assigned.sqdist
-        scores = 0.5 * square if self._cosine else square
-        return BatchStep(stats, sums.assigned, scores if wanted.scores else None)
 
     def if_too_many_outliers(self, params: KMeansParams, X: Points, w: Array, stats: Stats) -> None:
         """Return None: K-means has no background for outliers."""

@@ -35,14 +35,13 @@ from streamclust.hyperparameters import (
 from streamclust.models.family import Wanted, metric_of
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.score_distribution import ScoreDistribution
-from streamclust.models.scores import anomaly_score
 from streamclust.online.batch_parts import one_by_one
 from streamclust.online.components import Components, first
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
 from streamclust.online.resolving import ReclusterState
-from streamclust.online.scores import Anomaly, ScoreMemory
+from streamclust.online.scores import Anomaly, first_memory
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
 from streamclust.online.step import StreamingStep, first_spread
 
@@ -337,12 +336,13 @@ class StreamLearner(Generic[P]):
         # The score of the sample is in-sample, so it must not count as a prequential score.
         stats = replace(best.stats, objective=0.0, count=0.0)
         params = self.family.m_step(stats, best.params)
+        scores = None if self.anomaly is None else first_memory(self.family, params, sample, w)
         interval = self._recluster_policy.interval(len(sample))
         state = replace(
             state,
             params=params,
             stats=stats,
-            scores=self._first_scores(params, sample, w),
+            scores=scores,
             warm_up=WarmUp(),
             scaling=scaling,
             spread=first_spread(self.family, best.params),
@@ -357,12 +357,6 @@ class StreamLearner(Generic[P]):
             state.coreset, sample, w, assigned, stats, state.clock.steps
         )
         return replace(state, coreset=coreset), Info("started", len(sample))
-
-    def _first_scores(self, params: P, sample: Array, w: Array) -> ScoreMemory | None:
-        """Return the scores of the warm-up: in-sample, but the first version needs a threshold."""
-        if self.anomaly is None:
-            return None
-        return ScoreMemory(ScoreDistribution().add(anomaly_score(self.family, params, sample), w))
 
     def _bounded(self, X: Array, w: Array) -> WarmUp:
         """Return a warm-up of bounded memory from which no start was possible.

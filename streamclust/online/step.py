@@ -22,7 +22,7 @@ from streamclust.models.stats import decay, merge, reorder
 from streamclust.online.averaging import averaged
 from streamclust.online.batch_parts import e_step_of_batch, one_by_one
 from streamclust.online.components import to_remove
-from streamclust.online.scores import ScoreMemory, unflagged
+from streamclust.online.scores import ScoreMemory, carried, unflagged
 from streamclust.online.state import Info, LearnerState
 
 if TYPE_CHECKING:
@@ -152,6 +152,9 @@ class StreamingStep(Generic[P]):
             remembered,
         )
         after, revived = self._learn(state, params, running, batch, lam)
+        if remembered is not None and after.params is not None and kept == 1.0:
+            moved = carried(remembered, family, params, after.params, state.coreset)
+            after = replace(after, scores=moved)
         # Recluster, if it is time.
         after, reclustered = self.policy.improved(after, X, w, drifted)
         if not (math.isfinite(loss) and usable(after.params)):
