@@ -114,11 +114,16 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
             functions[name] = function
         return functions
 
-    def _call(self, function: str, *arguments: Any) -> None:
-        """Call a function with the addresses of arrays, which must be contiguous."""
+    def _call(self, function: str, *arguments: Any) -> int:
+        """Call a function with the addresses of arrays, which must be contiguous.
+
+        Returns 0, or another number that the function returns, except for a lack of memory.
+        """
         values = [_address(a) if type(a) is np.ndarray else a for a in arguments]
-        if self._functions[function](*values):
+        result = self._functions[function](*values)
+        if result == 1:
             raise MemoryError
+        return result
 
     def _threads(self) -> int:
         return min(self.threads, limit.get())
@@ -211,7 +216,12 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         return out
 
     def mixture_step(
-        self, X: Points, w: Array, *mixture: *Mixture, background: float = -np.inf
+        self,
+        X: Points,
+        w: Array,
+        *mixture: *Mixture,
+        background: float = -np.inf,
+        log_density: Array | None = None,
     ) -> tuple[Moments, float]:
         """See `streamclust.kernels.mixture_step`."""
         log_weights, means, cholesky, kind = mixture
@@ -219,7 +229,9 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         gaussians = _gaussians(log_weights, means, cholesky, kind)
         weight, first, log_likelihood = np.zeros(len(means)), np.zeros(means.shape), np.zeros(1)
         second = np.zeros(means.shape if kind == "spherical" else cholesky.shape)
-        sums = (background, weight, first, second, log_likelihood)
+        if log_density is not None and log_density.shape != (len(X),):
+            raise ValueError(f"log_density has shape {log_density.shape}; expected ({len(X)},)")
+        sums = (background, weight, first, second, log_likelihood, log_density)
         self._call("mixture_step", _single(X), self._threads(), X, w, len(X), *gaussians, *sums)
         if kind == "spherical":
             second = second.mean(axis=1)
@@ -281,7 +293,7 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
     "log_gaussians": (_BOOL, _SIZE, _ARRAY, *3 * (_SIZE,), *2 * (_BOOL,), *4 * (_ARRAY,)),
     "mixture_step": (
         *(_BOOL, _SIZE, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *3 * (_ARRAY,)),
-        *(_REAL, *4 * (_ARRAY,)),
+        *(_REAL, *5 * (_ARRAY,)),
     ),
     "interleave": (_BOOL, _ARRAY, *2 * (_SIZE,), _ARRAY),
     "sample": (*3 * (_ARRAY,), *2 * (_SIZE,), *2 * (_REAL,), *3 * (_ARRAY,)),
