@@ -15,6 +15,7 @@ from streamclust.kernels.choice import REMEDY, available, chosen, describe, miss
 from streamclust.kernels.chunks import CHUNK
 from streamclust.kernels.identity import Identity, identity
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled, Sums
+from streamclust.kernels.stored import StoredPoints, read_into
 from streamclust.kernels.threads import limit_threads
 from streamclust.kernels.twin import mixture_moments, normalise
 
@@ -37,6 +38,7 @@ __all__ = [
     "Identity",
     "Moments",
     "Sampled",
+    "StoredPoints",
     "Sums",
     "assign",
     "available",
@@ -57,6 +59,7 @@ __all__ = [
     "moves",
     "normalise",
     "plusplus",
+    "read_into",
     "sample",
     "squared_distances",
     "swaps",
@@ -104,8 +107,11 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     return chosen().kmeans_step(X, w, centroids)
 
 
-def kmeans_sums(X: Points, w: Array, centroids: Array) -> Sums:
-    """Return the same sums as `kmeans_step`, without arrays of N numbers for the assignments."""
+def kmeans_sums(X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
+    """Return the same sums as `kmeans_step`, without arrays of N numbers for the assignments.
+
+    The points can be in a file.
+    """
     return chosen().kmeans_sums(X, w, centroids)
 
 

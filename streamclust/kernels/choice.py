@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, CovarianceType, Labels, Points
     from streamclust.kernels.patterns import Patterns
     from streamclust.kernels.results import Assigned, ClusterSums, Mixture, Moments, Sampled, Sums
+    from streamclust.kernels.stored import StoredPoints
 
 NUMPY = "numpy"
 
@@ -56,7 +57,7 @@ class Kernels(Protocol):
     def kmeans_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
         """See `streamclust.kernels.kmeans_step`."""
 
-    def kmeans_sums(self, X: Points, w: Array, centroids: Array) -> Sums:
+    def kmeans_sums(self, X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
         """See `streamclust.kernels.kmeans_sums`."""
 
     def interleave(self, columns: Sequence[NDArray[Any]], out: Points) -> None:

@@ -146,14 +146,17 @@ class KMeans:
         """Return the number of centroids."""
         return len(params.centroids)
 
-    def e_step(self, params: KMeansParams, X: Points, w: Array) -> Stats:
-        """Assign each point to its nearest centroid; return weights and first moments."""
-        count = float(w.sum())
-        if not self._incomplete(X):
+    def e_step(self, params: KMeansParams, X: Points | kernels.StoredPoints, w: Array) -> Stats:
+        """Assign each point to its nearest centroid; return weights and first moments.
+
+        Points that are stored in a file have no missing values.
+        """
+        count, is_stored = float(w.sum()), isinstance(X, kernels.StoredPoints)
+        if is_stored or not self._incomplete(X):
             sums = kernels.kmeans_sums(X, w, params.centroids)
             if sums.inertia >= _UNDERFLOW * count:
                 return self._stats(params, *sums, count)
-        return self.assigning_e_step(params, X, w)[0]
+        return self.assigning_e_step(params, X.read() if is_stored else X, w)[0]
 
     def assigning_e_step(
         self, params: KMeansParams, X: Points, w: Array

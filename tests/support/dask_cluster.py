@@ -49,7 +49,8 @@ class DaskCluster:
         self.port = free_port()
         self.address = f"{'tcp' if papers is None else 'tls'}://127.0.0.1:{self.port}"
         kept = {name: value for name, value in os.environ.items() if "STREAMCLUST" not in name}
-        self.environment = {**kept, "OPENBLAS_NUM_THREADS": "1", **(environment or {})}
+        own = {"OPENBLAS_NUM_THREADS": "1", "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
+        self.environment = {**kept, **own, **(environment or {})}
         self.workers: list[subprocess.Popen[bytes]] = []
         self._started = 0
         self._scheduler: subprocess.Popen[bytes] | None = None
