@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from streamclust import kernels
-from streamclust.engine.fields import Fields
 from streamclust.engine.identity import SAME
 from streamclust.engine.points import Points, joined
+from streamclust.formats.container import Fields
 from streamclust.models import partial
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ number of threads. Parameters and results are described in `streamclust.kernels`
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -287,18 +288,7 @@ def expected_step(
     return twin_gaps.expected_step(mixture_step, X, w, patterns, mixture, floor)
 
 
-def marginal_log_gaussians(
-    X: Points,
-    patterns: Patterns,
-    means: Array,
-    covariances: Array,
-    kind: CovarianceType,
-    out: Array,
-) -> None:
-    """See `streamclust.kernels.marginal_log_gaussians`."""
-    twin_gaps.marginal_log_gaussians(log_gaussians, X, patterns, means, covariances, kind, out)
-
-
+marginal_log_gaussians = partial(twin_gaps.marginal_log_gaussians, log_gaussians)
 marginal_log_dets = twin_gaps.marginal_log_dets
 
 

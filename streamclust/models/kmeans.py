@@ -281,6 +281,10 @@ class KMeans:
         """Return the loss unchanged: J stays in scaled units, or one feature could dominate."""
         return loss
 
+    def with_missing_volume(self, stats: Stats, scaling: Scaling, X: Points, w: Array) -> Stats:
+        """Return the statistics: J stays in scaled units."""
+        return stats
+
     def predict(self, params: KMeansParams, X: Array) -> Labels:
         """Return the number of the nearest centroid, shape (N,)."""
         return partial.assign(*self._comparable(params, X)[:2]).labels

@@ -121,7 +121,8 @@ class _Table:
             return make(places)
 
         def describe(place: int) -> tuple[int, str]:
-            return start + place + 1, _row_text(batch, place)
+            (row,) = batch.slice(place, 1).to_pylist()
+            return start + place + 1, str(row)
 
         good, bad = sift(places, make, describe, self._request.label)
         return join(good or [self._chunk(batch.slice(0, 0), start)], bad)
@@ -135,7 +136,11 @@ class _Table:
         X, w, sane = checked(
             self._numbers(batch, start), chosen.numeric, chosen.weight, where, request
         )
-        labels = {name: _texts(batch.column(name)) for name in chosen.labels}
+        columns = {name: batch.column(name).to_pylist() for name in chosen.labels}
+        labels = {
+            name: ["" if value is None else str(value) for value in values]
+            for name, values in columns.items()
+        }
         times = None
         if chosen.time is not None:
             values = batch.column(chosen.time).to_pylist()
@@ -256,15 +261,6 @@ def _plain(column: Any) -> NDArray[Any]:
         column = column.cast(pa.float64())
     numbers: NDArray[Any] = column.to_numpy(zero_copy_only=False)
     return numbers
-
-
-def _texts(column: Any) -> list[str]:
-    return ["" if value is None else str(value) for value in column.to_pylist()]
-
-
-def _row_text(batch: Any, place: int) -> str:
-    (row,) = batch.slice(place, 1).to_pylist()
-    return str(row)
 
 
 def _pandas_index(schema: Any) -> set[str]:
