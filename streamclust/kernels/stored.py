@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def read_into(out: NDArray[Any], file: IO[bytes], offset: int, label: str) -> No
     DataError
         If the file was cut off.
     """
-    view = memoryview(out.view(np.uint8).reshape(-1))
+    view = memoryview(cast("Any", out.view(np.uint8).reshape(-1)))
     while view:
         count = os.preadv(file.fileno(), [view], offset)
         if not count:

@@ -151,12 +151,13 @@ class KMeans:
 
         Points that are stored in a file have no missing values.
         """
-        count, is_stored = float(w.sum()), isinstance(X, kernels.StoredPoints)
-        if is_stored or not self._incomplete(X):
+        count = float(w.sum())
+        if isinstance(X, kernels.StoredPoints) or not self._incomplete(X):
             sums = kernels.kmeans_sums(X, w, params.centroids)
             if sums.inertia >= _UNDERFLOW * count:
                 return self._stats(params, *sums, count)
-        return self.assigning_e_step(params, X.read() if is_stored else X, w)[0]
+        X = X.read() if isinstance(X, kernels.StoredPoints) else X
+        return self.assigning_e_step(params, X, w)[0]
 
     def assigning_e_step(
         self, params: KMeansParams, X: Points, w: Array
