@@ -111,6 +111,11 @@ class DaskCluster:
         process.wait()
         self.workers.remove(process)
 
+    @property
+    def scheduler_pid(self) -> int:
+        assert self._scheduler is not None
+        return self._scheduler.pid
+
     def kill_scheduler(self) -> None:
         assert self._scheduler is not None
         self._scheduler.kill()
