@@ -26,14 +26,15 @@ def test_the_bits_are_those_of_points_in_memory(
 ) -> None:
     rng = np.random.default_rng(N)
     X, w, C = rng.normal(size=(N, 7)).astype(dtype), rng.random(N), rng.normal(size=(80, 7))
-    found = stored(tmp_path / "points", X)
-    assert_array_equal(found.read(), X)
     expected = kernels.kmeans_sums(X, w, C)
-    for threads in (1, 3):
-        with found.file, kernels.using(each_kernel, threads=threads):
-            sums = kernels.kmeans_sums(stored(tmp_path / "points", X), w, C)
-        for a, b in zip(sums, expected, strict=True):
-            assert_array_equal(a, b)
+    found = stored(tmp_path / "points", X)
+    with found.file:
+        assert_array_equal(found.read(), X)
+        for threads in (1, 3):
+            with kernels.using(each_kernel, threads=threads):
+                sums = kernels.kmeans_sums(found, w, C)
+            for a, b in zip(sums, expected, strict=True):
+                assert_array_equal(a, b)
 
 
 def test_a_file_that_is_cut_off_is_an_error(each_kernel: str, tmp_path: Path) -> None:
