@@ -8,6 +8,7 @@ and so do the simulator's.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engine import FAMILIES, parts_of, write_npy
+from engine import FAMILIES, parts_of, seconds_of, write_npy
 from engine_sim import Costs, simulate
 
 from streamclust.engine import EStep, Inline, Part, Reader
@@ -64,7 +65,7 @@ def main(points: float, workers: tuple[int, ...], rounds: int) -> None:
             for label, family in FAMILIES
         ]
         alone = {
-            label: timed(lambda t=task: Inline(threads=1).fold(t, reader, parts), rounds)[0]
+            label: timed(lambda t=task: Inline(threads=1).fold(t, reader, parts), rounds + 2)
             for label, task in tasks
         }
         with Dask(cluster.address) as dask:
@@ -73,23 +74,49 @@ def main(points: float, workers: tuple[int, ...], rounds: int) -> None:
                     cluster.start_worker()
                 wait_until(lambda n=number: dask.connection.slots == n, 120.0)
                 for label, task in tasks:
-                    row(dask, label, task, (reader, parts), alone[label], rounds)
+                    row(dask, cluster, label, task, (reader, parts), alone[label], rounds)
 
 
-def row(dask: Dask, label: str, task: EStep, data: Any, alone: float, rounds: int) -> None:
+def used(cluster: DaskCluster, call: Any, rounds: int) -> tuple[float, dict[str, float]]:
+    """Return the least seconds of a call, and the least processor time of each process."""
+    pids = {"here": os.getpid(), "scheduler": cluster.scheduler_pid}
+    pids |= {f"worker {number}": each.pid for number, each in enumerate(cluster.workers, 1)}
+    best, least = float("inf"), dict.fromkeys(pids, float("inf"))
+    for _ in range(rounds + 2):
+        before, started = {name: seconds_of(pid) for name, pid in pids.items()}, time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - started)
+        for name, pid in pids.items():
+            least[name] = min(least[name], seconds_of(pid) - before[name])
+    return best, least
+
+
+def row(
+    dask: Dask,
+    cluster: DaskCluster,
+    label: str,
+    task: EStep,
+    data: Any,
+    inline: tuple[float, float],
+    rounds: int,
+) -> None:
     """Print the speed of one number of workers, and that of the simulator."""
     (reader, parts), workers = data, dask.connection.slots
     each = cost_per_part(dask, task, rounds)
     before = dask.counts.workers, dask.counts.here
-    seconds, own = timed(lambda: dask.fold(task, reader, parts), rounds)
+    seconds, least = used(cluster, lambda: dask.fold(task, reader, parts), rounds)
     by_workers, here = dask.counts.workers - before[0], dask.counts.here - before[1]
-    cores = cores_of_process()
+    cores, (alone, plain) = cores_of_process(), inline
     costs = Costs(part=alone / len(parts), submit=each / 4, receive=3 * each / 4, cores=cores)
     expected = simulate(costs, workers, len(parts), 5).seconds
+    times = ", ".join(f"{name} {1e3 * spent:.0f} ms" for name, spent in least.items())
     click.echo(
-        f"{label}, {workers} workers: {alone / seconds:.2f}x of one thread ({alone:.2f} s), "
+        f"{label}, {workers} workers: {alone / seconds:.2f}x of one thread ({alone:.3f} s), "
         f"simulated {alone / expected:.2f}x; {len(parts)} parts, {1e3 * each:.2f} ms here "
-        f"per part, {own:.2f} s here in all; parts by workers {by_workers}, here {here}"
+        f"per bundle; parts by workers {by_workers}, here {here}\n"
+        f"    processor time: one thread {1e3 * plain:.0f} ms, {times}; together "
+        f"{sum(least.values()) / plain:.2f}x, so {cores} cores allow at most "
+        f"{min(cores, workers + 1) * plain / sum(least.values()):.2f}x"
     )
 
 
