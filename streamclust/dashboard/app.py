@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,8 +13,15 @@ from starlette.responses import FileResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from streamclust.dashboard.change import get_action, post_refit, post_requeue, post_rollback
-from streamclust.dashboard.errors import on_error, on_http_error, on_unexpected_error
+from streamclust.dashboard.change import (
+    get_action,
+    post_pause,
+    post_refit,
+    post_requeue,
+    post_resume,
+    post_rollback,
+)
+from streamclust.dashboard.errors import Json, on_error, on_http_error, on_unexpected_error
 from streamclust.dashboard.model import (
     get_diff,
     get_model,
@@ -21,7 +29,6 @@ from streamclust.dashboard.model import (
     get_version,
     get_versions,
 )
-from streamclust.dashboard.openapi import get_openapi
 from streamclust.dashboard.overview import get_models, get_server, get_updates
 from streamclust.dashboard.predict import post_predict
 from streamclust.dashboard.security import Guard
@@ -57,6 +64,17 @@ async def get_page(_: Request) -> Response:
     return FileResponse(STATIC / "index.html", headers=headers, media_type="text/html")
 
 
+async def get_openapi(_: Request) -> Response:
+    """Return the description of the API."""
+    return Json(await asyncio.to_thread(_description))
+
+
+def _description() -> dict[str, Any]:
+    from streamclust.dashboard.openapi import description  # 3 MB of memory; few clients ask for it
+
+    return description()
+
+
 ROUTES = [
     Route("/api/server", get_server),
     Route("/api/models", get_models),
@@ -68,6 +86,8 @@ ROUTES = [
     Route("/api/models/{name:path}/predict", post_predict, methods=["POST"]),
     Route("/api/models/{name:path}/refit", post_refit, methods=["POST"]),
     Route("/api/models/{name:path}/rollback", post_rollback, methods=["POST"]),
+    Route("/api/models/{name:path}/pause", post_pause, methods=["POST"]),
+    Route("/api/models/{name:path}/resume", post_resume, methods=["POST"]),
     Route("/api/models/{name:path}/requeue", post_requeue, methods=["POST"]),
     Route("/api/models/{name:path}", get_model),
     Route("/api/actions/{action}", get_action),
