@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streamclust.refit import sources
+from streamclust.engine.cut import cut_files
 from tests.support.commands import invoke
 from tests.support.points import blobs
 from tests.support.refit_helpers import poor_workspace, save
@@ -46,15 +45,14 @@ def test_a_file_that_changes_during_a_fold_is_named(
     workspace: Workspace, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(workspace.folder / "points.csv", blobs(600))
-    cut: Callable[..., Any] = sources.cut_files
 
     def cut_and_append(*arguments: Any, **options: Any) -> Any:
-        parts = cut(*arguments, **options)
+        parts = cut_files(*arguments, **options)
         with path.open("a") as file:
             file.write("1.0,2.0\n")
         return parts
 
-    monkeypatch.setattr(sources, "cut_files", cut_and_append)
+    monkeypatch.setattr("streamclust.refit.sources.cut_files", cut_and_append)
     code, line = fails(workspace, *command, "--data", "points.csv", "--engine", "threads")
     assert code == 1
     assert line.startswith("error: points.csv was changed while it was read: it had ")
