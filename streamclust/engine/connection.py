@@ -241,8 +241,9 @@ class Connection:
                 self._look(self._client)
                 pause = _LOOK if self._looked.is_set() else _FIRST_LOOK
             except Exception as error:
-                self._drop(_reason(error))
-                self._say(f"no connection to the Dask scheduler {self.address}: {self.problem}")
+                address = f"the Dask scheduler {self.address}"
+                self._drop(f"no connection to {address}: {_reason(error)}")
+                self._say(self.problem)
                 self._looked.set()
                 pause = CONNECT
             self._closed.wait(pause)

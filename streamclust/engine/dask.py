@@ -154,7 +154,10 @@ class Dask(Engine):
         full = deadlines.room <= 0
         if self.required and (not slots or paused or (full and not deadlines.outstanding)):
             problem = self.connection.problem or "the workers don't answer"
-            raise EngineError(f"{problem}; engine.required is true, so nothing is computed here")
+            raise EngineError(
+                f"{problem}; engine.required is true, so nothing is computed here; check "
+                "engine.address and the workers, or set engine.required: false"
+            )
         return slots > 0 and not paused and not full
 
     def failed(self, reason: str) -> None:

@@ -105,6 +105,12 @@ class DaskCluster:
         self.workers.append(process)
         return process
 
+    @property
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """The scheduler and the workers."""
+        assert self._scheduler is not None
+        return [self._scheduler, *self.workers]
+
     def end_worker(self, process: subprocess.Popen[bytes]) -> None:
         """Kill a worker, and forget it."""
         process.kill()
