@@ -33,7 +33,6 @@ from threadpoolctl import threadpool_limits
 from streamclust import GaussianMixture, HalfLife, StreamLearner, kernels
 from streamclust.online.scores import Anomaly
 
-
 RATE = 0.01
 BATCH = 1024
 FEED_POINTS = 20_000

@@ -24,12 +24,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @server_options
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on. 127.0.0.1 serves this machine only; 0.0.0.0 serves all machines "
+    "that can reach this one.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8642,
     show_default=True,
+    metavar="PORT",
     help="Port to listen on; 0 chooses a free port.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,7 +21,7 @@ from streamclust.dashboard.change import (
     post_resume,
     post_rollback,
 )
-from streamclust.dashboard.errors import on_error, on_http_error, on_unexpected_error
+from streamclust.dashboard.errors import Json, on_error, on_http_error, on_unexpected_error
 from streamclust.dashboard.model import (
     get_diff,
     get_model,
@@ -28,7 +29,6 @@ from streamclust.dashboard.model import (
     get_version,
     get_versions,
 )
-from streamclust.dashboard.openapi import get_openapi
 from streamclust.dashboard.overview import get_models, get_server, get_updates
 from streamclust.dashboard.predict import post_predict
 from streamclust.dashboard.security import Guard
@@ -62,6 +62,17 @@ async def get_page(_: Request) -> Response:
     if not (STATIC / "index.html").is_file():
         raise HTTPException(404, "this installation has no page, only the API")
     return FileResponse(STATIC / "index.html", headers=headers, media_type="text/html")
+
+
+async def get_openapi(_: Request) -> Response:
+    """Return the description of the API."""
+    return Json(await asyncio.to_thread(_description))
+
+
+def _description() -> dict[str, Any]:
+    from streamclust.dashboard.openapi import description  # 3 MB of memory; few clients ask for it
+
+    return description()
 
 
 ROUTES = [

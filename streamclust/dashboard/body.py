@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from streamclust.dashboard.errors import ApiError
@@ -41,14 +42,22 @@ def read_json(data: bytes) -> dict[str, Any]:
     Raises
     ------
     ApiError
-        If the body isn't a JSON object, or has NaN or infinity.
+        If the body isn't a JSON object, or has NaN, infinity or a name twice in an object.
     """
 
     def refuse(word: str) -> float:
         raise ApiError(422, "bad_json", f"the body holds {word}, which isn't JSON; send null")
 
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            name = counts.most_common(1)[0][0][:60]
+            raise ApiError(422, "bad_json", f"duplicate key {name!r}; send each name once", name)
+        return found
+
     try:
-        found = json.loads(data, parse_constant=refuse)
+        found = json.loads(data, parse_constant=refuse, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         text = f"the body isn't JSON: {str(error)[:200]}"
         raise ApiError(422, "bad_json", text) from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from streamclust.dashboard.actions import Action, Actions
 from streamclust.dashboard.feed import Feeds
-from streamclust.dashboard.rate_limit import RateLimit
+from streamclust.dashboard.rate_limit import PREDICTIONS_PER_MINUTE, RateLimit
 from streamclust.dashboard.snapshot import Snapshot
 from streamclust.dashboard.stored import NewestModels
 
@@ -32,7 +32,7 @@ class Context:
     feeds: Feeds = field(init=False)
     actions: Actions = field(init=False)
     newest: NewestModels = field(default_factory=NewestModels)
-    rate_limit: RateLimit = field(default_factory=RateLimit)
+    predictions: RateLimit = field(default_factory=lambda: RateLimit(PREDICTIONS_PER_MINUTE))
 
     def __post_init__(self) -> None:
         self.snapshot = Snapshot(self.source)

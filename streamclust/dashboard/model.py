@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamclust.dashboard.context import Context
     from streamclust.dashboard.source import Source
 
-_LARGEST = (1 << 53) - 1
+LARGEST_VERSION = (1 << 53) - 1
 
 
 def _axes(query: QueryParams) -> tuple[str, str] | None:
@@ -66,7 +66,7 @@ async def get_versions(request: Request) -> Response:
     context: Context = request.app.state.context
     query = request.query_params
     limit = whole(query, "limit", 100, 1, 500)
-    before = whole(query, "before", 0, 1, _LARGEST) or None
+    before = whole(query, "before", 0, 1, LARGEST_VERSION) or None
     name, loop = model_name(request), asyncio.get_running_loop()
     return Json(await context.source.run(loop, _versions, context.source, name, limit, before))
 
@@ -90,7 +90,7 @@ async def get_version(request: Request) -> Response:
     """Return one stored version."""
     context: Context = request.app.state.context
     query = request.query_params
-    number = whole(request.path_params, "version", 0, 1, _LARGEST)
+    number = whole(request.path_params, "version", 0, 1, LARGEST_VERSION)
     arrays = whole(query, "arrays", 0, 0, 1) == 1
     feed, loop = context.feeds.get(model_name(request)), asyncio.get_running_loop()
     await feed.look()
@@ -101,7 +101,7 @@ async def get_diff(request: Request) -> Response:
     """Return how the components moved between two stored versions."""
     context: Context = request.app.state.context
     query = request.query_params
-    old, new = (whole(query, name, 0, 1, _LARGEST) for name in ("from", "to"))
+    old, new = (whole(query, name, 0, 1, LARGEST_VERSION) for name in ("from", "to"))
     for name, value in (("from", old), ("to", new)):
         if not value:
             raise ApiError(400, "bad_query", f"{name} is missing; expected a version", name)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import models_json_schema
 
 from streamclust.dashboard import schemas
-from streamclust.dashboard.errors import Json
+from streamclust.dashboard.model import LARGEST_VERSION
+from streamclust.dashboard.points import MOST
 from streamclust.store.model.ordering import SORTS
+from streamclust.store.model.totals import PHASES
 from streamclust.version import __version__
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-    from starlette.requests import Request
-    from starlette.responses import Response
 
 _REF = "#/components/schemas/{model}"
 
@@ -28,10 +28,12 @@ class Operation:
 
     Parameters
     ----------
+    id : str
+        Name of the operation, for programs that make clients.
     summary : str
     reply : pydantic model
-    query : dict of str to str
-        Parameters of the query, and what they mean.
+    query : dict of str to dict
+        Parameters of the query, and their schemas.
     body : pydantic model, optional
     events : dict of str to pydantic model, optional
         Events of a stream; then there is no other reply.
@@ -41,9 +43,10 @@ class Operation:
     needs_token : bool
     """
 
+    id: str
     summary: str
     reply: type[BaseModel] | None
-    query: dict[str, str]
+    query: dict[str, dict[str, Any]]
     body: type[BaseModel] | None = None
     events: dict[str, type[BaseModel]] | None = None
     errors: tuple[int, ...] = ()
@@ -51,74 +54,120 @@ class Operation:
     needs_token: bool = False
 
 
+def _text(description: str) -> dict[str, Any]:
+    return {"type": "string", "description": description}
+
+
+def _whole(description: str, least: int, most: int, default: int | None = None) -> dict[str, Any]:
+    found = {"type": "integer", "description": description, "minimum": least, "maximum": most}
+    return found if default is None else {**found, "default": default}
+
+
+def _version(description: str) -> dict[str, Any]:
+    return _whole(description, 1, LARGEST_VERSION)
+
+
 _AXES = {
-    "x": "Feature of the first axis: its name or its number. Default: principal axes.",
-    "y": "Feature of the second axis.",
+    "x": _text("Feature of the first axis: its name or its number. Default: the principal plane."),
+    "y": _text("Feature of the second axis."),
 }
-_ACTION_ERRORS = (401, 403, 409, 413, 415, 422)
+_REQUIRED = ("from", "to")
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
+}
+_ERRORS = {
+    400: "A parameter of the query is wrong",
+    401: "The token is missing or wrong",
+    403: "Actions are off",
+    404: "The model, the version or the action isn't known",
+    409: "The model or the version doesn't allow it at present",
+    413: "The body or its number of points is too large",
+    415: "The content type isn't application/json",
+    422: "A value of the body is wrong; `field` names it",
+    429: "Too many requests",
+    503: "The server of the models can't be reached, or too many pages are open",
+}
+"""The errors, by their status."""
+
+_ACTION_ERRORS = (401, 403, 404, 409, 413, 415, 422)
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/api/server"): Operation(
-        "The server, its workers, and what this API permits", schemas.ServerReport, {}
+        "get_server", "The server, its workers, and what this API permits", schemas.ServerReport, {}
     ),
     ("get", "/api/models"): Operation(
+        "get_models",
         "The models, those with problems first",
         schemas.ModelList,
         {
-            "filter": "Part of a name, or a pattern with * and ?.",
-            "group": "Only models of this template.",
-            "phase": "Only models in this phase. Repeatable.",
-            "sort": f"One of {', '.join(SORTS)}. Default: problems.",
-            "limit": "Maximum number of models, up to 500. Default: 50.",
-            "offset": "Number of models to leave out at the start.",
+            "filter": _text("Part of a name, or a pattern with * and ?."),
+            "group": _text("Only models of this template."),
+            "phase": {
+                "type": "array",
+                "items": {"type": "string", "enum": list(PHASES)},
+                "description": "Only models in this phase. Repeatable.",
+            },
+            "sort": {"type": "string", "enum": list(SORTS), "default": "problems"},
+            "limit": _whole("Maximum number of models.", 0, 500, 50),
+            "offset": _whole("Number of models to leave out at the start.", 0, 10**9, 0),
         },
         errors=(400,),
     ),
     ("get", "/api/updates"): Operation(
-        "Updates of all models", None, {}, events=schemas.OVERVIEW_EVENTS
+        "get_updates", "Updates of all models", None, {}, events=schemas.OVERVIEW_EVENTS
     ),
     ("get", "/api/models/{name}"): Operation(
+        "get_model",
         "One model: components in a plane, recent points, trails, scores, events, dead letters",
         schemas.Detail,
-        {**_AXES, "points": "Maximum number of recent points, up to 2,000. Default: 500."},
+        {**_AXES, "points": _whole("Maximum number of recent points.", 0, MOST, 500)},
         errors=(400, 404),
     ),
     ("get", "/api/models/{name}/updates"): Operation(
+        "get_model_updates",
         "Updates of one model",
         None,
-        {**_AXES, "last_event_id": "The last known event; the header Last-Event-ID has priority."},
+        {
+            **_AXES,
+            "last_event_id": _text("The last known event; the header Last-Event-ID has priority."),
+        },
         events=schemas.MODEL_EVENTS,
         errors=(400, 404),
     ),
     ("get", "/api/models/{name}/versions"): Operation(
+        "get_versions",
         "The stored versions of a model, newest first",
         schemas.Versions,
         {
-            "limit": "Maximum number of versions, up to 500. Default: 100.",
-            "before": "Only versions below this one.",
+            "limit": _whole("Maximum number of versions.", 1, 500, 100),
+            "before": _version("Only versions below this one."),
         },
         errors=(400, 404),
     ),
     ("get", "/api/models/{name}/versions/{version}"): Operation(
+        "get_version",
         "One stored version, in the plane of the newest one",
         schemas.Version,
-        {**_AXES, "arrays": "1 adds the stored arrays."},
+        {**_AXES, "arrays": _whole("1 adds the stored arrays.", 0, 1, 0)},
         errors=(400, 404, 409),
     ),
     ("get", "/api/models/{name}/diff"): Operation(
+        "get_diff",
         "How components moved between two stored versions",
         schemas.Difference,
-        {"from": "The older version.", "to": "The newer version."},
+        {"from": _version("The older version."), "to": _version("The newer version.")},
         errors=(400, 404, 409),
     ),
     ("post", "/api/models/{name}/predict"): Operation(
+        "predict",
         "The component and the score of each point",
         schemas.Prediction,
         {},
         body=schemas.PredictRequest,
-        errors=(404, 413, 415, 422, 429),
+        errors=(404, 409, 413, 415, 422, 429),
     ),
     ("post", "/api/models/{name}/refit"): Operation(
+        "refit",
         "Fit the model again to all stored points",
         schemas.Action,
         {},
@@ -128,6 +177,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needs_token=True,
     ),
     ("post", "/api/models/{name}/rollback"): Operation(
+        "rollback",
         "Publish an older version again and continue from it",
         schemas.Action,
         {},
@@ -155,6 +205,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needs_token=True,
     ),
     ("post", "/api/models/{name}/requeue"): Operation(
+        "requeue",
         "Add the entries of dead letters to their streams again",
         schemas.Action,
         {},
@@ -164,6 +215,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needs_token=True,
     ),
     ("get", "/api/actions/{action}"): Operation(
+        "get_action",
         "An action that runs or has ended",
         schemas.Action,
         {},
@@ -172,11 +224,6 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
 }
 """The operations, by method and path."""
-
-
-async def get_openapi(_: Request) -> Response:
-    """Return the description of the API."""
-    return Json(description())
 
 
 @cache
@@ -216,8 +263,8 @@ def _described(path: str, operation: Operation) -> dict[str, Any]:
         for name in re.findall(r"\{(\w+)\}", path)
     ]
     in_query = [
-        {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
-        for name, text in operation.query.items()
+        {"name": name, "in": "query", "required": name in _REQUIRED, "schema": schema}
+        for name, schema in operation.query.items()
     ]
     if operation.events is not None:
         kinds = {kind: _ref(model) for kind, model in operation.events.items()}
@@ -229,9 +276,13 @@ def _described(path: str, operation: Operation) -> dict[str, Any]:
         assert operation.reply is not None  # noqa: S101
         content, text = _json(operation.reply), "Success"
     replies = {str(operation.status): {"description": text, "content": content}}
-    for status in (*operation.errors, 503):
-        replies[str(status)] = {"description": "Error", "content": _json(schemas.Error)}
+    for status in (*operation.errors, 429, 503):
+        replies[str(status)] = {"description": _ERRORS[status], "content": _json(schemas.Error)}
+    for status in (429, 503):
+        replies[str(status)]["headers"] = _RETRY_AFTER
+    replies["default"] = {"description": "Another error", "content": _json(schemas.Error)}
     found: dict[str, Any] = {
+        "operationId": operation.id,
         "summary": operation.summary,
         "parameters": in_path + in_query,
         "responses": replies,

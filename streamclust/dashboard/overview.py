@@ -12,7 +12,7 @@ from streamclust.dashboard.actions import KINDS
 from streamclust.dashboard.errors import ApiError, Json
 from streamclust.dashboard.predict import BODY_BYTES, POINTS
 from streamclust.dashboard.query import choice, whole
-from streamclust.dashboard.rate_limit import PER_MINUTE
+from streamclust.dashboard.rate_limit import PREDICTIONS_PER_MINUTE, REQUESTS_PER_MINUTE
 from streamclust.dashboard.rows import groups, in_order, phases, select, totals
 from streamclust.dashboard.source import now_ms
 from streamclust.errors import StreamclustError
@@ -128,9 +128,10 @@ async def get_server(request: Request) -> Response:
             "workers": workers,
             "actions": {"allowed": context.token is not None, "kinds": list(KINDS)},
             "limits": {
+                "requests_per_minute": REQUESTS_PER_MINUTE,
                 "predict_body_bytes": BODY_BYTES,
                 "predict_points": POINTS,
-                "predict_per_minute": PER_MINUTE,
+                "predict_per_minute": PREDICTIONS_PER_MINUTE,
             },
             "visitors": context.visitors,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,14 +26,30 @@ if TYPE_CHECKING:
 _MEANS = 4096
 """Maximum number of values of the means in a reply."""
 
+_DIGITS, _MOST_DIGITS = 6, 17
+"""Significant digits of numbers, and those of a float64."""
+
 _FEATURE = 80
 _DATA = 200
 
 
-def short(values: Array) -> list[float | None]:
+def short(values: Array, digits: int = _DIGITS) -> list[float | None]:
     """Return numbers with six significant digits; NaN and infinity become None."""
-    rounded = [float(f"{value:.6g}") for value in values.tolist()]
-    return [value if np.isfinite(value) else None for value in rounded]
+    rounded = [float(f"{value:.{digits}g}") for value in values.tolist()]
+    return [value if math.isfinite(value) else None for value in rounded]
+
+
+def apart(values: Array) -> list[float | None]:
+    """Return numbers with as many digits as their differences need, at least six.
+
+    Six digits of values around 1e8 that differ by 1 would all be equal.
+    """
+    known = values[np.isfinite(values)]
+    spread = float(np.ptp(known)) if len(known) else 0.0
+    if not spread:
+        return short(values, _MOST_DIGITS)
+    more = math.ceil(math.log10(float(np.abs(known).max()) / spread))
+    return short(values, min(_DIGITS + max(more, 0), _MOST_DIGITS))
 
 
 def feature_names(model: Model) -> list[str]:
@@ -77,17 +94,22 @@ def model_dict(model: Model, plane: Plane, coded: Coded | None) -> dict[str, Any
         "projection": plane.as_dict(),
         "components": {
             "id": model.numbers.tolist(),
-            "x": short(places[:, 0]),
-            "y": short(places[:, 1]),
+            "x": apart(places[:, 0]),
+            "y": apart(places[:, 1]),
             "weight": short(model.mass / total),
             "mass": short(model.mass),
             **shape,
         },
         "covariance_source": None if covariances is None else source,
-        "means": [short(row) for row in model.means] if K * D <= _MEANS else None,
+        "means": _means(model) if K * D <= _MEANS else None,
         "swatches": swatches(model.means),
         "codebook": vars(health),
     }
+
+
+def _means(model: Model) -> list[list[float | None]]:
+    columns = [apart(column) for column in model.means.T]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def swatches(means: Array) -> list[str] | None:
@@ -110,8 +132,8 @@ def points_dict(coded: Coded | None, plane: Plane) -> dict[str, Any]:
     return {
         "id": coded.ids,
         "time_ms": [order(each)[0] for each in coded.ids],
-        "x": short(places[:, 0]),
-        "y": short(places[:, 1]),
+        "x": apart(places[:, 0]),
+        "y": apart(places[:, 1]),
         "code": coded.code.tolist(),
         "score": short(coded.score),
     }

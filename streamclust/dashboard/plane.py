@@ -81,14 +81,19 @@ class Plane:
         return {"label": label, "loadings": [each for each in loadings if each["value"]]}
 
 
-def feature_plane(model: Model, features: Sequence[str], x: int, y: int) -> Plane:
-    """Return the plane of two features, in their units; of one feature if both are the same."""
+def feature_plane(
+    model: Model, features: Sequence[str], x: int, y: int, residuals: Array | None = None
+) -> Plane:
+    """Return the plane of two features, in their units; of one feature if both are the same.
+
+    `residuals` are those of `principal_plane`.
+    """
     D = model.shape[1]
     A = np.zeros((2, D))
     A[0, x] = 1.0
     if x != y:
         A[1, y] = 1.0
-    variance = np.diagonal(_scatter(model, None))
+    variance = np.diagonal(_scatter(model, residuals))
     total = float(variance.sum()) or 1.0
     share = float(variance[x]) / total, float(variance[y]) / total if x != y else 0.0
     return Plane(f"f{x}.{y}", "features", np.zeros(D), A, A, share, features)
@@ -115,17 +120,22 @@ def principal_plane(
     number : int
         Number of the plane, for its ID.
     before : Plane, optional
-        The earlier plane: the axes point to the same sides.
+        The earlier plane. The axes are then turned within the plane so that points stay as close
+        as possible to their earlier places, and the centre is the earlier one.
     """
     S, scale, centre = _comparable(model, residuals)
     values, vectors = np.linalg.eigh(S)
     axes = vectors[:, ::-1][:, :2].T
-    sides = axes[[0, 1], np.abs(axes).argmax(axis=1)]
-    if before is not None and before.axes.shape == axes.shape:
-        sides = np.einsum("id,id->i", axes, before.axes)
-    axes = axes * np.where(sides < 0.0, -1.0, 1.0)[:, None]
+    if before is None or before.axes.shape != axes.shape:
+        sides = axes[[0, 1], np.abs(axes).argmax(axis=1)]
+        axes = axes * np.where(sides < 0.0, -1.0, 1.0)[:, None]
+    else:
+        # Orthogonal Procrustes: the covariance of places in the new plane and in the earlier one.
+        U, _, Vt = np.linalg.svd(axes @ S @ (before.A * scale).T)
+        axes, centre = (U @ Vt).T @ axes, before.centre
     total = float(values.sum()) or 1.0
-    share = max(float(values[-1]), 0.0) / total, max(float(values[-2]), 0.0) / total
+    along = np.maximum(np.einsum("id,de,ie->i", axes, S, axes), 0.0) / total
+    share = float(along[0]), float(along[1])
     return Plane(f"p{number}", "principal", centre, axes / scale, axes, share, features)
 
 

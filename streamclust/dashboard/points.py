@@ -21,8 +21,6 @@ from streamclust.store.stream.recent import LARGEST_REPLY, RecentReader
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from streamclust.arrays import Array, Labels
     from streamclust.formats.layout import Layout
     from streamclust.formats.model import Model
@@ -49,7 +47,7 @@ class Coded:
     ids : list of str
         The entry of each point.
     X : array of shape (N, D)
-        float32, prepared as the model takes them; NaN for missing values.
+        Prepared as the model takes them; NaN for missing values.
     shown : array of shape (N, D)
         The points with expected values in place of missing ones.
     code : array of int, shape (N,)
@@ -61,8 +59,8 @@ class Coded:
     """
 
     ids: list[str]
-    X: NDArray[np.float32]
-    shown: NDArray[np.float32]
+    X: Array
+    shown: Array
     code: Labels
     score: Array
     of: tuple[int, int]
@@ -72,9 +70,8 @@ class Coded:
         of = model.model_id, model.version
         if of == self.of:
             return self
-        X = self.X.astype(np.float64)
-        code, score = _coded(model, X)
-        return replace(self, shown=_shown(model, X), code=code, score=score, of=of)
+        code, score = _coded(model, self.X)
+        return replace(self, shown=_shown(model, self.X), code=code, score=score, of=of)
 
 
 class RecentPoints:
@@ -137,7 +134,7 @@ class RecentPoints:
             self.error = str(error)
             return None
         of, shown = (model.model_id, model.version), _shown(model, X)
-        return Coded(found.ids, X.astype(np.float32), shown, code, score, of)
+        return Coded(found.ids, X, shown, code, score, of)
 
     def _known_layout(self, model: Model, stream: str) -> Layout | None:
         """Return the layout of the entries; detect it if the version doesn't have it."""
@@ -166,7 +163,7 @@ class RecentPoints:
 
 
 def _limit(D: int) -> int:
-    return max(1, min(MOST, _BYTES // (4 * D)))
+    return max(1, min(MOST, _BYTES // (8 * D)))
 
 
 def _coded(model: Model, X: Array) -> tuple[Labels, Array]:
@@ -174,11 +171,9 @@ def _coded(model: Model, X: Array) -> tuple[Labels, Array]:
     return model.predict(X), model.score_samples(X)
 
 
-def _shown(model: Model, X: Array) -> NDArray[np.float32]:
+def _shown(model: Model, X: Array) -> Array:
     """Return points without missing values, for a picture."""
-    if np.isnan(X).any():
-        return np.asarray(model.impute(X), np.float32)
-    return X.astype(np.float32)
+    return model.impute(X) if np.isnan(X).any() else X
 
 
 def joined(parts: Sequence[Coded]) -> Coded:

@@ -16,6 +16,7 @@ from streamclust.dashboard.payload import feature_names
 from streamclust.dashboard.query import model_name
 from streamclust.dashboard.stored import read_version
 from streamclust.errors import DataError
+from streamclust.models.directions import ZERO, have_direction
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,7 +39,7 @@ async def post_predict(request: Request) -> Response:
     context: Context = request.app.state.context
     name = model_name(request)
     client = request.client.host if request.client else ""
-    context.rate_limit.check(client, time.monotonic())
+    context.predictions.check(client, time.monotonic())
     data = await read_body(request, BODY_BYTES)
     loop = asyncio.get_running_loop()
     return Json(await context.source.run(loop, _predict, context, name, data))
@@ -135,6 +136,13 @@ def read_points(points: Any, model: Model) -> Array:
         n, d = bad[0].tolist()
         where = f"points[{n}][{d}]"
         raise ApiError(422, "bad_point", f"{where} is {X[n, d]:g}; the limit is {limit:g}", where)
+    empty = np.flatnonzero(np.isnan(X).all(axis=1))
+    if len(empty):
+        where = f"points[{empty[0]}]"
+        raise ApiError(422, "bad_point", f"{where} has only missing values", where)
+    if model.metric == "cosine" and not (has := have_direction(X)).all():
+        where = f"points[{int(has.argmin())}]"
+        raise ApiError(422, "bad_point", f"{where} is a {ZERO}", where)
     return X
 
 

@@ -6,8 +6,8 @@ import math
 
 from streamclust.dashboard.errors import ApiError
 
-PER_MINUTE = 600
-"""Default number of requests per minute and client."""
+PREDICTIONS_PER_MINUTE, REQUESTS_PER_MINUTE = 600, 6_000
+"""Maximum number of requests per minute and client: to predict, and of all kinds together."""
 
 _CLIENTS = 1024
 """Maximum number of clients whose requests are counted one by one."""
@@ -16,7 +16,7 @@ _CLIENTS = 1024
 class RateLimit:
     """Counts the requests of each client: a bucket of one minute's requests, filled evenly."""
 
-    def __init__(self, per_minute: int = PER_MINUTE) -> None:
+    def __init__(self, per_minute: int) -> None:
         self._per_second = per_minute / 60.0
         self._most = float(per_minute)
         self._buckets: dict[str, tuple[float, float]] = {}

@@ -183,7 +183,7 @@ class Reading:
             return
         D = model.shape[1]
         if D <= 2:
-            plane = feature_plane(model, features, 0, D - 1)
+            plane = feature_plane(model, features, 0, D - 1, rest)
         else:
             self._planes += 1
             plane = principal_plane(model, features, rest, self._planes, self.plane)
@@ -208,7 +208,8 @@ class Reading:
         x, y = (
             _feature(text, name, model, features) for text, name in zip(axes, "xy", strict=True)
         )
-        return feature_plane(model, features, x, y)
+        rest = residuals(self._newest_points(model), model)
+        return feature_plane(model, features, x, y, rest)
 
     def detail(self, axes: tuple[str, str] | None, most: int) -> dict[str, Any]:
         """Return all that the page of the model shows."""

@@ -161,8 +161,9 @@ class ActionsAllowed(_Strict):
 
 
 class Limits(_Strict):
-    """Limits of requests to predict."""
+    """Limits of requests, per client and minute; and of the points of one request."""
 
+    requests_per_minute: int
     predict_body_bytes: int
     predict_points: int
     predict_per_minute: int
@@ -442,7 +443,7 @@ class PredictRequest(_Strict):
         "Null is a missing value, if the model learns points with missing values."
     )
     version: Whole = Field(default=None, description="Default: the newest one.")
-    top: int = Field(default=3, description="Features per point in the attribution; 0 to 20.")
+    top: int = Field(default=3, ge=0, le=20, description="Features per point in the attribution.")
 
 
 class Prediction(_Strict):

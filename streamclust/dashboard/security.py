@@ -5,11 +5,13 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
 
 from streamclust.dashboard.errors import ApiError, reply
+from streamclust.dashboard.rate_limit import REQUESTS_PER_MINUTE, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -66,7 +68,7 @@ def allowed_hosts(host: str, names: Collection[str]) -> frozenset[str]:
 
 
 class Guard:
-    """Checks the host of each request, and adds `HEADERS` to each reply.
+    """Checks the host of each request and its rate, and adds `HEADERS` to each reply.
 
     Parameters
     ----------
@@ -81,10 +83,11 @@ class Guard:
         self._app = app
         self._log = log
         self._hosts = hosts
+        self._requests = RateLimit(REQUESTS_PER_MINUTE)
         self._headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request to the application, if its host is allowed."""
+        """Pass a request to the application, if its host is allowed and its client may send it."""
         if scope["type"] != "http":
             return
 
@@ -96,23 +99,35 @@ class Guard:
                 message = {**message, "headers": [*headers, *self._headers]}
             await send(message)
 
+        try:
+            self._check(scope)
+            await self._app(scope, receive, guarded)
+        except ApiError as error:
+            await reply(error)(scope, receive, guarded)
+        except ClientDisconnect:  # the visitor has left
+            pass
+        except Exception:  # the reply is sent; the server must not log it a second time
+            self._log.exception("dashboard_failed", method=scope["method"], path=scope["path"])
+
+    def _check(self, scope: Scope) -> None:
+        """Refuse a request for another host, or of a client that sends too many.
+
+        Raises
+        ------
+        ApiError
+        """
         host = _host(scope)
         if self._hosts and host not in self._hosts:
-            error = ApiError(
+            raise ApiError(
                 403,
                 "host_not_allowed",
                 f"the request names the host {host!r}; allowed are "
                 f"{', '.join(sorted(self._hosts))}. `streamclust dashboard --allow-host NAME` "
                 "allows another one",
             )
-            await reply(error)(scope, receive, guarded)
-            return
-        try:
-            await self._app(scope, receive, guarded)
-        except ClientDisconnect:  # the visitor has left
-            pass
-        except Exception:  # the reply is sent; the server must not log it a second time
-            self._log.exception("dashboard_failed", method=scope["method"], path=scope["path"])
+        if scope["path"].startswith("/api/"):
+            client = scope["client"][0] if scope["client"] else ""
+            self._requests.check(client, time.monotonic())
 
 
 def _host(scope: Scope) -> str:

@@ -98,6 +98,7 @@ class Dashboard:
             timeout_graceful_shutdown=2,
         )
         self._server = uvicorn.Server(config)
+        self._log = log
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="dashboard", daemon=True)
 
@@ -149,7 +150,10 @@ class Dashboard:
             self._loop = asyncio.get_running_loop()
             await self._server.serve(sockets=[self._socket])
 
-        asyncio.run(serve())
+        try:
+            asyncio.run(serve())
+        except Exception:  # a worker that shares the process must continue
+            self._log.exception("dashboard_failed", model="all")
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -170,5 +174,5 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         where = f"{host}:{port}"
         why = (error.strerror or str(error)).lower()
-        raise ConfigError(f"can't listen on {where}: {why}; --port 0 chooses a free port") from None
+        raise ConfigError(f"can't listen on {where}: {why}; port 0 chooses a free port") from None
     return bound

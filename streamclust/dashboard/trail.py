@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from streamclust.dashboard.payload import event, short
+from streamclust.dashboard.payload import apart, event
 from streamclust.errors import DamagedVersionError, UnknownModelError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class _Step(NamedTuple):
     points: int
     ids: Labels
     means: NDArray[np.float32]
+    """Relative to the mean of the first version that was seen: values far from zero stay exact."""
 
 
 class Trail:
@@ -48,6 +49,7 @@ class Trail:
     def __init__(self, newest: Model) -> None:
         K, D = newest.shape
         heaviest = np.argsort(-newest.mass, kind="stable")[:_COMPONENTS]
+        self._origin = newest.means.mean(axis=0)
         self._ids = np.sort(newest.numbers[heaviest])
         self._is_adaptive = bool(len(newest.ids))
         self._of = newest.model_id, D
@@ -82,7 +84,7 @@ class Trail:
         followed = np.flatnonzero(np.isin(numbers, self._ids))
         if len(self._ids) < _COMPONENTS and self._is_adaptive:
             followed = np.arange(len(numbers))[:_COMPONENTS]  # also those born later
-        means = model.means[followed].astype(np.float32)
+        means = (model.means[followed] - self._origin).astype(np.float32)
         step = _Step(model.version, model.published_ms, model.points, numbers, means)
         self._note_births(step)
         self._steps.append(step._replace(ids=numbers[followed]))
@@ -105,7 +107,7 @@ class Trail:
 
     def as_dict(self, plane: Plane) -> dict[str, Any]:
         """Return the trails in a plane, for JSON."""
-        places = [plane.points(step.means) for step in self._steps]
+        places = [plane.points(step.means + self._origin) for step in self._steps]
         is_plain = (
             all(np.array_equal(step.ids, np.arange(len(step.ids))) for step in self._steps)
             and len({len(step.ids) for step in self._steps}) <= 1
@@ -114,7 +116,7 @@ class Trail:
             "version": [step.version for step in self._steps],
             "published_ms": [step.published_ms for step in self._steps],
             "id": None if is_plain else [step.ids.tolist() for step in self._steps],
-            "x": [short(each[:, 0]) for each in places],
-            "y": [short(each[:, 1]) for each in places],
+            "x": [apart(each[:, 0]) for each in places],
+            "y": [apart(each[:, 1]) for each in places],
             "complete": self._is_complete,
         }

@@ -7,6 +7,7 @@ error.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,7 +27,7 @@ from streamclust.tables.split import Span
 from streamclust.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from streamclust.engine.parts import Part
 
@@ -35,6 +36,8 @@ R = TypeVar("R")
 TASK = "streamclust.task/1"
 PART = "streamclust.part/1"
 RESULT = "streamclust.result/1"
+
+_SIZE = struct.Struct("<Q")
 
 
 def encode_task(task: Task[Any], scaling: Scaling | None) -> bytes:
@@ -126,6 +129,21 @@ def encode_result(task: Task[R], done: Done[R]) -> bytes:
         "notes": asdict(done.notes),
     }
     return pack(RESULT, fields.arrays, meta)
+
+
+def join_messages(messages: Iterable[bytes]) -> bytes:
+    """Return several messages as one."""
+    return b"".join(_SIZE.pack(len(each)) + each for each in messages)
+
+
+def split_messages(data: bytes) -> list[bytes]:
+    """Return the messages in one; the inverse of `join_messages`."""
+    found, start = list[bytes](), 0
+    while start < len(data):
+        (size,), start = _SIZE.unpack_from(data, start), start + _SIZE.size
+        found.append(data[start : start + size])
+        start += size
+    return found
 
 
 def encode_error(error: Exception) -> bytes:

@@ -16,10 +16,13 @@ import numpy as np
 
 from streamclust.kernels import twin_gaps, twin_seeding
 from streamclust.kernels.chunks import CHUNK, chunks
-from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
+from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled, Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
     from streamclust.kernels.patterns import Patterns
@@ -147,6 +150,20 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
         lane = np.arange(len(cost[chunk])) % 8
         inertia += sum(np.bincount(lane, weights=cost[chunk], minlength=8).tolist())
     return ClusterSums(weight, first, inertia, assigned)
+
+
+def kmeans_sums(X: Points, w: Array, centroids: Array) -> Sums:
+    """Return the sums of the step."""
+    return Sums(*kmeans_step(X, w, centroids)[:3])
+
+
+def interleave(columns: Sequence[NDArray[Any]], out: Points) -> None:
+    """Write the columns piece by piece, so that the rows stay in cache."""
+    step = max(1, _TILE_CELLS // max(1, len(columns)))
+    for start in range(0, len(out), step):
+        rows = slice(start, start + step)
+        for place, column in enumerate(columns):
+            out[rows, place] = column[rows]
 
 
 def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:

@@ -139,6 +139,8 @@ class StreamingStep(Generic[P]):
         if instead := family.if_too_many_outliers(params, X, w, stats):
             again = e_step_of_batch(instead[0], params, X, instead[1], self.each_part)[0]
             stats = replace(again, objective=stats.objective, count=weight)
+        if state.scaling is not None:
+            stats = family.with_missing_volume(stats, state.scaling, X, w)
         drift, drifted, kept = state.drift, False, 1.0
         if self.drift is not None:
             drift, drifted = self.drift.watch(drift, comparable, weight, family.improvement)

@@ -133,7 +133,7 @@ class _Table:
             return f"line {batch[row][0]}"
 
         table = self._numbers(batch, docs)
-        X, w = checked(table, chosen.numeric, chosen.weight, where, request)
+        X, w, sane = checked(table, chosen.numeric, chosen.weight, where, request)
         labels = {
             name: [_text(doc[key]) for doc in docs]
             for name, key in zip(chosen.labels, self._label_keys, strict=True)
@@ -142,7 +142,7 @@ class _Table:
         if chosen.time is not None:
             values = [doc[self._time_key] for doc in docs]
             times = self._times.read(values, chosen.time, where, request)
-        return Chunk(chosen.features, X, w, batch[0][0], labels, times)
+        return Chunk(chosen.features, X, w, batch[0][0], labels, times, sane=sane)
 
     def empty(self, line: int) -> Chunk:
         """Return a chunk without rows."""

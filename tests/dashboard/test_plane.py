@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from streamclust.arrays import Array, CovarianceType
+from streamclust.dashboard.payload import apart
 from streamclust.dashboard.plane import (
     explained,
     feature_plane,
@@ -81,13 +82,31 @@ def test_the_principal_plane_has_the_most_variance_and_does_not_depend_on_units(
     assert abs(plane.axes @ plane.axes.T - np.eye(2)).max() < 1e-12
 
 
-def test_the_axes_of_a_new_plane_point_to_the_sides_of_the_earlier_one() -> None:
+@pytest.mark.parametrize("angle", [0.0, 0.7, np.pi / 2, 3.0])
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_new_plane_is_turned_like_the_earlier_one(angle: float, side: float) -> None:
+    """Otherwise the picture would be mirrored or turned when the plane changes."""
     found = mixture("full")
     plane = principal_plane(found, NAMES, None, 1)
-    for sides in ([1.0, -1.0], [-1.0, 1.0]):
-        before = replace(plane, axes=plane.axes * np.array(sides)[:, None])
-        after = principal_plane(found, NAMES, None, 2, before)
-        np.testing.assert_allclose(after.axes, before.axes)
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]]) @ np.diag([1.0, side])
+    before = replace(plane, axes=turn @ plane.axes, A=turn @ plane.A, centre=plane.centre + 1.0)
+    after = principal_plane(found, NAMES, None, 2, before)
+    np.testing.assert_allclose(after.points(found.means), before.points(found.means), atol=1e-9)
+    assert sum(after.share) == pytest.approx(sum(plane.share))
+    assert after.id != before.id
+
+
+def test_clusters_keep_their_places_when_two_axes_change_their_order() -> None:
+    """The second axis becomes the longest one after a drift."""
+    corners = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1.0]])
+    places = [corners * sizes for sizes in ([9.0, 8.0], [8.0, 9.0])]
+    planes: list[Any] = [None]
+    for number, place in enumerate(places):
+        centroids = np.hstack([place, np.zeros((4, 1))])
+        found = model(KMeans(4), KMeansParams(centroids))
+        planes.append(principal_plane(found, NAMES[:3], None, number, planes[-1]))
+        assert np.abs(planes[-1].points(centroids) - planes[1].points(centroids)).max() < 1e-9
 
 
 def test_the_plane_of_two_features_is_in_their_units() -> None:
@@ -114,6 +133,20 @@ def test_few_centroids_need_points_for_the_second_axis() -> None:
     residuals[:, 3] = RNG.normal(size=50)
     plane = principal_plane(found, NAMES, residuals, 1)
     np.testing.assert_allclose(np.abs(plane.axes), np.eye(D)[[0, 3]], atol=1e-9)
+
+
+def test_numbers_far_from_zero_have_the_digits_that_tell_them_apart() -> None:
+    assert apart(np.array([1e8, 1e8 + 1.25, np.nan])) == [1e8, 1e8 + 1.25, None]
+    assert apart(np.array([0.123456789, 5.0])) == [0.123457, 5.0]
+    assert apart(np.array([0.1 + 0.2, 0.1 + 0.2])) == [0.1 + 0.2] * 2
+    assert apart(np.array([np.nan])) == [None]
+
+
+def test_the_share_of_a_feature_has_the_variance_within_the_clusters() -> None:
+    found = model(KMeans(1), KMeansParams(np.zeros((1, 2))))
+    residuals = RNG.normal(size=(1000, 2)) * [3.0, 1.0]
+    share = feature_plane(found, NAMES[:2], 0, 1, residuals).share
+    assert share == pytest.approx((0.9, 0.1), abs=0.02)
 
 
 def test_equal_centroids_without_points_still_have_a_plane() -> None:

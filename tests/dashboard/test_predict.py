@@ -10,9 +10,11 @@ import pytest
 
 from streamclust.dashboard.errors import ApiError
 from streamclust.dashboard.predict import BODY_BYTES, POINTS
-from streamclust.dashboard.rate_limit import PER_MINUTE, RateLimit
+from streamclust.dashboard.rate_limit import PREDICTIONS_PER_MINUTE, RateLimit
 from tests.support.dashboard import opened
-from tests.support.points import blobs
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_points, blobs
+from tests.support.workers import drain
 from tests.support.workspace import Workspace
 
 JSON = {"Content-Type": "application/json"}
@@ -59,6 +61,7 @@ BAD: dict[str, tuple[str, int, str | None, str]] = {
     "a number": ('{"points": [1]}', 422, "points[0]", "is 1"),
     "a feature too few": ('{"points": [{"x0": 1, "x1": 1}]}', 422, "points[0].x2", "no feature"),
     "a feature too many": ('{"points": [{"x9": 1}]}', 422, "points[0].x9", "unknown feature 'x9'"),
+    "a feature twice": ('{"points": [{"x0": 1, "x0": 2}]}', 422, "x0", "duplicate key 'x0'"),
     "huge": ('{"points": [[1, 2, 1e200]]}', 422, "points[0][2]", "1e+200"),
     "a huge integer": (f'{{"points": [[1, 2, 1{"0" * 400}]]}}', 422, "points[0][2]", "finite"),
     "a wrong version": ('{"points": [], "version": "2"}', 422, "version", '"2"'),
@@ -74,6 +77,22 @@ def test_an_error_names_the_field_and_the_value(api: httpx.Client, body: str) ->
     error: dict[str, Any] = found.json()["error"]
     assert (found.status_code, error["field"]) == (status, field)
     assert part in error["message"]
+
+
+def test_a_point_without_a_direction_or_a_value_is_named(workspace: Workspace) -> None:
+    stream = workspace.stream()
+    points = {"missing": "learn", "features": ["x0", "x1"]}
+    models = {"c": kmeans(stream, metric="cosine"), "m": mixture(stream, points=points)}
+    workspace.write(models)
+    with workspace.client as client:
+        add_points(client, stream, blobs(90) + 1.0)
+    for name in models:
+        drain(workspace, name)
+    with opened(workspace) as api:
+        for name, bad in (("c", [0, 0.0]), ("m", [None, None])):
+            body = {"points": [[1, 2], bad]}
+            error = api.post(f"/api/models/{name}/predict", json=body).json()["error"]
+            assert (error["code"], error["field"]) == ("bad_point", "points[1]")
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(api: httpx.Client) -> None:
@@ -102,7 +121,7 @@ def test_a_client_with_too_many_requests_waits() -> None:
 
 def test_too_many_requests_are_refused_with_the_time_to_wait(learned: Workspace) -> None:
     with opened(learned) as own:
-        replies = (own.post("/api/models/km/predict") for _ in range(2 * PER_MINUTE))
+        replies = (own.post("/api/models/km/predict") for _ in range(2 * PREDICTIONS_PER_MINUTE))
         refused = next(found for found in replies if found.status_code != 415)
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_requests")
     assert refused.headers["retry-after"] == "1"

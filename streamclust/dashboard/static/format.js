@@ -18,9 +18,15 @@ export function count(value) {
 export function number(value, digits = 4) {
   if (!Number.isFinite(value)) return NONE;
   const size = Math.abs(value);
-  if (size && (size < 1e-4 || size >= 1e7)) return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
+  if (size && (size < 1e-4 || (size >= 1e7 && size >= 10 ** digits))) return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
   const left = size >= 1 ? Math.floor(Math.log10(size)) + 1 : size ? Math.ceil(Math.log10(size)) : 1;
   return decimals(value, Math.max(0, Math.min(8, digits - left)));
+}
+
+// Digits that tell values apart: far from zero, more are needed.
+export function digitsFor(values, step = Math.max(...values) - Math.min(...values)) {
+  const largest = Math.max(...values.map(Math.abs));
+  return step > 0 && largest > 0 ? Math.min(15, Math.max(4, Math.ceil(Math.log10(largest / step)) + 3)) : 4;
 }
 
 // 12,345 -> 12.3k: for columns that must stay narrow.

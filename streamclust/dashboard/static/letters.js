@@ -1,8 +1,7 @@
 // Points that need attention: dead letters with their reasons, alerts with their attribution.
 
 import { h, replace, setText } from "./dom.js";
-import { ago, clock, count, NONE, number, percent, plural, printable } from "./format.js";
-import { now } from "./api.js";
+import { clock, count, NONE, number, percent, plural, printable } from "./format.js";
 
 const MOST = 50;
 const MOST_PARTS = 5;
@@ -85,7 +84,7 @@ export class AlertPanel {
     return h("li", { "data-key": alert },
       h("span", {}, h("span", { class: "dot", style: { background: this.colourOf(code) } }), ` Component ${count(code)}, score ${number(score)}`,
         Number.isFinite(quantile) && `, above ${quantile >= 0.99995 ? "99.99 %" : quantilePercent(quantile)} of the scores`),
-      h("span", { class: "muted small" }, [`${clock(time)} (${ago(time, now())})`, `entry ${printable(id ?? NONE)} of ${printable(stream ?? NONE, 100)}`, ...named].join(" · ")),
+      h("span", { class: "muted small" }, [clock(time), `entry ${printable(id ?? NONE)} of ${printable(stream ?? NONE, 100)}`, ...named].join(" · ")),
       parts.length > 0 && h("table", { class: "parts" },
         h("thead", {}, h("tr", {}, ["Feature", "Share", "", "Value", "Expected"].map((text, place) =>
           text ? h("th", { scope: "col", class: place > 2 ? "number" : null, title: place === 1 ? "Share of the score" : null, colspan: place === 1 ? 2 : null }, text) : null))),

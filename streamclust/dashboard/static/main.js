@@ -101,7 +101,7 @@ function showFoot(facts) {
     `namespace ${printable(facts.namespace)}`,
     facts.product && printable(facts.product),
     Number.isFinite(facts.memory_bytes) && `server memory ${bytes(facts.memory_bytes)}`,
-    plural(facts.visitors, "visitor"),
+    facts.visitors > 0 && plural(facts.visitors, "visitor"),
   ];
   const api = h("a", { href: "openapi.json" }, "API description");
   replace(document.getElementById("foot"), `${parts.filter(Boolean).join(" · ")} · `, api);

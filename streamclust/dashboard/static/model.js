@@ -87,15 +87,24 @@ class ModelView {
 
   fail(error) {
     if (!(error instanceof ApiError)) throw error;
+    if (error.status === 400 && this.axes.x) return this.setAxes({ x: "", y: "" }); // another model of this name had this feature
     this.timer = setTimeout(() => this.load(), RETRY_MS);
-    if (this.row && error.code !== "unknown_model") return;
-    if (error.code === "unknown_model") {
-      this.content.replaceChildren(h("p", { class: "empty" }, "No model has this name. It appears here when it is configured or learned. ", h("a", { href: "#/" }, "Show all models")));
-    } else if (error.status === 400 && this.axes.x) {
-      this.axes = { x: "", y: "" };
-    } else {
-      replace(this.content, h("p", { class: "empty" }, printable(error.message)));
-    }
+    if (error.code === "unknown_model") return this.showUnknown();
+    if (!this.row) replace(this.content, h("p", { class: "empty" }, printable(error.message)));
+    return undefined;
+  }
+
+  // The model was deleted, or there was never one of this name.
+  showUnknown() {
+    this.stop?.();
+    this.closePanels();
+    const words = this.row ? "This model was deleted. It appears here again when it is learned again. " : "No model has this name. It appears here when it is configured or learned. ";
+    Object.assign(this, { row: null, data: null, selected: null, replay: null });
+    this.facts.parentElement.hidden = true;
+    replace(this.state);
+    replace(this.trouble);
+    if (this.content.dataset.unknown) return;
+    this.content.replaceWith((this.content = h("div", { "data-unknown": "yes" }, h("p", { class: "empty" }, words, h("a", { href: "#/" }, "Show all models")))));
   }
 
   // Follow what happens to the model after the answer that is shown.
@@ -162,10 +171,10 @@ class ModelView {
     this.closePanels();
     const { warm_up: warmUp, waiting } = this.row;
     const of = warmUp?.of ? `waiting for ${plural(warmUp.of, "point")}, ${count(warmUp.points)} there` : warmUp ? `${plural(warmUp.points, "point")} there` : "";
-    const lines = waiting.filter((text) => !(warmUp && text.startsWith("warming up"))).map((text) => printable(text, 400));
+    const lines = waiting.filter((text) => !(warmUp && text.startsWith("warming up"))).map((text) => printable(text[0].toUpperCase() + text.slice(1), 400));
     const message = h("section", { class: "panel", "aria-label": "No version yet" },
       h("p", { class: "empty" }, h("strong", {}, "No model yet"), of ? `: ${of}. ` : ". ",
-        ...(lines.length ? [`${lines.join("; ")}. `] : []),
+        ...lines.map((text) => `${text}. `),
         !this.row.worker && h("span", {}, "No worker learns it: run ", h("code", {}, "streamclust worker"), ".")),
       warmUp?.of && h("progress", { max: warmUp.of, value: warmUp.points, "aria-label": "Points of the warm-up" }));
     if (this.content.dataset.waiting) {
@@ -192,7 +201,7 @@ class ModelView {
     const reasons = [row.reason, ...(this.data?.model ? row.waiting : [])].filter((text) => text && text !== "never published");
     replace(this.trouble, reasons.map((text) => h("p", { class: `notice ${row.failed ? "bad" : "warn"}` }, printable(text, 600))));
     const figures = [
-      ["Kind", kindWords(row), this.data?.covariance_type ?? (this.metric === "cosine" ? "cosine" : "")],
+      ["Kind", row.kind ? kindWords(row) : NONE, this.data?.covariance_type ?? (this.metric === "cosine" ? "cosine" : "")],
       ["Size", row.kind ? count(row.n_components) : NONE, row.kind && `${row.n_components === 1 ? "component" : "components"}, ${plural(row.n_features, "feature")}`],
       ["Version", count(row.version), row.published_ms && ago(row.published_ms, now())],
       ["Points learned", count(row.points), ""],

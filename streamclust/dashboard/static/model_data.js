@@ -33,7 +33,7 @@ export function axesOf({ axes, share, kind }) {
 
 function axisName(place, loadings) {
   const main = loadings.slice(0, 2).map(({ feature, value }) => `${value < 0 ? "−" : "+"} ${printable(feature, 40)}`);
-  const name = `${place ? "second" : "first"} principal axis`;
+  const name = `axis ${place + 1}`;
   return main.length ? `${name}: ${main.join(" ").replace(/^\+ /, "")}${loadings.length > 2 ? " …" : ""}` : name;
 }
 
@@ -44,8 +44,7 @@ export function scoreWords(scoreName, metric) {
   return metric === "cosine" ? "inertia per point, the mean of 1 − cos (lower is better)" : "inertia per point, the mean squared distance (lower is better)";
 }
 
-export const kindWords = (row) =>
-  row.kind ? `${row.kind === "kmeans" ? "K-means" : "Gaussian mixture"}` : "no version yet";
+export const kindWords = (row) => (row.kind === "kmeans" ? "K-means" : "Gaussian mixture");
 
 export const REASONS = {
   start: "first version", step: "interval", reseed: "revived component", resolve: "recluster", resize: "number of components changed",

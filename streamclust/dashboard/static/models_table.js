@@ -2,7 +2,7 @@
 
 import { now } from "./api.js";
 import { h, replace, setText, svg } from "./dom.js";
-import { ago, count, NONE, number, printable, rate, short } from "./format.js";
+import { ago, count, NONE, number, plural, printable, rate, short } from "./format.js";
 import { kindWords } from "./model_data.js";
 import { phaseMark } from "./phases.js";
 
@@ -77,7 +77,8 @@ function cells(row) {
 }
 
 function why(row) {
-  const kind = row.kind ? `${kindWords(row)} ${count(row.n_components)} × ${count(row.n_features)}` : kindWords(row);
+  const size = `${plural(row.n_components, "component")}, ${plural(row.n_features, "feature")}`;
+  const kind = row.kind ? `${kindWords(row)}, ${size}` : "no version yet";
   const reasons = [row.reason, ...row.waiting].filter((text) => text && text !== "never published");
   return [kind, ...reasons.map((text) => printable(text, 300))].join(" · ");
 }

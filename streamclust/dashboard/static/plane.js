@@ -92,6 +92,10 @@ export class Plane {
     this.trails.set(id, trail);
   }
 
+  get hasTrails() {
+    return [...this.trails.values()].some((trail) => trail.length > 1);
+  }
+
   mark(kind, id, x, y, version) {
     if (!Number.isFinite(x) || !Number.isFinite(y)) return;
     this.marks.push({ kind, id, x, y, version });

@@ -1,7 +1,7 @@
 // Draws the plane: points on the front canvas, and all else on the one behind it.
 
 import { colour, css } from "./dom.js";
-import { number, percent } from "./format.js";
+import { digitsFor, number, percent } from "./format.js";
 import { MARGIN, SIGMAS } from "./plane_domain.js";
 
 const MOST_LABELS = 48;
@@ -12,6 +12,9 @@ export function paintPoints(plane) {
   clip(context, plane);
   const total = plane.points.length;
   const side = total > 1000 ? 2.5 : 3.5;
+  const rim = plane.ownColours && !plane.past; // a white point on a white ground needs one
+  context.strokeStyle = colour("--control");
+  context.lineWidth = 0.5;
   for (let place = 0; place < total; place++) {
     const [x, y, code] = plane.points[place];
     const [px, py] = plane.at(x, y);
@@ -19,6 +22,7 @@ export function paintPoints(plane) {
     context.globalAlpha = dim * (total - place < 60 ? 1 : 0.25 + 0.4 * (place / total));
     context.fillStyle = plane.past ? colour("--control") : plane.colour(code);
     context.fillRect(px - side / 2, py - side / 2, side, side);
+    if (rim) context.strokeRect(px - side / 2, py - side / 2, side, side);
   }
   context.restore();
 }
@@ -65,6 +69,12 @@ function paintComponent(context, plane, { id, x, y, cov, mass }, top) {
     const { major, minor, angle } = ellipseOf(plane, cov);
     context.beginPath();
     context.ellipse(px, py, major, minor, angle, 0, 2 * Math.PI);
+    if (plane.ownColours) {
+      context.strokeStyle = colour("--control");
+      context.lineWidth = many ? 1.25 : 3;
+      context.stroke();
+      context.strokeStyle = own;
+    }
     context.lineWidth = plane.selected === id ? 3 : many ? 0.75 : 1.75;
     context.stroke();
     if (!many) {
@@ -125,7 +135,9 @@ function paintLabels(context, plane, shown) {
   context.lineJoin = "round";
   for (const { id, x, y } of largest) {
     const [px, py] = plane.at(x, y);
-    const box = { x: px + 11, y: py - 8, width: context.measureText(id).width + 4, height: 16 };
+    const width = context.measureText(id).width + 4;
+    const isAtTheEdge = px + 11 + width > MARGIN.left + plane.inner.width;
+    const box = { x: isAtTheEdge ? px - 11 - width : px + 11, y: py - 8, width, height: 16 };
     if (taken.some((other) => overlap(box, other))) continue;
     taken.push(box);
     context.lineWidth = 3;
@@ -197,8 +209,7 @@ function paintGrid(context, plane) {
   context.restore();
 }
 
-// Far from zero, more digits are needed to tell two values apart.
-const tickText = (value, size) => number(value, Math.max(4, Math.ceil(Math.log10(Math.abs(value) / size)) + 2));
+const tickText = (value, size) => number(value, digitsFor([value], size));
 
 function axisText({ label, share }, context, room) {
   const end = Number.isFinite(share) ? ` (${percent(share)} of the variance)` : "";

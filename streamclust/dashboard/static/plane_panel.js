@@ -124,7 +124,7 @@ export class PlanePanel {
 
   showChoices({ features, model }) {
     const { kind, axes } = model.projection;
-    const options = [features.length > 2 && h("option", { value: "" }, "principal axis"), ...features.map((feature, place) => h("option", { value: place }, printable(feature, 60)))];
+    const options = [features.length > 2 && h("option", { value: "" }, "principal plane"), ...features.map((feature, place) => h("option", { value: place }, printable(feature, 60)))];
     for (const [place, choice] of [this.xChoice, this.yChoice].entries()) {
       replace(choice, options.filter(Boolean).map((option) => option.cloneNode(true)));
       const index = kind === "features" && axes[place] ? features.indexOf(axes[place].label) : -1;
@@ -133,7 +133,7 @@ export class PlanePanel {
     this.choices.hidden = this.flat;
   }
 
-  // Both axes are principal axes, or both are features.
+  // Both axes are those of the principal plane, or both are features.
   chooseAxes(changed, other) {
     if (changed.value === "") other.value = "";
     else if (other.value === "" || other.value === changed.value) other.value = changed.value === "0" ? "1" : "0";
@@ -147,7 +147,7 @@ export class PlanePanel {
       [icon(circle(4, { class: "dots" })), "centroid, larger with more points"],
       this.plane.components.some((each) => each.cov) && [icon(svg("ellipse", { cx: 9, cy: 7, rx: 8, ry: 4.5 })), this.source === "points" ? "two standard deviations of recent points" : "two standard deviations"],
       [icon(...[4, 9, 13].map((x, place) => svg("rect", { class: "dots", x, y: 3 + 3 * place, width: 3, height: 3 }))), "recent point, colour of its component"],
-      [icon(svg("path", { d: "M1 11L7 5L12 8L17 3" })), "trail over recent versions"],
+      this.plane.hasTrails && [icon(svg("path", { d: "M1 11L7 5L12 8L17 3" })), "trail over recent versions"],
       this.flat && [icon(...[3, 7, 11].map((y, place) => svg("rect", { class: "dots", x: 4 + 4 * place, y: y - 2, width: 3, height: 3 }))), "the height of a point has no meaning: the model has one feature"],
       this.plane.marks.some((mark) => mark.kind === "born") && [icon(circle(6, { "stroke-dasharray": "3 2" })), "born"],
       this.plane.marks.some((mark) => mark.kind === "died") && [icon(svg("path", { d: "M5 3l8 8M13 3l-8 8" })), "gone"],

@@ -2,7 +2,7 @@
 
 import { now } from "./api.js";
 import { colour, css, h, replace, setText } from "./dom.js";
-import { clock, count, moment, number, plural, printable } from "./format.js";
+import { clock, count, digitsFor, moment, number, plural, printable } from "./format.js";
 import { REASONS, scoreWords } from "./model_data.js";
 
 const HEIGHT = 240;
@@ -113,10 +113,18 @@ export class ScorePanel {
     this.showEvents();
     this.box.setAttribute("aria-label", this.description());
     if (this.history.version.length < 2) {
-      if (!this.plot) replace(this.box, h("p", { class: "empty" }, this.history.version.length ? `One version so far; its score is ${number(this.history.score[0])}.` : "No version yet."));
+      if (!this.plot) replace(this.box, h("p", { class: "empty" }, this.firstScore()));
+      this.box.classList.toggle("short", !this.plot);
       return;
     }
+    this.box.classList.remove("short");
     loadPlot().then((uPlot) => this.draw(uPlot), (error) => replace(this.box, h("p", { class: "empty" }, `${error.message}.`)));
+  }
+
+  firstScore() {
+    const [score] = this.history.score;
+    if (Number.isFinite(score)) return `One version so far; its score is ${number(score)}.`;
+    return this.history.version.length ? "The first version has no score: it was fitted to the points of the warm-up." : "No version yet.";
   }
 
   description() {
@@ -149,7 +157,7 @@ export class ScorePanel {
       width: this.width, height: HEIGHT, legend: { show: false }, padding: [18, 28, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 8 } },
       scales: { x: { time: this.over === "time" }, y: { range: (plot) => this.range(plot.data[1]) } },
-      axes: [{ ...axis, ...over }, { ...axis, size: 64, values: (_, values) => values.map((value) => number(value)) }],
+      axes: [{ ...axis, ...over }, { ...axis, size: 64, values: (_, values) => values.map((value) => number(value, digitsFor(values, values[1] - values[0]))) }],
       series: [{}, { stroke: () => colour("--accent"), width: 1.75, points: { show: false }, spanGaps: true }],
       hooks: { draw: [(plot) => this.drawEvents(plot)], setCursor: [(plot) => this.showReadout(plot.cursor.idx)] },
     };

@@ -2,7 +2,7 @@
 
 import { luminance } from "./colours.js";
 import { colour, h, replace, setText } from "./dom.js";
-import { count, NONE, number, percent, plural, printable } from "./format.js";
+import { count, digitsFor, NONE, number, percent, plural, printable } from "./format.js";
 
 const ROWS = 24;
 const MOST_FEATURES = 24;
@@ -67,12 +67,12 @@ export class WeightsPanel {
     const top = sorted[0]?.weight || 1;
     const shown = sorted.slice(0, this.rows);
     const total = this.components.reduce((sum, each) => sum + each.mass, 0);
-    const used = this.codebook?.used;
+    const used = this.codebook && this.codebook.n_codes - this.codebook.dead;
     const perplexity = this.codebook?.perplexity;
     setText(this.summary, [
-      plural(sorted.length, "component"), `mass ${number(total)}`,
+      plural(sorted.length, "component"), `mass ${number(total)} points`,
       Number.isFinite(used) && used < sorted.length && `${count(used)} in use`,
-      Number.isFinite(perplexity) && `perplexity ${number(perplexity, 3)}`,
+      Number.isFinite(perplexity) && `perplexity ${number(perplexity, 3)} of ${count(sorted.length)}`,
     ].filter(Boolean).join(" · "));
     replace(this.body, shown.map((each) => this.rowOf(each, top)));
     this.more.hidden = sorted.length <= this.rows;
@@ -147,11 +147,12 @@ export class WeightsPanel {
 
 // Return the means of the components of a small model.
 function meansTable(sorted, means, features) {
+  const digits = features.map((_, place) => digitsFor(means.map((each) => each[place])));
   return [
     h("h3", {}, "Means"),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Means of the components" }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Component"), features.map((feature) => h("th", { scope: "col", class: "number" }, printable(feature, 24))))),
-      h("tbody", {}, sorted.map(({ id, place }) => h("tr", { "data-key": id }, h("th", { scope: "row" }, String(id)), means[place].map((value) => h("td", { class: "number" }, number(value)))))))),
+      h("tbody", {}, sorted.map(({ id, place }) => h("tr", { "data-key": id }, h("th", { scope: "row" }, String(id)), means[place].map((value, column) => h("td", { class: "number" }, number(value, digits[column])))))))),
   ];
 }
 
@@ -161,13 +162,13 @@ function featureTable(mean, means, features) {
     const column = means.map((each) => each[place]);
     const middle = column.reduce((sum, value) => sum + value, 0) / column.length;
     const spread = Math.sqrt(column.reduce((sum, value) => sum + (value - middle) ** 2, 0) / column.length);
-    return { feature, value: mean[place], apart: spread > 0 ? (mean[place] - middle) / spread : 0 };
+    return { feature, value: number(mean[place], digitsFor(column)), apart: spread > 0 ? (mean[place] - middle) / spread : 0 };
   });
   const shown = rows.length > MOST_FEATURES ? rows.sort((one, other) => Math.abs(other.apart) - Math.abs(one.apart)).slice(0, MOST_FEATURES) : rows;
   return [
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Mean of the component" }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Feature"), h("th", { scope: "col", class: "number" }, "Mean"), h("th", { scope: "col", class: "number" }, "From the others"))),
-      h("tbody", {}, shown.map(({ feature, value, apart }) => h("tr", {}, h("th", { scope: "row" }, printable(feature, 200)), h("td", { class: "number" }, number(value)),
+      h("tbody", {}, shown.map(({ feature, value, apart }) => h("tr", {}, h("th", { scope: "row" }, printable(feature, 200)), h("td", { class: "number" }, value),
         h("td", { class: "number" }, means.length > 1 ? `${apart < 0 ? "−" : "+"}${number(Math.abs(apart), 2)} sd` : NONE)))))),
     rows.length > shown.length && h("p", { class: "muted small" }, `The ${count(shown.length)} of ${plural(rows.length, "feature")} that differ most from the other components; sd: standard deviations of the component means.`),
   ];
