@@ -198,6 +198,7 @@ class ModelView {
     setText(this.title, printable(row.label, 300));
     replace(this.state, phaseMark(row.phase));
     const reasons = [row.reason, ...(this.data?.model ? row.waiting : [])].filter((text) => text && text !== "never published");
+    if (row.phase === "stopped" && !row.worker) reasons.unshift(`No worker learns this model${row.lag ? `; ${plural(row.lag, "entry waits", "entries wait")}` : ""}. Run streamclust worker.`);
     replace(this.trouble, reasons.map((text) => h("p", { class: `notice ${row.failed ? "bad" : "warn"}` }, printable(text, 600))));
     const figures = [
       ["Kind", row.kind ? kindWords(row) : NONE, this.data?.covariance_type ?? (this.metric === "cosine" ? "cosine" : "")],
