@@ -21,6 +21,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt $(KERNELS) $(BIN)/uv
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(KERNELS) $(BIN)/uv
 	$(UV) --editable '.[dev]'
+	$(UV) --no-deps bertopic # its dependencies include PyTorch; `dev` has those that it needs here
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.dev

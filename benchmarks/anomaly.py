@@ -19,6 +19,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from pyod.models.copod import COPOD
+from pyod.models.ecod import ECOD
+from pyod.models.hbos import HBOS
 from quality import write
 from river import anomaly, datasets, preprocessing, stats
 from sklearn.datasets import load_breast_cancer, load_digits
@@ -29,12 +32,6 @@ from threadpoolctl import threadpool_limits
 
 from streamclust import GaussianMixture, HalfLife, StreamLearner, kernels
 from streamclust.online.scores import Anomaly
-
-try:  # pyod isn't in the extra `bench`: it needs numba
-    from pyod.models.copod import COPOD
-    from pyod.models.ecod import ECOD
-except ImportError:
-    ECOD = COPOD = None
 
 RATE = 0.01
 BATCH = 1024
@@ -250,11 +247,12 @@ MODELS: dict[str, Callable[[Split, int], Scores]] = {
     "streamclust, one pass, default settings": ours(),
     "scikit-learn GaussianMixture, batch": batch_mixture,
     "scikit-learn IsolationForest, batch": isolation_forest,
+    "pyod ECOD, batch": pyod_model(ECOD),
+    "pyod COPOD, batch": pyod_model(COPOD),
+    "pyod HBOS, batch": pyod_model(HBOS),
     "river HalfSpaceTrees, one pass": river_model(half_space_trees),
     "river GaussianScorer per feature, one pass": river_model(lambda seed: FeatureScorers()),
 }
-if ECOD is not None:
-    MODELS |= {"pyod ECOD, batch": pyod_model(ECOD), "pyod COPOD, batch": pyod_model(COPOD)}
 
 DATA: dict[str, Callable[[int], list[Split]]] = {
     "shuttle": shuttle,

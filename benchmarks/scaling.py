@@ -10,8 +10,6 @@ e-step and m-step of K-means beside scikit-learn's MiniBatchKMeans.partial_fit o
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import PAGE, processor, table, write_section
+from page import PAGE, options_of, processor, table, write_figures, write_section
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
@@ -183,10 +181,8 @@ components cost little more.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options_of(__doc__)
     parser.add_argument("--points", type=float, default=1e8)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
     most = int(options.points)
     with threadpool_limits(limits=1), kernels.limit_threads(1):
@@ -196,10 +192,7 @@ def main() -> None:
         ]
         components = step_curves("K", [(K, 16) for K in COMPONENTS], COMPONENTS)
         features = step_curves("D", [(64, D) for D in FEATURES], FEATURES)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        curves = [asdict(curve) for curve in (*points, *components, *features)]
-        options.out.write_text(json.dumps(curves, indent=2))
+    write_figures(options, [asdict(curve) for curve in (*points, *components, *features)])
     if options.page:
         draw(points, components, features, PAGE.parent / "pictures" / "scaling.png")
         write_section("scaling", page(points, components, features))

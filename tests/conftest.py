@@ -74,6 +74,8 @@ LONG_WAITS = (
     "worker/test_alerts.py",
     "worker/test_drain.py",
     "worker/test_reload.py",
+    "worker/test_pausing.py",
+    "encoder/test_reload.py",
 )
 """The longest files that mostly wait for a lease, a server or a signal."""
 

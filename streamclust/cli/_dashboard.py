@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from streamclust.cli._options import warn
@@ -79,38 +79,37 @@ def opened_dashboard(
     from streamclust.runtime.log import command_log
     from streamclust.store.server.connect import Address, find_server
 
-    address = Address(**server_address(settings))
-
-    own: list[Server] = []
-
-    def open_server() -> Server:
-        if server is not None:
-            return server
-        own.append(find_server(address, start=has_stored_data(settings)))
-        return own[0]
-
     if not is_loopback(host):
-        text = (
-            f"the dashboard listens on {printable(host)}, without TLS: everyone who can reach this "
-            "address sees the models. Put a proxy with TLS before it; see docs/dashboard.md"
-        )
-        if log is None:
-            warn(text)
-        else:
-            log.warning("dashboard_exposed", reason=text)
+        _warn_of_exposure(host, log)
+    address = Address(**server_address(settings))
     url, folder = settings.redis.url, settings.redis.data_dir
     label = f"embedded ({folder.absolute()})" if url == "embedded" else url
     listen = Listen(host, port, hosts, token)
-    found = Dashboard(settings, open_server, label, listen, log or command_log())
-    try:
-        if server is None:
-            found.check()
-        with found:
-            yield found
-    finally:
-        found.close()
-        for each in own:
-            each.close()
+    with ExitStack() as own:
+
+        def open_server() -> Server:
+            if server is not None:
+                return server
+            return own.enter_context(find_server(address, start=has_stored_data(settings)))
+
+        with closing(
+            Dashboard(settings, open_server, label, listen, log or command_log())
+        ) as found:
+            if server is None:
+                found.check()
+            with found:
+                yield found
+
+
+def _warn_of_exposure(host: str, log: FilteringBoundLogger | None) -> None:
+    text = (
+        f"the dashboard listens on {printable(host)}, without TLS: everyone who can reach this "
+        "address sees the models. Put a proxy with TLS before it; see docs/dashboard.md"
+    )
+    if log is None:
+        warn(text)
+    else:
+        log.warning("dashboard_exposed", reason=text)
 
 
 def read_token(file: Path | None) -> tuple[str, bool]:

@@ -10,52 +10,14 @@ from streamclust.cli._options import warn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streamclust.arrays import Missing
     from streamclust.client.progress import Progress
-    from streamclust.config import Settings
+    from streamclust.config import ModelSettings, Settings
     from streamclust.formats.layout import EntryFormat
     from streamclust.tables import Chunk, ModelColumns
 
 
-def model_columns(
-    settings: Settings, stream: str, entry_format: EntryFormat
-) -> ModelColumns | None:
-    """Return the features of the stream's model if the entries have no names; None if unknown."""
-    from streamclust.tables import ModelColumns
-
-    if entry_format == "fields":
-        return None
-    found = {
-        model.points.features: name
-        for name, model in settings.models.reading(stream)
-        if model.points.features
-    }
-    if len(found) != 1:
-        return None
-    ((features, name),) = found.items()
-    return ModelColumns(f"model {name!r}", features, len(features))
-
-
-def missing_values(settings: Settings, stream: str, given: Missing | None) -> Missing:
-    """Return what to do with missing values: the given value, or as a model of the stream does."""
-    if given is not None:
-        return given
-    learns = any(model.points.missing == "learn" for _, model in settings.models.reading(stream))
-    return "learn" if learns else "reject"
-
-
-def warn_of_labels(
-    settings: Settings, stream: str, entry_format: EntryFormat, labels: tuple[str, ...]
-) -> None:
-    """Warn of models that would take a label for a feature."""
-    if not labels or entry_format != "fields":
-        return
-    for name, model in settings.models.reading(stream):
-        if not model.points.features:
-            warn(
-                f"model {name!r} can't read entries with labels yet: name its features in "
-                f"models.{name}.points.features"
-            )
+CHUNK = 8192
+"""Points per chunk, approximately: chunks have full blocks."""
 
 
 class IngestTables:
@@ -66,9 +28,12 @@ class IngestTables:
     files
         The files, or "-".
     options
-        Keywords of `TableOptions`.
-    size
-        Largest number of points per chunk: full blocks.
+        Keywords of `TableOptions`; None for a default.
+    settings, stream
+        The models of the settings that read the stream decide about missing values, if the options
+        don't, and about the features, if the entries have no names.
+    entry_format, block
+        Format of the entries and points per entry.
     wait_for
         See `read_table`.
     """
@@ -77,13 +42,22 @@ class IngestTables:
         self,
         files: tuple[str, ...],
         options: dict[str, Any],
-        size: int,
+        settings: Settings,
+        stream: str,
+        entry_format: EntryFormat,
+        block: int,
         wait_for: Callable[[int], None],
     ) -> None:
-        self.model: ModelColumns | None = None
+        models = list(settings.models.reading(stream))
+        given = {name: value for name, value in options.items() if value is not None}
+        if any(model.points.missing == "learn" for _, model in models):
+            given.setdefault("missing", "learn")
+        self.model = _columns_of(models) if entry_format != "fields" else None
+        if entry_format == "fields" and options["label_columns"]:
+            _warn_of_labels(models)
         self._files = files
-        self._options = {name: value for name, value in options.items() if value is not None}
-        self._size = size
+        self._options = given
+        self._size = max(CHUNK // block, 1) * block
         self._wait_for = wait_for
 
     @property
@@ -128,3 +102,24 @@ class IngestTables:
                 owner, names = f"the first file, {file},", chunk.names
                 self.model = ModelColumns(owner, names, len(names), exact=True)
             yield chunk
+
+
+def _columns_of(models: list[tuple[str, ModelSettings]]) -> ModelColumns | None:
+    """Return the features that the models of a stream have; None if unknown, or if they differ."""
+    from streamclust.tables import ModelColumns
+
+    found = {model.points.features: name for name, model in models if model.points.features}
+    if len(found) != 1:
+        return None
+    ((features, name),) = found.items()
+    return ModelColumns(f"model {name!r}", features, len(features))
+
+
+def _warn_of_labels(models: list[tuple[str, ModelSettings]]) -> None:
+    """Warn of models that would take a label for a feature."""
+    for name, model in models:
+        if not model.points.features:
+            warn(
+                f"model {name!r} can't read entries with labels yet: name its features in "
+                f"models.{name}.points.features"
+            )

@@ -214,6 +214,7 @@ _CONTENTS = {
     "lease": "lease of a worker",
     "token": "fencing token",
     "health": "report of a worker",
+    "paused": "pause of a user",
 }
 
 

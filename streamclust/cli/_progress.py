@@ -23,13 +23,13 @@ _EACH = 128
 
 
 @contextmanager
-def point_progress(total: int | None) -> Iterator[Callable[[int], None] | None]:
+def point_progress(total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a bar on a terminal, or only a count if the total is unknown."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield None
+        yield lambda _: None
         return
     with _bar(console, total) as bar:
         task = bar.add_task("", total=total)

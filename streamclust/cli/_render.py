@@ -36,6 +36,11 @@ def score_meaning(model: Model | ModelHead) -> str:
     return (COSINE_SCORES if model.metric == "cosine" else SCORES)[model.score_name]
 
 
+def kind_and_shape(model: Model | ModelHead) -> str:
+    """Return the kind of a version, K and D, as `kmeans 5x2`."""
+    return "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.shape)
+
+
 _LARGEST_PLAIN, _SMALLEST_PLAIN = 1e7, 1e-4
 """Numbers between these are written without an exponent."""
 
@@ -64,8 +69,10 @@ def number(value: float | None, digits: int = 4) -> str:
     return _without_zeros([f"{value:,.{_decimals(value, digits)}f}"])[0]
 
 
-def numbers(values: Sequence[float], digits: int = 4, *, signed: bool = False) -> list[str]:
+def numbers(values: Sequence[float | None], digits: int = 4, *, signed: bool = False) -> list[str]:
     """Return the values of one column, with the same number of decimals where that is readable.
+
+    None is shown as "-".
 
     The largest value has at least `digits` significant digits, and the smallest at least three. If
     that takes more than five decimals, each value has its own number of decimals.
@@ -75,6 +82,11 @@ def numbers(values: Sequence[float], digits: int = 4, *, signed: bool = False) -
     >>> numbers([40.02, 55.0, -0.5]), numbers([1e-05, -2.5e-05]), numbers([1e-05, 1e3])
     (['40.02', '55.00', '-0.50'], ['1.0e-05', '-2.5e-05'], ['1e-05', '1000'])
     """
+    known = iter(_known_numbers([each for each in values if each is not None], digits, signed))
+    return ["-" if value is None else next(known) for value in values]
+
+
+def _known_numbers(values: Sequence[float], digits: int, signed: bool) -> list[str]:
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
     sign = "+" if signed else ""
     if not sizes:

@@ -43,12 +43,12 @@ def opened_server(
 
     With `wait`, wait up to that many seconds until the server is ready. If `primary` is needed, a
     replica isn't ready. `start` decides whether the embedded server is started; by default, it is
-    started for one command if its data are stored here, and stops with the command.
+    started if its data are stored here, and stops with the command.
     """
     from streamclust.store.server.connect import Address, open_server, translate
 
     address = Address(**server_address(settings))
-    start = (has_stored_data(settings) and not wait) if start is None else start
+    start = has_stored_data(settings) if start is None else start
     if wait is None:
         with open_server(address, start=start) as server, translate(server.label):
             yield server
@@ -102,12 +102,12 @@ def has_stored_data(settings: Settings) -> bool:
 
 
 @contextmanager
-def opened_client(settings: Settings, wait: float | None = None) -> Iterator[Client]:
-    """Open the Python client; wait up to `wait` seconds for the server."""
+def opened_client(settings: Settings) -> Iterator[Client]:
+    """Open the Python client."""
     from streamclust.client.client import Client
 
     with (
-        opened_server(settings, wait or None),
+        opened_server(settings),
         Client(**server_address(settings), namespace=settings.namespace) as client,
     ):
         yield client
@@ -133,11 +133,11 @@ def opened_job(
     wait: float | None = None,
     *,
     primary: bool = False,
-    start: bool = False,
+    start: bool | None = None,
 ) -> Iterator[Job]:
     """Open the server for a job on one configured model; the log has only warnings.
 
-    The embedded server is started if its data are stored here, or else if `start` is set.
+    See `opened_server`.
     """
     from streamclust.errors import ConfigError
     from streamclust.runtime.job import Job
@@ -145,7 +145,6 @@ def opened_job(
 
     if model not in settings.models:
         raise ConfigError(not_configured(model, settings))
-    start = start or has_stored_data(settings)
     with opened_server(settings, wait, primary=primary, start=start) as server:
         log = command_log().bind(model=model)
         yield Job(model, settings, server, threading.Event(), until_idle=False, log=log)
@@ -216,7 +215,7 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
     from streamclust.runtime.discovery import is_several
 
     if is_several(model, settings):
-        known = known_names(model, [*there, *settings.models], "models")
+        known = known_names(model, sorted({*there, *settings.models}), "models")
         return f"no model matches {model!r} in namespace {settings.namespace!r}; {known}"
     near = get_close_matches(model, {*there, *settings.models}, n=1)
     known = known_names(model, there, "models there")

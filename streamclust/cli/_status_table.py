@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamclust.cli._render import WIDEST_NAME, bars, count, number, plural, score_meaning
+from streamclust.cli._render import (
+    WIDEST_NAME,
+    bars,
+    count,
+    kind_and_shape,
+    number,
+    plural,
+    score_meaning,
+)
 from streamclust.cli._tables import Styled, Table, lay_out
 from streamclust.cli._terminal import BAD, MUTED, WARNING, shorten
 from streamclust.text import printable
@@ -16,8 +24,6 @@ if TYPE_CHECKING:
     from streamclust.cli._tables import Cell
     from streamclust.cli._terminal import Terminal
     from streamclust.formats.lost import Lost
-    from streamclust.formats.model import Model
-    from streamclust.formats.model_head import ModelHead
     from streamclust.store.model.overview import Overview
 
 _MOST_REMARKS = 20
@@ -88,7 +94,7 @@ def _cells(row: Overview) -> tuple[Cell, ...]:
     model, health = row.model, row.health
     return (
         printable(row.name, WIDEST_NAME),
-        "-" if model is None else _kind(model),
+        "-" if model is None else kind_and_shape(model),
         _worker(row),
         "-" if model is None else str(model.version),
         count(row.points, "-"),
@@ -113,10 +119,6 @@ def _lost(lost: Lost | None) -> str:
     return count(lost.entries) + ("+?" if lost.unknown else "")
 
 
-def _kind(model: ModelHead | Model) -> str:
-    return "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.shape)
-
-
 def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterator[str]:
     """Yield the lines of each remark: why models don't learn, and what they have lost."""
     widest = WIDEST_NAME if terminal.width is None else terminal.width // 2
@@ -137,18 +139,19 @@ def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterat
 
 def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
     """Yield the head, the text and the style of each remark on a model."""
+    from streamclust.store.model.health import PAUSED
+    from streamclust.store.model.overview import WARMING_UP
+
     if row.phase == "stopped" and row.lag:
         entries = "1 entry waits" if row.lag == 1 else f"{row.lag:,} entries wait"
         reason = f"{printable(row.reason)}; " if row.reason else ""
         yield "no worker", f"{reason}{entries}; run `streamclust worker`", WARNING
     elif row.reason:
         yield printable(row.phase), printable(row.reason), BAD if row.failed else ""
-    from streamclust.store.model.overview import WARMING_UP
-
     for text in row.waits(label):
         head, _, rest = text.partition(": ")
-        if head == WARMING_UP:
-            yield head, rest, ""
+        if head in (WARMING_UP, PAUSED):
+            yield head, printable(rest), WARNING if head == PAUSED else ""
         else:
             yield ("waiting" if row.alive else "no stream"), printable(text), WARNING
     if row.lost is not None and _NEWS["LOST"](row):

@@ -1,4 +1,4 @@
-"""Output about versions: a table of those stored, lines as they are published, and `models map`."""
+"""Output about versions: tables of one model or of many, new versions, and `models map`."""
 
 from __future__ import annotations
 
@@ -6,20 +6,28 @@ import time
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from streamclust.cli._render import bars, number, score_meaning
-from streamclust.cli._tables import Column, Table, lay_out
-from streamclust.cli._terminal import BAD, MUTED, cells
+import click
+
+from streamclust.cli._progress import reading_progress
+from streamclust.cli._render import WIDEST_NAME, bars, kind_and_shape, number, score_meaning
+from streamclust.cli._server import opened_server, read_overviews, select_models
+from streamclust.cli._tables import Column, Styled, Table, lay_out
+from streamclust.cli._terminal import BAD, MUTED, cells, print_lines, stdout_terminal
 from streamclust.text import exact_json, printable
 from streamclust.times import ago, iso_time, local_time
 
 if TYPE_CHECKING:
+    from streamclust.cli._tables import Cell
     from streamclust.cli._terminal import Terminal
+    from streamclust.config import Settings
     from streamclust.errors import DamagedVersionError
     from streamclust.formats.model import Model
+    from streamclust.formats.model_head import ModelHead
     from streamclust.models.codebook import VersionMap
+    from streamclust.store.model.overview import Overview
 
 
-def version_facts(model: Model) -> dict[str, Any]:
+def version_facts(model: Model | ModelHead) -> dict[str, Any]:
     """Return all values of a version except the arrays, for JSON, with times by ISO 8601."""
     return {
         **model.summary(),
@@ -190,3 +198,52 @@ def map_lines(found: VersionMap, model: str, old: int, new: int, terminal: Termi
         table.add_row(str(k), str(successor), f"{share:.2%}", f"{kept / share:.2%}")
     head = f"{printable(model)} {old} -> {new}: {found.moved:.2%} of the points change components"
     return [*terminal.wrap(head), *lay_out(table, terminal, table.columns[2:3]).lines]
+
+
+def list_models(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
+    """List the newest version of each model, in the order of the names."""
+    table = Table([Column("MODEL"), Column("KIND"), Column("VERSION", right=True)])
+    for header in ("PUBLISHED", "EVENT TIME", "POINTS"):
+        table.add_column(header, "right")
+    table.add_column("REASON")
+    table.add_column("SCORE", "right")
+    with opened_server(settings) as server:
+        client, label = server.client(), server.label
+        chosen = select_models(client, settings, names, label)
+        rows = read_overviews(client, settings, chosen, label)
+        for row in reading_progress(rows, len(chosen), "models"):
+            if as_json:
+                click.echo(_newest_json(row))
+            else:
+                table.add_row(*_newest_cells(row))
+    if as_json:
+        return
+    if not table.columns[0].cells:
+        click.echo(printable(f"no models yet in namespace {settings.namespace!r}"))
+        return
+    _, kind, version, published, event, points, reason, score = table.columns
+    optional = [event, reason, kind, points, score, published, version]
+    print_lines(lay_out(table, stdout_terminal(), optional).lines)
+
+
+def _newest_json(row: Overview) -> str:
+    if row.model is None:
+        return exact_json({"model": row.name, "version": None, "error": row.reason or None})
+    return exact_json(version_facts(row.model))
+
+
+def _newest_cells(row: Overview) -> tuple[Cell, ...]:
+    model, name = row.model, printable(row.name, WIDEST_NAME)
+    if model is None:
+        damaged = Styled("damaged", BAD) if row.troubles else "-"
+        return (name, "-", "-", "-", "-", "-", damaged, "-")
+    return (
+        name,
+        kind_and_shape(model),
+        str(model.version),
+        ago(model.published_ms),
+        ago(model.time_ms),
+        f"{model.points:,}",
+        printable(str(model.summary()["reason"])),
+        number(model.score),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -129,11 +129,16 @@ def alerts(
                     f"{len(names):,}"
                 )
             at = _positions(client, settings, names)
-            if not any(at.values()):
+            exist = any(at.values())
+            if not exist:
                 _say_none(client, settings, model, server.label, follow=follow)
             if last is None and since is None:
                 last = _LAST
-            found = _found(client, settings, at, last, since, follow=follow)
+            found = _found(client, settings, at, last, since)
+            if exist:
+                found = _with_notes(found, model, since, follow=follow)
+            if follow:
+                found = chain(found, _new(client, settings, at))
             _print(islice(found, count), as_json, single=len(names) == 1)
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
@@ -160,7 +165,7 @@ def _say_none(
     hint = ""
     if known is not None and known.anomaly.rate is None:
         hint = f"; set models.{model}.anomaly.rate, such as 0.001, to flag points"
-    say(printable(f"{model}: no alerts{' yet; waiting' if follow else ''}{hint}"))
+    say(printable(f"{model}: no alerts{' yet; waiting for new alerts' if follow else ''}{hint}"))
 
 
 def _found(
@@ -169,10 +174,8 @@ def _found(
     at: dict[str, int],
     last: int | None,
     since: float | None,
-    *,
-    follow: bool,
 ) -> Iterator[Shown]:
-    """Yield the stored alerts, and with `follow` the new ones after the numbers `at`."""
+    """Yield the stored alerts; `at` is then the number of the newest alert of each model."""
     from streamclust.formats.alerts import Alert
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.read_alerts import read_alerts
@@ -189,8 +192,23 @@ def _found(
     for name, alert in reversed(shown):
         at[name] = max(at[name], getattr(alert, "number", 0))
         yield name, alert
+
+
+def _with_notes(
+    found: Iterator[Shown], model: str, since: float | None, *, follow: bool
+) -> Iterator[Shown]:
+    """Yield the stored alerts; then report on stderr that none are new enough, and the wait."""
+    oldest, nothing = time.time() - (since or 0.0), True
+    for shown in found:
+        nothing = False
+        yield shown
+    notes = []
+    if nothing and since is not None:
+        notes.append(f"no alerts since {local_time(oldest * 1000.0)}")
     if follow:
-        yield from _new(client, settings, at)
+        notes.append("waiting for new alerts")
+    if notes:
+        say(printable(f"{model}: {'; '.join(notes)}"))
 
 
 def _new(client: redis.Redis, settings: Settings, at: dict[str, int]) -> Iterator[Shown]:

@@ -105,7 +105,8 @@ def codes(
                 keys = _keys_of_many(client, settings, model, stream, server.label, follow=follow)
             else:
                 keys = _keys(client, settings, model, stream, server.label, follow=follow)
-            found = _found(client, keys, _LAST if last is None else last, since, follow=follow)
+            last = _LAST if last is None else last
+            found = _found(client, keys, last, since, model=model, follow=follow)
             _print(found, count, as_json, single=len(keys) == 1)
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
@@ -212,13 +213,20 @@ class _Shown(NamedTuple):
 
 
 def _found(
-    client: redis.Redis, keys: dict[str, str], last: int, since: str | None, *, follow: bool
+    client: redis.Redis,
+    keys: dict[str, str],
+    last: int,
+    since: str | None,
+    *,
+    follow: bool,
+    model: str,
 ) -> Iterator[_Shown]:
-    """Yield the stored codes, and with `follow` the new ones."""
+    """Yield the stored codes, and with `follow` the new ones; report that it waits for them."""
     from streamclust.store.ids import order
     from streamclust.store.model.read_codes import codes_after, n_points, newest_codes
     from streamclust.store.stream.info import newest_up_to
 
+    exist = bool(client.exists(*keys))
     position = dict.fromkeys(keys, since or "0-0")
     if since is None:
         position = {key: newest_up_to(client, key, "+") for key in keys}
@@ -233,9 +241,16 @@ def _found(
             if extra < n:
                 yield _Shown(keys[each[0]], each, max(extra, 0))
             extra -= n
-        if not follow:
-            return
-    for batch in codes_after(client, position, _BLOCK_MS if follow else None):
+    else:
+        for batch in codes_after(client, position, None):
+            for each in batch:
+                yield _Shown(keys[each[0]], each)
+                position[each[0]] = each[1]
+    if not follow:
+        return
+    if exist:  # else `_keys` has reported it
+        say(printable(f"{model}: waiting for new codes"))
+    for batch in codes_after(client, position, _BLOCK_MS):
         for each in batch:
             yield _Shown(keys[each[0]], each)
 

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-actions",
     is_flag=True,
-    help="Permit refit, rollback and requeue to those who have the token. The token is in the "
-    "printed URL, or is the one of --token-file or STREAMCLUST_DASHBOARD_TOKEN.",
+    help="Permit refit, rollback, pause and requeue to those who have the token. The token is in "
+    "the printed URL, or is the one of --token-file or STREAMCLUST_DASHBOARD_TOKEN.",
 )
 @click.option(
     "--token-file",

@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._confirm import confirm, yes_option
+from streamclust.cli._dead_output import (
+    bad_rows_note,
+    count_bad_rows,
+    list_bad_rows,
+    print_letters,
+    purge_bad_rows,
+)
 from streamclust.cli._options import server_options
 from streamclust.cli._render import plural, say
 from streamclust.cli._server import opened_server, refuse_unknown
@@ -124,8 +131,6 @@ def list_letters(
       streamclust dead machines --reason "not finite" --json | jq .letters
       streamclust dead machines --ingest             bad rows of files, in no stream of points
     """
-    from streamclust.cli._bad_rows import bad_rows_note, count_bad_rows, list_bad_rows
-    from streamclust.cli._dead_output import print_letters
     from streamclust.store.model.dead_letters import count_reasons, newest_letter, read_letters
 
     if ingested:
@@ -275,8 +280,6 @@ def purge(
     from streamclust.store.model.dead_letters import purge as run
 
     if ingested:
-        from streamclust.cli._bad_rows import purge_bad_rows
-
         purge_bad_rows(settings, model, reason=reason, yes=yes, as_json=as_json)
         return
     with _opened(settings, model) as place:

@@ -17,6 +17,7 @@ from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from streamclust.config import Settings
+    from streamclust.formats.code_file import Header
 
 
 @click.command(
@@ -100,6 +101,18 @@ def decode(
             raise click.UsageError(
                 f"--{name.replace('_', '-')} is an option for --impute: give --impute MODEL"
             )
+    try:
+        header = _decode(settings, codes, out)
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    if as_json:
+        click.echo(exact_json({**asdict(header), "bits_per_point": header.bits}))
+    else:
+        click.echo(f"{header.n:,} points to {out}, distortion {header.distortion:.6g}")
+
+
+def _decode(settings: Settings, codes: Path, out: Path) -> Header:
+    """Write the points of a file of codes; return the header of the codes."""
     import numpy as np
 
     from streamclust.encoder.files import decode_parts, write_parts
@@ -107,20 +120,12 @@ def decode(
     from streamclust.files import check_target
 
     check_target(out)
-    try:
-        header, D, parts = decode_parts(codes, partial(published_model, settings))
-        if out.suffix.lower() in (".npy", ".csv"):
-            write_parts(out, parts, (header.n, D), header.features)
-        elif header.picture is not None:
-            pixels = np.concatenate([as_pixels(part, header.peak) for part in parts])
-            write_pixels(out, pixels.reshape(header.picture))
-        else:
-            raise click.UsageError(
-                f"--out {out}: {codes} holds no picture; name a .npy or .csv file"
-            )
-    except KeyboardInterrupt:
-        raise SystemExit(EXIT_INTERRUPTED) from None
-    if as_json:
-        click.echo(exact_json({**asdict(header), "bits_per_point": header.bits}))
+    header, D, parts = decode_parts(codes, partial(published_model, settings))
+    if out.suffix.lower() in (".npy", ".csv"):
+        write_parts(out, parts, (header.n, D), header.features)
+    elif header.picture is not None:
+        pixels = np.concatenate([as_pixels(part, header.peak) for part in parts])
+        write_pixels(out, pixels.reshape(header.picture))
     else:
-        click.echo(f"{header.n:,} points to {out}, distortion {header.distortion:.6g}")
+        raise click.UsageError(f"--out {out}: {codes} holds no picture; name a .npy or .csv file")
+    return header

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli._options import NumberRange, daemon_wait, server_options, wait_option
+from streamclust.cli._options import (
+    NumberRange,
+    daemon_wait,
+    server_options,
+    settings_loader,
+    wait_option,
+)
 from streamclust.cli._render import plural
 from streamclust.cli._server import found_server
 from streamclust.cli._table_options import table_options
@@ -95,7 +101,8 @@ def encode(
     responsibility. Each code has the distance and the version of the model. An entry of codes has
     the ID of the entry of points, so each entry is encoded exactly once, even after a crash.
     Several encoders share the work: start as many as you need. Encoders follow new versions of the
-    model, and wait for the first one. Ctrl-C or SIGTERM ends an encoder cleanly.
+    model, and wait for the first one. SIGHUP or `streamclust reload` lets an encoder read its
+    settings again. Ctrl-C or SIGTERM ends an encoder cleanly.
 
     With --file, --image or --stdin, encode those points instead, with the newest version of MODEL;
     MODEL may also be a .safetensors file of a model. Columns are found by the names of the model's
@@ -149,8 +156,9 @@ def _encode_streams(
 ) -> None:
     from streamclust.encoder.daemon import encode_streams
 
+    load = settings_loader()
     with found_server(settings, start=True) as server:
-        done = encode_streams(settings, server, models, wait=wait, until_idle=until_idle)
+        done = encode_streams(settings, server, models, wait=wait, until_idle=until_idle, load=load)
     by_model: dict[str, list[Tally]] = {name: [] for name in models if not is_pattern(name)}
     for job, tally in sorted(done, key=lambda item: item[0].id):
         by_model.setdefault(job.name, []).append(tally)

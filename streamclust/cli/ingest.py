@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli._ingest_tables import (
-    IngestTables,
-    missing_values,
-    model_columns,
-    warn_of_labels,
-)
+from streamclust.cli._ingest_tables import IngestTables
 from streamclust.cli._options import (
     ONE_SHOT_WAIT,
     NumberRange,
@@ -30,12 +25,12 @@ from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from streamclust.client.ingest import IngestReport
+    from streamclust.client.progress import Progress
     from streamclust.config import Settings
     from streamclust.formats.layout import EntryFormat
 
 FORMATS = ("fields", "json", "float32", "float64")
 DEFAULT_BLOCK = {"fields": 1, "json": 1, "float32": 1024, "float64": 1024}
-CHUNK = 8192
 
 
 @click.command()
@@ -132,32 +127,26 @@ def ingest(
     from streamclust.client.progress import Progress
     from streamclust.runtime.backoff import Backoff
     from streamclust.runtime.log import command_log
-    from streamclust.store.server.connect import translate
 
     _check_stream(stream, settings.namespace)
     block = block or (1 if table["label_columns"] else DEFAULT_BLOCK[entry_format])
-    table["missing"] = missing_values(settings, stream, table["missing"])
-    ctrl_c = CtrlC()
-    tables = IngestTables(files, table, max(CHUNK // block, 1) * block, ctrl_c.wait_for)
-    tables.model = model_columns(settings, stream, entry_format)
-    warn_of_labels(settings, stream, entry_format, table["label_columns"])
-    total = tables.count()
     wait = ONE_SHOT_WAIT if wait is None else wait
+    ctrl_c = CtrlC()
+    tables = IngestTables(files, table, settings, stream, entry_format, block, ctrl_c.wait_for)
+    total = tables.count()
     with (
         opened_server(settings, wait, start=True) as server,
         ctrl_c,
-        point_progress(total) as on_progress,
+        point_progress(total) as show,
     ):
         client, progress = server.client(), None
         if tables.has_files:
-            with translate(server.label):
-                progress = Progress(client, stream, restart=restart, warn=warn)
+            progress = Progress(client, stream, restart=restart, warn=warn)
         backoff = Backoff(server.label, ctrl_c, command_log(), "points_refused", wait)
 
         def on_sent(points: int) -> None:
             backoff.over()
-            if on_progress is not None:
-                on_progress(points)
+            show(points)
 
         report = send(
             client,
@@ -176,10 +165,8 @@ def ingest(
             label=server.label,
         )
         if progress is not None and not ctrl_c.is_set():
-            with translate(server.label):
-                progress.finish()
-    resumed = None if progress is None else progress.resumed
-    found = _Found(report, stream, resumed, ctrl_c.is_set())
+            progress.finish()
+    found = _Found(report, stream, progress, ctrl_c.is_set())
     click.echo(found.json() if as_json else found.sentence(table["on_bad"] == "dead"))
     if ctrl_c.is_set():
         ctx.exit(EXIT_INTERRUPTED)
@@ -205,12 +192,13 @@ class _Found:
 
     report: IngestReport
     stream: str
-    resumed: int | None
+    progress: Progress | None
     interrupted: bool
 
     def json(self) -> str:
         """Return the result as JSON."""
-        more = {"resumed": self.resumed or 0, "interrupted": self.interrupted}
+        resumed = 0 if self.progress is None else self.progress.resumed
+        more = {"resumed": resumed, "interrupted": self.interrupted}
         return exact_json({"stream": self.stream, **asdict(self.report), **more})
 
     def sentence(self, keeps_dead: bool) -> str:
@@ -221,7 +209,7 @@ class _Found:
             from streamclust.store.stream.keys import dead_key
 
             bad += f", see the stream {dead_key(self.stream)!r}"
-        continues = self.interrupted and self.resumed is not None
+        continues = self.interrupted and self.progress is not None
         rest = "; the next run sends the rest" if continues else ""
         return (
             f"{'interrupted: ' if self.interrupted else ''}"

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from streamclust.cli._render import discard, say
-from streamclust.cli._streams import prepare_streams, show_warnings_in_one_line
+from streamclust.cli._terminal import prepare_streams, show_warnings_in_one_line
 from streamclust.cli.exit_codes import (
     EXIT_CODES,
     EXIT_ERROR,
@@ -34,12 +34,12 @@ _COMMANDS = {
     "try": "Learn a model of a file: propose settings, learn, draw a picture.",
     "init": "Write a commented config.yaml.",
     "worker": "Learn models from streams and publish them.",
-    "reload": "Let running workers read their settings again.",
+    "reload": "Let running workers and encoders read their settings again.",
     "encode": "Write the code of each point of a stream or file.",
     "decode": "Restore the points of a file that `encode` wrote, or fill missing values.",
     "ingest": "Send points from files or standard input to a stream.",
     "watch": "Follow the versions of a model as they are published.",
-    "models": "List, compare and export versions; delete or rename a model.",
+    "models": "List, compare and export versions; pause, delete or rename a model.",
     "refit": "Fit a model again to all stored points.",
     "dead": "Show, requeue or remove the points that a model refused.",
     "peek": "Show the newest points of a stream.",

@@ -36,6 +36,10 @@ _GAUGES: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
         "Whether the model is failed, stalled or damaged; `streamclust status` has the reason.",
         lambda row: row.failed,
     ),
+    "paused": (
+        "Whether a user has paused the model; its lag then grows.",
+        lambda row: row.pause is not None,
+    ),
     "lag_entries": ("Stream entries that are not learned yet.", lambda row: row.lag),
     "version": (
         "Newest published version.",
@@ -268,7 +272,12 @@ def metrics(
     from streamclust.runtime.overviews import group_of
 
     serve_at_once = port is not None and wait is None
-    with found_server(settings) if serve_at_once else opened_server(settings, wait) as server:
+    opened = (
+        found_server(settings)
+        if serve_at_once
+        else opened_server(settings, wait, start=False if wait else None)
+    )
+    with opened as server:
         if serve_at_once:
             _raise_permanent_fault(server)
         clients: list[redis.Redis] = []

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._model_changes import delete, rename, reset
-from streamclust.cli._model_list import list_models
+from streamclust.cli._model_pauses import pause, resume
 from streamclust.cli._options import NumberRange, data_options, patterns_option, server_options
 from streamclust.cli._render import count, number, plural, score_meaning
 from streamclust.cli._server import each_version, opened_client, opened_job, opened_server
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
-from streamclust.cli._versions import VersionTable, damaged_row, version_facts
+from streamclust.cli._versions import VersionTable, damaged_row, list_models, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
 from streamclust.times import ago, iso_time, local_time
@@ -38,7 +38,8 @@ def models() -> None:
     """List, show, compare, export and roll back the stored versions of a model.
 
     The server stores the newest `publish.keep` versions (default: 100). `delete`, `reset` and
-    `rename` change the model as a whole; they list the changes and ask first.
+    `rename` change the model as a whole; they list the changes and ask first. `pause` stops the
+    learning of models until `resume`.
 
     \b
     Examples:
@@ -296,17 +297,20 @@ def map_versions(
 @server_options
 @click.option(
     "--to",
-    type=click.Choice(["file", "vset"]),
+    type=click.Choice(["file", "faiss", "onnx", "vset"]),
     default="file",
     show_default=True,
-    help="Write to a file, or to a vector set of the server, which needs Redis 8.",
+    help="Write a file in the format of its suffix, an index of faiss, an ONNX model, or a vector "
+    "set of the server, which needs Redis 8.",
 )
 def export(settings: Settings, model: str, out: Path, version: int | None, to: str) -> None:
     """Write VERSION of MODEL (default: the newest) to the file OUT, or to the vector set OUT.
 
-    A file ends in .safetensors, .npz, .json or .faiss. Another model can start from a .safetensors
-    file (setting `init.path`), and `streamclust encode` can use the file without a server. A .faiss
-    file is a flat index of the centroids: the coarse quantizer of an IVF index of faiss.
+    A file ends in .safetensors, .npz, .json, .faiss or .onnx. Another model can start from a
+    .safetensors file (setting `init.path`), and `streamclust encode` can use the file without a
+    server. A .faiss file is a flat index of the centroids: the coarse quantizer of an IVF index of
+    faiss. A .onnx file computes labels, and distances or log densities, in any ONNX runtime. It
+    needs the extra `onnx`.
 
     With `--to vset`, OUT is a key of the server. A vector set there is replaced in one step. Its
     elements are the centroids, and their names are the numbers of the components. Vector sets
@@ -316,7 +320,8 @@ def export(settings: Settings, model: str, out: Path, version: int | None, to: s
     Examples:
       streamclust models export machines machines.npz
       streamclust models export machines machines-1.safetensors 1
-      streamclust models export stories lists.faiss
+      streamclust models export machines machines.onnx
+      streamclust models export stories lists --to faiss
       streamclust models export stories story-lists --to vset
     """
     with opened_client(settings) as client:
@@ -327,7 +332,7 @@ def export(settings: Settings, model: str, out: Path, version: int | None, to: s
         with opened_server(settings, primary=True) as server:
             write_vector_set(server.raw_client(), str(out), found)
     else:
-        found.save(out)
+        found.save(out, None if to == "file" else to)
     click.echo(f"wrote version {found.version} of {model} to {out}")
 
 
@@ -348,7 +353,8 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
     """Return to VERSION of MODEL: publish it again as a new version, and continue from there.
 
     A running worker applies it between two batches. Without a worker the command changes the stored
-    state itself. The model loses what it learned after VERSION; no point is learned again.
+    state itself. If the model is paused, the rollback is stored, and is applied when the model is
+    resumed. The model loses what it learned after VERSION; no point is learned again.
 
     \b
     Examples:
@@ -366,10 +372,13 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
             raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:
         click.echo(exact_json({"model": model, "back_to": version, **asdict(done)}))
+    elif done.waits:
+        resume = f"`streamclust models resume {model}`"
+        click.echo(f"{model} is paused: the rollback to version {version} waits for {resume}")
     else:
         how = "by its worker" if done.by_worker else "in place"
         click.echo(f"{model} is back at version {version}, as version {done.version} ({how})")
 
 
-for _command in (rename, reset, delete):
+for _command in (pause, resume, rename, reset, delete):
     models.add_command(_command)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,20 +15,18 @@ from streamclust.cli._options import (
     server_options,
     wait_option,
 )
-from streamclust.cli._progress import pass_progress
-from streamclust.cli._render import COSINE_SCORES, SCORES, numbers, plural, say
-from streamclust.cli._server import opened_job
-from streamclust.cli._signals import CtrlC
+from streamclust.cli._passes import opened_passes
+from streamclust.cli._render import COSINE_SCORES, SCORES, numbers, plural
 from streamclust.cli._tables import Table, lay_out
 from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from streamclust.config import Settings
-    from streamclust.refit.command import Callbacks, Report, Selection
+    from streamclust.refit.command import Report, Selection
     from streamclust.refit.runs import Pass, Run
 
 
@@ -126,61 +123,37 @@ def refit(
       streamclust refit machines --data points.csv
       streamclust refit machines --data 'days/*.parquet' --engine threads
     """
-    from streamclust.engine.opening import open_engine
-    from streamclust.errors import StoppedError
     from streamclust.refit.command import Request
     from streamclust.refit.command import refit as run
     from streamclust.refit.runs import Plan
-    from streamclust.runtime.threads import prepared_for_threads
 
-    opened = opened_job(
+    with opened_passes(
         settings,
         model,
-        ONE_SHOT_WAIT if wait is None else wait,
+        wait=ONE_SHOT_WAIT if wait is None else wait,
         primary=not dry_run,
-        start=not dry_run,
-    )
-    with (
-        opened as job,
-        prepared_for_threads(),
-        open_engine(settings.engine, say) as engine,
-        CtrlC() as ctrl_c,
-        _progress(ctrl_c.is_set) as watch,
-    ):
+        start=None if dry_run else True,
+    ) as passes:
+        job = passes.job
         tries = job.model.refit.restarts if restarts is None else restarts
-        plan = Plan(tries, tol, max_iter, job.model.seed)
         request = Request(
             which,
-            plan,
+            Plan(tries, tol, max_iter, job.model.seed),
             medoids=method == "kmedoids",
             dry_run=dry_run,
             force=force,
             keep_best=keep_best,
             timeout=answer_within,
         )
-        try:
-            report = run(job, request, watch, engine)
-        except StoppedError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+        report = run(job, request, passes.callbacks(_pass_words), passes.engine)
     if as_json:
-        click.echo(exact_json({"model": model, **asdict(report), "engine": engine.summary()}))
+        used = passes.engine.summary()
+        click.echo(exact_json({"model": model, **asdict(report), "engine": used}))
     else:
         metric = getattr(job.model, "metric", "euclidean")
         _show(report, model, dry_run, SCORES if metric == "euclidean" else COSINE_SCORES)
     if report.stopped:
         ctx.exit(EXIT_INTERRUPTED)
-
-
-@contextmanager
-def _progress(stop: Any) -> Iterator[Callbacks]:
-    """Show each pass on a terminal."""
-    from streamclust.refit.command import Callbacks
-
-    with pass_progress("reading") as shown:
-        yield Callbacks(
-            shown.on_points, lambda step: shown.show(_pass_words(step)), stop, shown.on_part
-        )
 
 
 def _pass_words(step: Pass) -> str:
@@ -204,8 +177,7 @@ def _show(report: Report, model: str, dry_run: bool, scores_by_name: Mapping[str
     head = f"{plural(report.points, 'point')}, {where}; {meaning}:"
     sign = -1.0 if report.objective == "log_likelihood" else 1.0
     losses = [report.live_loss, *(run.loss for run in report.runs)]
-    known = iter(numbers([sign * loss for loss in losses if loss is not None], 6))
-    scores = ["-" if loss is None else next(known) for loss in losses]
+    scores = numbers([None if loss is None else sign * loss for loss in losses], 6)
     table = Table()
     table.add_column("FIT")
     table.add_column("SCORE", "right")
@@ -231,6 +203,9 @@ def _verdict(report: Report, model: str, dry_run: bool) -> str:
     if report.delivered is None:
         hint = "" if dry_run else " (use --force to swap in the refit anyway)"
         return f"{prefix}the refit is {how_much}: {model} is unchanged{hint}"
+    if report.delivered.waits:
+        resume = f"`streamclust models resume {model}`"
+        return f"{prefix}the refit is {how_much}: {model} is paused, so it waits for {resume}"
     how = "applied by the worker" if report.delivered.by_worker else "swapped in place"
     where = "" if report.on_top else ", at the current position of the model"
     return f"{prefix}the refit is {how_much}: {how}{where}, version {report.delivered.version}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,22 +25,23 @@ if TYPE_CHECKING:
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="Maximum wait for the answers of all workers.",
+    help="Maximum wait for the answers of all workers and encoders.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per worker.")
 def reload(settings: Settings, timeout: float, as_json: bool) -> None:
-    """Let all running workers of the namespace read their settings again.
+    """Let all running workers and encoders of the namespace read their settings again.
 
     Each worker reads its own file, environment and flags again, and applies the changes of its
     models: models are added, removed, or restarted with other settings. A model that is removed
     commits, publishes and returns its lease; its keys stay. If a model can't continue with changed
     settings (such as another number of clusters), this model keeps its old settings. If the file
     has an error, the worker changes nothing. Other settings (redis, namespace, worker, log) need a
-    restart.
+    restart. An encoder does the same with the models that it encodes.
 
     The command first checks its own settings. It sends the request through the server, so
     workers can be on other hosts or in containers. The signal SIGHUP has the same effect on one
-    worker. The exit code is 1 if no worker answers, or if a worker refuses something.
+    worker or encoder. The exit code is 1 if a worker doesn't answer, if nobody answers, or if a
+    worker or an encoder refuses something.
 
     \b
     Examples:
@@ -52,28 +54,46 @@ def reload(settings: Settings, timeout: float, as_json: bool) -> None:
     from streamclust.store.model.workers import read_workers
 
     answers, is_complete = 0, True
+    pending = set[str]()  # encoders that have seen the request
+    started = time.monotonic()
+
+    def ends() -> float:
+        is_over = answers >= max(workers, 1) and not pending
+        return started + (min(timeout, _GRACE) if is_over else timeout)
+
     with opened_server(settings) as server:
         client, namespace = server.client(), settings.namespace
         workers = sum(bool(worker.shares) for worker in read_workers(client, namespace))
-        for answer in read_answers(client, namespace, request_reload(client, namespace), timeout):
-            answers += 1
+        for answer in read_answers(client, namespace, request_reload(client, namespace), ends):
+            encoder = str(answer.get("encoder", ""))
+            if answer.get("is_pending"):
+                pending.add(encoder)
+                continue
+            pending.discard(encoder)
+            answers += "worker" in answer or not workers
             is_complete = is_complete and not any(answer.get(key) for key in _TROUBLES)
             if as_json:
                 click.echo(exact_json(answer))
             else:
                 _show(answer)
-            if answers >= max(workers, 1):
-                break
     if answers < max(workers, 1):
         raise StreamclustError(
             f"{answers} of {plural(workers, 'worker')} answered within {timeout:g} s; see their log"
             if workers
-            else f"no worker of namespace {namespace!r} answered within {timeout:g} s; is one "
-            "running? see `streamclust status`"
+            else f"no worker or encoder of namespace {namespace!r} answered within {timeout:g} s; "
+            "is one running? see `streamclust status`"
+        )
+    if pending:
+        raise StreamclustError(
+            f"{plural(len(pending), 'encoder')} didn't answer within {timeout:g} s; see their log"
         )
     if not is_complete:
         raise SystemExit(EXIT_ERROR)
 
+
+_GRACE = 0.3
+"""Seconds in which an encoder reports that it has seen the request. It applies the change when its
+current read ends, so its answer may come later than those of the workers."""
 
 _TROUBLES = ("error", "refused", "fixed")
 """Fields of an answer that has something that a worker could not apply."""
@@ -81,7 +101,7 @@ _TROUBLES = ("error", "refused", "fixed")
 
 def _show(answer: dict[str, Any]) -> None:
     """Print what a worker did, and what it could not do."""
-    worker = answer.get("worker", "a worker")
+    worker = answer.get("worker") or f"encoder, {answer.get('encoder', 'unknown process')}"
     if answer.get("error"):
         for line in str(answer["error"]).split("\n"):
             say(f"error: {printable(f'{worker}: {line}')}")

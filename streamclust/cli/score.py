@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._options import data_options, engine_option, server_options
-from streamclust.cli._progress import pass_progress
-from streamclust.cli._render import number, say
-from streamclust.cli._server import opened_job
-from streamclust.cli._signals import CtrlC
+from streamclust.cli._passes import opened_passes
+from streamclust.cli._render import number
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import print_lines, stdout_terminal
-from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -48,26 +45,12 @@ def score(
       streamclust score machines --last 1h
       streamclust score machines --data test.csv --json
     """
-    from streamclust.engine.opening import open_engine
-    from streamclust.errors import StoppedError
-    from streamclust.refit.command import Callbacks, score_live
-    from streamclust.runtime.threads import prepared_for_threads
+    from streamclust.refit.command import score_live
 
-    with (
-        opened_job(settings, model) as job,
-        prepared_for_threads(),
-        open_engine(settings.engine, say) as engine,
-        CtrlC() as ctrl_c,
-        pass_progress("reading") as shown,
-    ):
-        watch = Callbacks(on_points=shown.on_points, stop=ctrl_c.is_set, on_part=shown.on_part)
-        try:
-            label, found = score_live(job, which, watch, engine)
-        except StoppedError as error:
-            say(f"error: {error}")
-            raise SystemExit(EXIT_INTERRUPTED) from None
+    with opened_passes(settings, model) as passes:
+        label, found = score_live(passes.job, which, passes.callbacks(), passes.engine)
     if as_json:
-        head = {"model": model, "source": label, "engine": engine.summary()}
+        head = {"model": model, "source": label, "engine": passes.engine.summary()}
         click.echo(exact_json({**head, **asdict(found)}))
     else:
         _show(found)

@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._options import data_options, engine_option, server_options
-from streamclust.cli._progress import pass_progress
+from streamclust.cli._passes import opened_passes
 from streamclust.cli._render import numbers, say
-from streamclust.cli._server import opened_job
-from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import Column, Table, lay_out
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
-from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -80,14 +77,11 @@ def select(
       streamclust select machines --k 8,16,32,64 --last 1e5
       streamclust select machines --k 2..20 --png elbow.png
     """
-    from streamclust.engine.opening import open_engine
-    from streamclust.errors import StoppedError
     from streamclust.files import check_target
     from streamclust.refit.command import select_live
     from streamclust.refit.curves import check_plotting, draw
     from streamclust.refit.runs import Plan
     from streamclust.refit.selection import choose, parse_numbers
-    from streamclust.runtime.threads import prepared_for_threads
 
     wanted = parse_numbers(numbers)
     path = None if no_png else png or Path(f"{model}-select.png")
@@ -97,28 +91,18 @@ def select(
     if path is not None:
         check_plotting()
         check_target(path)
-    with (
-        opened_job(settings, model, start=bool(which.files)) as job,
-        prepared_for_threads(),
-        open_engine(settings.engine, say) as engine,
-        CtrlC() as ctrl_c,
-        pass_progress("reading") as shown,
-    ):
-        plan = Plan(restarts, seed=job.model.seed)
-        try:
-            scores = select_live(
-                job,
-                which,
-                wanted,
-                plan,
-                on_pass=lambda K, step: shown.show(_pass_words(K, step, wanted)),
-                stop=ctrl_c.is_set,
-                on_part=shown.on_part,
-                engine=engine,
-            )
-        except StoppedError as error:
-            say(f"error: {error}")
-            raise SystemExit(EXIT_INTERRUPTED) from None
+    with opened_passes(settings, model, start=True if which.files else None) as passes:
+        job, shown = passes.job, passes.shown
+        scores = select_live(
+            job,
+            which,
+            wanted,
+            Plan(restarts, seed=job.model.seed),
+            on_pass=lambda K, step: shown.show(_pass_words(K, step, wanted)),
+            stop=passes.stop,
+            on_part=shown.on_part,
+            engine=passes.engine,
+        )
     choice = choose(scores)
     if path is not None:
         draw(scores, choice, f"{model}: {scores[0].points:,} points", path)
@@ -145,7 +129,7 @@ def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None
         ("BIC", [each.bic for each in scores], 7),
         ("SILHOUETTE", [each.silhouette for each in scores], 4),
     ):
-        table.add_column(header, "right").cells.extend(_numbers(values, digits))
+        table.add_column(header, "right").cells.extend(numbers(values, digits))
     inertia, likelihood, aic, bic, silhouette = table.columns
     table.columns.insert(0, Column("K", right=True))
     table.columns[0].cells.extend(str(each.n_components) for each in scores)
@@ -161,11 +145,6 @@ def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None
     print_lines(lines)
     if path is not None:
         click.echo(f"chart: {path}")
-
-
-def _numbers(values: Sequence[float | None], digits: int) -> list[str]:
-    known = iter(numbers([value for value in values if value is not None], digits))
-    return ["-" if value is None else next(known) for value in values]
 
 
 def _marks(K: int, choice: Choice) -> str:

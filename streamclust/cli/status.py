@@ -84,7 +84,8 @@ def status(
     \b
     WORKER  phase of the live worker; none: no worker; failed: the worker retries
             the model; stalled: no progress; damaged: no worker, and a key of the
-            model can't be read. The reasons are below the table.
+            model can't be read; paused: see `models pause`. The reasons
+            are below the table.
     VER     newest version
     LAG     entries not learned yet; "?" if the server doesn't know
     LOST    entries removed before they were read; "+?": at least this many

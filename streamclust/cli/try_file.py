@@ -13,6 +13,13 @@ from streamclust.cli._confirm import check_new
 from streamclust.cli._options import FAMILY_KINDS
 from streamclust.cli._render import bars, number, say
 from streamclust.cli._table_options import table_options
+from streamclust.cli._try_output import (
+    as_dict,
+    show_next,
+    show_proposal,
+    show_result,
+    working,
+)
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
 
@@ -104,13 +111,6 @@ def try_file(
       streamclust try embeddings.npy --metric cosine
       streamclust try europe.csv --delimiter ';' --decimal , --force
     """
-    from streamclust.cli._try_output import (
-        as_dict,
-        show_next,
-        show_proposal,
-        show_result,
-        working,
-    )
     from streamclust.config.load import parse_settings
     from streamclust.config.write import starter_file
     from streamclust.quickstart.picture import can_draw

@@ -209,6 +209,8 @@ def _check_without_models(client: redis.Redis, settings: Settings) -> None:
 
 def _alive(client: redis.Redis, settings: Settings, name: str, health: Health, label: str) -> str:
     line = f"{name}: alive, {health.phase}, {health.points:,} points"
+    if health.phase == "paused":
+        return f"{line}; {health.reason}"
     if health.phase != "warming":
         return line
     [row] = read_overviews(client, settings, [name])

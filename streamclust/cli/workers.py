@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -37,6 +37,7 @@ def workers(settings: Settings, as_json: bool) -> None:
     MODELS   models that it learns: AWAKE in memory, or ASLEEP without new entries
     WAITING  models of its settings that other workers learn, or that wait for
              a worker
+    PAUSED   models that users have paused, if there are any
     FAILED   models that it retries; STALLED: models without progress
 
     The first failed models and their reasons are below the table; `status --phase failed` has all.
@@ -52,7 +53,13 @@ def workers(settings: Settings, as_json: bool) -> None:
     with opened_server(settings) as server:
         found = read_workers(server.client(), settings.namespace)
     if as_json:
-        click.echo(exact_json([_as_dict(each) for each in found]))
+        internal = ("shares", "offers", "avoids")
+        reports = [asdict(each) for each in found]
+        click.echo(
+            exact_json(
+                [{key: each[key] for key in each if key not in internal} for each in reports]
+            )
+        )
     elif found:
         terminal = stdout_terminal()
         print_lines([*_table(found, terminal), *_troubles(found, terminal)])
@@ -60,17 +67,13 @@ def workers(settings: Settings, as_json: bool) -> None:
         click.echo(printable(f"no live worker in namespace {settings.namespace!r}"))
 
 
-def _as_dict(report: WorkerReport) -> dict[str, Any]:
-    fields = asdict(report)
-    return {name: fields[name] for name in fields if name not in ("shares", "offers", "avoids")}
-
-
 def _table(found: Sequence[WorkerReport], terminal: Terminal) -> list[str]:
     table = Table()
     table.add_column("WORKER")
     for header in ("RELEASE", "STARTED", "MODELS", "AWAKE", "ASLEEP", "WAITING"):
         table.add_column(header, justify="right")
-    for header in ("FAILED", "STALLED", "REPORTED"):
+    paused = ["PAUSED"] if any(each.paused for each in found) else []
+    for header in (*paused, "FAILED", "STALLED", "REPORTED"):
         table.add_column(header, justify="right")
     for each in found:
         table.add_row(
@@ -81,17 +84,14 @@ def _table(found: Sequence[WorkerReport], terminal: Terminal) -> list[str]:
             count(each.awake),
             count(each.asleep),
             count(each.waiting),
+            *(count(each.paused) for _ in paused),
             Styled(count(each.failed), BAD if each.failed else ""),
             Styled(count(each.stalled), BAD if each.stalled else ""),
-            _age(each.time),
+            f"{max(time.time() - each.time, 0.0):.0f} s ago",
         )
     columns = {column.header: column for column in table.columns}
     optional = ("RELEASE", "REPORTED", "STARTED", "ASLEEP", "AWAKE", "WAITING")
     return lay_out(table, terminal, [columns[name] for name in optional]).lines
-
-
-def _age(seconds: float) -> str:
-    return f"{max(time.time() - seconds, 0.0):.0f} s ago"
 
 
 def _troubles(found: Sequence[WorkerReport], terminal: Terminal) -> Iterator[str]:

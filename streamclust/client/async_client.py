@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import redis
 
 from streamclust.client.client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator
 
-    from streamclust.client.alerts import AlertFollower
     from streamclust.client.follower import Follower, OnGap
     from streamclust.client.ingest import IngestReport
     from streamclust.formats.alerts import Alert
     from streamclust.formats.model import Model
+    from streamclust.store.model.pause import Pause
+
+T = TypeVar("T")
 
 _BLOCK_MS = 500
 
@@ -88,6 +90,20 @@ class AsyncClient:
         """
         return await asyncio.to_thread(self._client.model, name, version)
 
+    async def pause(self, name: str, **options: Any) -> Pause:
+        """Pause a model; see `streamclust.Client.pause`.
+
+        Raises
+        ------
+        BusyError
+            If the worker hasn't confirmed in time.
+        """
+        return await asyncio.to_thread(lambda: self._client.pause(name, **options))
+
+    async def resume(self, name: str) -> Pause | None:
+        """End the pause of a model; see `streamclust.Client.resume`."""
+        return await asyncio.to_thread(self._client.resume, name)
+
     async def add(self, stream: str, X: Any, **options: Any) -> IngestReport:
         """Add points to a stream; see `streamclust.Client.add`.
 
@@ -153,15 +169,14 @@ class AsyncClient:
                 yield alert
 
 
-async def _followed(follower: Follower | AlertFollower) -> AsyncGenerator[Any]:
+async def _followed(follower: Follower[T]) -> AsyncGenerator[T]:
     """Yield what a follower reads, in a thread of its own."""
     loop = asyncio.get_running_loop()
-    poll: Callable[[int | None], Sequence[Any]] = follower.poll
     thread = ThreadPoolExecutor(1, "streamclust-updates")
     try:
         while True:
             try:
-                found = await loop.run_in_executor(thread, poll, _BLOCK_MS)
+                found = await loop.run_in_executor(thread, follower.poll, _BLOCK_MS)
             except redis.RedisError as error:
                 await asyncio.sleep(follower.pause_after(error))
                 continue

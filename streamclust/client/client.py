@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import redis
 
 from streamclust.client.add import as_points, check_entries, check_stream
 from streamclust.client.alerts import AlertFollower
-from streamclust.client.follower import Follower
 from streamclust.client.ingest import ingest
+from streamclust.client.pausing import new_pause, pause_all
+from streamclust.client.versions import VersionFollower
+from streamclust.errors import BusyError
 from streamclust.store.model.keys import Keys
+from streamclust.store.model.pause import resume_models
 from streamclust.store.model.versions import model_names, read_model
 from streamclust.store.server.connect import Address, open_server, translate, translated
 from streamclust.text import printable
@@ -25,11 +29,14 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Missing
     from streamclust.client.add import Labels
-    from streamclust.client.follower import OnGap
+    from streamclust.client.follower import Follower, OnGap
     from streamclust.client.ingest import IngestReport
     from streamclust.formats.alerts import Alert
     from streamclust.formats.layout import EntryFormat
     from streamclust.formats.model import Model
+    from streamclust.store.model.pause import Pause
+
+T = TypeVar("T")
 
 _BLOCK_MS = 500
 
@@ -110,6 +117,54 @@ class Client:
         """
         with translate(self._server.label):
             return read_model(self._client, Keys(self._namespace, name), version)
+
+    def pause(self, name: str, *, reason: str = "", by: str = "", wait: float = 10.0) -> Pause:
+        """Pause a model: no worker learns or publishes it until `resume`.
+
+        A running worker commits its current batch, and then confirms the pause. A model that is
+        paused already keeps its earlier pause. A model that doesn't exist yet is paused too.
+
+        Parameters
+        ----------
+        name : str
+        reason : str, optional
+            A text for others, up to 200 characters.
+        by : str, optional
+            Who pauses the model. Default: the user and the host of this process.
+        wait : float, default=10.0
+            Maximum seconds to wait for the worker.
+
+        Returns
+        -------
+        Pause
+            Since when the model is paused, by whom, and why.
+
+        Raises
+        ------
+        BusyError
+            If the worker hasn't confirmed in time. The pause stays, and takes effect after the
+            worker's current batch.
+        DataError
+            If a text is too long.
+        """
+        keys = Keys(self._namespace, name)
+        with translate(self._server.label):
+            found = pause_all(self._client, [keys], new_pause(reason, by), wait)
+        effect = found.get(keys)
+        if effect is None:
+            raise BusyError(f"model {name!r} was resumed by another user during the wait")
+        if not effect.is_confirmed:
+            raise BusyError(
+                f"the worker of {name!r} hasn't confirmed the pause within {wait:g} s; it pauses "
+                "after its current batch"
+            )
+        return effect.pause
+
+    def resume(self, name: str) -> Pause | None:
+        """End the pause of a model; return the pause, or None if the model isn't paused."""
+        with translate(self._server.label):
+            [resumed] = resume_models(self._client, [Keys(self._namespace, name)])
+        return None if resumed is None else resumed.pause
 
     def add(
         self,
@@ -265,22 +320,23 @@ class Client:
         """
         yield from self._followed(self.alert_follower(name, since, on_gap), timeout)
 
-    def _followed(self, follower: Follower | AlertFollower, timeout: float | None) -> Iterator[Any]:
+    def _followed(self, follower: Follower[T], timeout: float | None) -> Iterator[T]:
         """Yield what a follower reads, until nothing comes for `timeout` seconds."""
         quiet_since = time.monotonic()
         while True:
-            remaining = None if timeout is None else quiet_since + timeout - time.monotonic()
+            remaining = math.inf if timeout is None else quiet_since + timeout - time.monotonic()
+            block_ms = int(min(_BLOCK_MS, 1000.0 * remaining))
             try:
-                found = follower.poll(_block_ms(remaining))
+                found = follower.poll(block_ms if block_ms > 0 else None)
             except redis.RedisError as error:
-                if remaining is not None and remaining <= 0.0:
+                if remaining <= 0.0:
                     raise translated(error, self._server.label) from error
-                time.sleep(_at_most(follower.pause_after(error), remaining))
+                time.sleep(min(follower.pause_after(error), remaining))
                 continue
             for each in found:
                 yield each
                 quiet_since = time.monotonic()
-            if not found and remaining is not None and remaining <= 0.0:
+            if not found and remaining <= 0.0:
                 return
 
     @property
@@ -288,24 +344,12 @@ class Client:
         """Return the name of the server for messages."""
         return self._server.label
 
-    def follower(self, name: str, since: int | None, on_gap: OnGap | None) -> Follower:
+    def follower(self, name: str, since: int | None, on_gap: OnGap | None) -> VersionFollower:
         """Return the reader of a model's versions, for your own event loop."""
         keys = Keys(self._namespace, name)
-        return Follower(self._client, keys, self._server.label, since, on_gap)
+        return VersionFollower(self._client, keys, self._server.label, since, on_gap)
 
     def alert_follower(self, name: str, since: int | None, on_gap: OnGap | None) -> AlertFollower:
         """Return the reader of a model's alerts, for your own event loop."""
         keys = Keys(self._namespace, name)
         return AlertFollower(self._client, keys, self._server.label, since, on_gap)
-
-
-def _at_most(pause: float, remaining: float | None) -> float:
-    return pause if remaining is None else min(pause, remaining)
-
-
-def _block_ms(remaining: float | None) -> int | None:
-    """Return the longest time a read may block, in milliseconds; None for no blocking."""
-    if remaining is None:
-        return _BLOCK_MS
-    milliseconds = min(_BLOCK_MS, int(remaining * 1000))
-    return milliseconds if milliseconds > 0 else None

@@ -5,7 +5,7 @@ Frames are read by narwhals, so none of these libraries is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import narwhals as nw
@@ -34,7 +34,10 @@ def read_frame(
         If a column doesn't exist, or a feature isn't a column of finite numbers.
     """
     frame = nw.from_native(native, eager_only=True)
-    columns = _as_texts(frame.columns)
+    columns = list(frame.columns)
+    for name in columns:
+        if not isinstance(name, str):
+            raise DataError(f"X has a column {name!r}; rename it to a text, or give X.to_numpy()")
 
     def column(name: str) -> Column:
         if name not in columns:
@@ -53,15 +56,11 @@ def read_frame(
     if isinstance(weights, str):
         weights = column(weights).to_numpy()
     if isinstance(times, str):
-        times = _times(times, column)
+        found = column(times)
+        _refuse_empty(times, found)
+        is_datetime = isinstance(found.dtype, nw.Datetime)
+        times = np.asarray((found.dt.timestamp("ms") if is_datetime else found).to_numpy())
     return X, tuple(names), labels, weights, times
-
-
-def _as_texts(columns: Sequence[Any]) -> list[str]:
-    for name in columns:
-        if not isinstance(name, str):
-            raise DataError(f"X has a column {name!r}; rename it to a text, or give X.to_numpy()")
-    return list(columns)
 
 
 def _numbers(columns: Mapping[str, Column], missing: Missing) -> NDArray[Any]:
@@ -92,11 +91,3 @@ def _refuse_empty(name: str, column: Column) -> None:
     empty = column.null_count()
     if empty:
         raise DataError(f"column {name!r} has {empty:,} empty cells; drop or fill them")
-
-
-def _times(name: str, column: Callable[[str], Column]) -> NDArray[Any]:
-    found = column(name)
-    _refuse_empty(name, found)
-    if isinstance(found.dtype, nw.Datetime):
-        found = found.dt.timestamp("ms")
-    return np.asarray(found.to_numpy())

@@ -85,18 +85,22 @@ def read_environment(environ: Mapping[str, str], model_names: Sequence[str]) -> 
 def read_flags(overrides: Mapping[str, str] | Iterable[str], model_names: Sequence[str]) -> Layer:
     """Read overrides by dotted path: a mapping, or texts such as ``log.level=debug``."""
     pairs = overrides.items() if isinstance(overrides, Mapping) else map(_pair, overrides)
-    return _layer((_flag(path), _keys_of_path(path, model_names), text) for path, text in pairs)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[.-]", "_", re.sub(r"[{}]", "", name.lower()))
+    return _layer(
+        (
+            "--redis-url" if path == "redis.url" else f"--set {path}",
+            _keys_of_path(path, model_names),
+            text,
+        )
+        for path, text in pairs
+    )
 
 
 def _keys_of_variable(variable: str, model_names: Sequence[str]) -> Keys:
     keys = tuple(variable.removeprefix(PREFIX).lower().split("__"))
     if keys[0] != "models" or len(keys) == 1:
         return keys
-    meant = [name for name in model_names if _plain(name) == keys[1]]
+    plain = {name: re.sub(r"[.-]", "_", re.sub(r"[{}]", "", name.lower())) for name in model_names}
+    meant = [name for name in model_names if plain[name] == keys[1]]
     if len(meant) > 1:
         raise ConfigError(
             f"{variable}: matches the models {' and '.join(meant)}; use --set instead"
@@ -111,10 +115,6 @@ def _pair(override: str) -> tuple[str, str]:
     return path.strip(), text
 
 
-def _flag(path: str) -> str:
-    return "--redis-url" if path == "redis.url" else f"--set {path}"
-
-
 def _keys_of_path(path: str, model_names: Sequence[str]) -> Keys:
     for name in sorted(model_names, key=len, reverse=True):  # a name may have dots
         if path == f"models.{name}" or path.startswith(f"models.{name}."):
@@ -124,30 +124,21 @@ def _keys_of_path(path: str, model_names: Sequence[str]) -> Keys:
 
 
 def _layer(given: Iterable[tuple[str, Keys, str]]) -> Layer:
+    """Return the settings of texts: YAML for lists, mappings and quotes, else the text itself."""
     layer = Layer()
     for origin, keys, text in given:
-        value = _value(origin, keys, text)
-        _put(layer.values, keys, value)
+        value: Any = None if text in ("null", "~") else text
+        if text.startswith(("[", "{", '"', "'")) and not is_secret(keys):
+            value = parse(origin, text)
+        tree: Any = layer.values
+        for key in keys[:-1]:
+            tree = tree.setdefault(key, {})
+            if not isinstance(tree, dict):  # unchanged, so that validation refuses it
+                break
+        else:
+            tree[keys[-1]] = value
         layer.origins.update((path, origin) for path in _paths(keys, value))
     return layer
-
-
-def _value(origin: str, keys: Keys, text: str) -> Any:
-    """Return the value of a text: YAML for lists, mappings and quotes, else the text itself."""
-    if text in ("null", "~"):
-        return None
-    if text.startswith(("[", "{", '"', "'")) and not is_secret(keys):
-        return parse(origin, text)
-    return text
-
-
-def _put(tree: dict[str, Any], keys: Keys, value: Any) -> None:
-    for key in keys[:-1]:
-        inner = tree.setdefault(key, {})
-        if not isinstance(inner, dict):  # unchanged, so that validation refuses it
-            return
-        tree = inner
-    tree[keys[-1]] = value
 
 
 def _paths(keys: Keys, value: Any) -> Iterator[Keys]:

@@ -1,9 +1,10 @@
-"""Actions that change a model: refit, rollback, and requeue of dead letters."""
+"""Actions that change a model: refit, rollback, pause, and requeue of dead letters."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from streamclust.client.pausing import new_pause, pause_all
 from streamclust.dashboard.errors import ApiError
 from streamclust.dashboard.source import now_ms
 from streamclust.errors import BusyError, StreamclustError, unexpected
@@ -22,6 +24,7 @@ from streamclust.store.model.dead_letters import (
     plan_requeue,
     requeue_all,
 )
+from streamclust.store.model.pause import resume_models
 from streamclust.store.server.connect import translated
 
 if TYPE_CHECKING:
@@ -30,10 +33,15 @@ if TYPE_CHECKING:
     from streamclust.dashboard.source import Source
     from streamclust.store.model.dead_letters import StoredLetter
 
-KINDS = ("refit", "rollback", "requeue")
+KINDS = ("refit", "rollback", "pause", "resume", "requeue")
 
 _WAIT = 60.0
 """Seconds to wait for the worker to apply a refit."""
+
+_PAUSE_WAIT = 10.0
+"""Seconds to wait for the worker to confirm a pause."""
+
+_WAITS = "the model is paused, and applies it when it is resumed"
 
 _REMEMBERED = 100
 """Maximum number of actions that have ended and can still be looked up."""
@@ -165,7 +173,10 @@ def run_refit(job: Job) -> str:
     )
     if report.delivered is None:
         return f"no better fit was found to {report.points:,} points; the model is unchanged"
-    return f"a better fit to {report.points:,} points was published as version " + (
+    if report.delivered.waits:
+        return f"a better fit to {report.points:,} points was found; {_WAITS}"
+    return (
+        f"a better fit to {report.points:,} points was published as version "
         f"{report.delivered.version:,}"
     )
 
@@ -175,7 +186,34 @@ def run_rollback(job: Job, version: int) -> str:
     from streamclust.refit.rollback import rollback
 
     done = rollback(job, version, _WAIT, job.stop.is_set)
+    if done.waits:
+        return f"the rollback to version {version} was stored; {_WAITS}"
     return f"version {version} was published again as version {done.version}"
+
+
+def run_pause(job: Job, reason: str) -> str:
+    """Pause a model, and return a sentence about it."""
+    pause = new_pause(reason, f"the dashboard on {socket.gethostname()}")
+    found = pause_all(job.server.client(), [job.keys], pause, _PAUSE_WAIT, job.stop.is_set)
+    effect = found.get(job.keys)
+    if effect is None:
+        return "the model was resumed meanwhile"
+    if not effect.is_new:
+        return f"the model is already paused: {effect.pause.text_with_age}"
+    if not effect.is_held:
+        return "the model is paused; no worker has it"
+    if effect.is_confirmed:
+        return "the model is paused; the worker has confirmed it"
+    return "the pause is stored; the worker pauses after its current batch"
+
+
+def run_resume(job: Job) -> str:
+    """End the pause of a model, and return a sentence about it."""
+    [resumed] = resume_models(job.server.client(), [job.keys])
+    if resumed is None:
+        return "the model isn't paused"
+    worker = "" if resumed.is_held else "; no worker has it"
+    return f"the model was paused {resumed.pause.text_with_age}; it continues{worker}"
 
 
 def run_requeue(job: Job, reason: str) -> str:

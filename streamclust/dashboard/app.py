@@ -13,7 +13,14 @@ from starlette.responses import FileResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from streamclust.dashboard.change import get_action, post_refit, post_requeue, post_rollback
+from streamclust.dashboard.change import (
+    get_action,
+    post_pause,
+    post_refit,
+    post_requeue,
+    post_resume,
+    post_rollback,
+)
 from streamclust.dashboard.errors import Json, on_error, on_http_error, on_unexpected_error
 from streamclust.dashboard.model import (
     get_diff,
@@ -79,6 +86,8 @@ ROUTES = [
     Route("/api/models/{name:path}/predict", post_predict, methods=["POST"]),
     Route("/api/models/{name:path}/refit", post_refit, methods=["POST"]),
     Route("/api/models/{name:path}/rollback", post_rollback, methods=["POST"]),
+    Route("/api/models/{name:path}/pause", post_pause, methods=["POST"]),
+    Route("/api/models/{name:path}/resume", post_resume, methods=["POST"]),
     Route("/api/models/{name:path}/requeue", post_requeue, methods=["POST"]),
     Route("/api/models/{name:path}", get_model),
     Route("/api/actions/{action}", get_action),

@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from streamclust.dashboard.actions import run_refit, run_requeue, run_rollback
+from streamclust.dashboard.actions import (
+    run_pause,
+    run_refit,
+    run_requeue,
+    run_resume,
+    run_rollback,
+)
 from streamclust.dashboard.body import read_body, read_json
 from streamclust.dashboard.errors import ApiError, Json
 from streamclust.dashboard.query import model_name
 from streamclust.dashboard.security import check_token
+from streamclust.store.model.pause import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +47,24 @@ async def post_rollback(request: Request) -> Response:
         return lambda job: run_rollback(job, version)
 
     return await _start(request, "rollback", ("version",), choose)
+
+
+async def post_pause(request: Request) -> Response:
+    """Start the pause of a model."""
+
+    def choose(body: dict[str, Any]) -> Callable[[Job], str]:
+        reason = body.get("reason", "")
+        if not isinstance(reason, str) or len(reason) > LONGEST:
+            text = f"reason isn't a text of at most {LONGEST} characters"
+            raise ApiError(422, "bad_field", text, "reason")
+        return lambda job: run_pause(job, reason)
+
+    return await _start(request, "pause", ("reason",), choose)
+
+
+async def post_resume(request: Request) -> Response:
+    """End the pause of a model."""
+    return await _start(request, "resume", (), lambda _: run_resume)
 
 
 async def post_requeue(request: Request) -> Response:

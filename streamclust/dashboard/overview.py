@@ -176,4 +176,4 @@ def _read_server(context: Context) -> tuple[dict[str, Any], list[dict[str, Any]]
     return dict(zip(_INFO, values, strict=True)), workers
 
 
-_COUNTS = ("models", "held", "awake", "asleep", "waiting", "failed", "stalled")
+_COUNTS = ("models", "held", "awake", "asleep", "waiting", "failed", "stalled", "paused")

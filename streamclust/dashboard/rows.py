@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from streamclust.store.model.overview import Overview
+    from streamclust.store.model.pause import Pause
 
 SCORES = 32
 """Number of the newest scores that a row has."""
@@ -42,6 +43,8 @@ class Row:
     alerts : int or None
     warm_up : tuple of (int, int) or None
         Points of the unfinished warm-up, and the number that ends the warm-up.
+    paused : tuple of (int or None, str, str), or None
+        Since when, by whom and why a user has paused the model.
     scores : tuple of float
         The newest scores, oldest first.
     """
@@ -72,12 +75,13 @@ class Row:
     score: float | None
     score_name: str | None
     warm_up: tuple[int, int] | None
+    paused: tuple[int | None, str, str] | None = None
     scores: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, found: Overview, group: str, server: str) -> Row:
         """Return the row of an overview. `server` is the name of the server for sentences."""
-        model, health = found.model, found.health
+        model, health, pause = found.model, found.health, found.pause
         K, D = (None, None) if model is None else model.shape
         return cls(
             name=found.name,
@@ -106,6 +110,7 @@ class Row:
             score=None if model is None else model.score,
             score_name=None if model is None else model.score_name,
             warm_up=found.warm_up,
+            paused=None if pause is None else (_since(pause), pause.by, pause.reason),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -115,6 +120,8 @@ class Row:
         values["lost"] = None if lost is None else {"entries": lost, "unknown": unknown}
         warm_up = self.warm_up
         values["warm_up"] = warm_up and {"points": warm_up[0], "of": warm_up[1]}
+        paused = self.paused and dict(zip(("since_ms", "by", "reason"), self.paused, strict=True))
+        values["paused"] = paused
         values["waiting"], values["scores"] = list(self.waiting), list(self.scores)
         return values
 
@@ -126,6 +133,10 @@ class Row:
         if self.score is not None and (is_new or not scores):
             scores = (*scores, self.score)[-SCORES:]
         return replace(self, scores=scores)
+
+
+def _since(pause: Pause) -> int | None:
+    return int(1000.0 * pause.since) or None
 
 
 _NAMES = [each.name for each in fields(Row)]

@@ -56,13 +56,23 @@ class WarmUp(_Strict):
     of: int = Field(description="Number of points that ends the warm-up; 0 if unknown.")
 
 
+class Paused(_Strict):
+    """The pause of a model."""
+
+    since_ms: Whole
+    by: str
+    reason: str = Field(description="Empty without a reason.")
+
+
 class Row(_Strict):
     """The figures of one model."""
 
     name: str = Field(description="Identity of the model; it may hold any characters.")
     label: str = Field(description="The name made printable.")
     group: str = Field(description="Template of the model, or its name.")
-    phase: str = Field(description="failed, stalled, damaged, stopped, warming or learning.")
+    phase: str = Field(
+        description="failed, stalled, damaged, stopped, paused, warming or learning."
+    )
     failed: bool
     reason: Text
     waiting: list[str]
@@ -84,6 +94,9 @@ class Row(_Strict):
     score: Number
     score_name: Text = Field(description="inertia (lower is better) or log_likelihood (higher).")
     warm_up: WarmUp | None
+    paused: Paused | None = Field(
+        description="Not null while the worker still learns: it pauses after its current batch."
+    )
     scores: list[float] = Field(description="The newest scores, oldest first.")
 
 
@@ -137,6 +150,7 @@ class Worker(_Strict):
     waiting: int
     failed: int
     stalled: int
+    paused: int
 
 
 class ActionsAllowed(_Strict):
@@ -455,6 +469,16 @@ class RequeueRequest(_Strict):
     """The dead letters to requeue."""
 
     reason: str = Field(default="", description="Only letters whose reason has this text.")
+
+
+class PauseRequest(_Strict):
+    """Why the model is paused."""
+
+    reason: str = Field(default="", description="A text for others, up to 200 characters.")
+
+
+class ResumeRequest(_Strict):
+    """The end of a pause has no options."""
 
 
 class RefitRequest(_Strict):

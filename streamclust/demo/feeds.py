@@ -79,32 +79,20 @@ def require_extras() -> None:
 
 def load_feeds(plan: Plan) -> Feeds:
     """Return the data; each feed is shuffled by the plan's seed, then cut to the plan's size."""
-    pictures = {name: _load_picture(name) for name in ("china.jpg", "flower.jpg")}
-    return Feeds(
-        pictures,
-        tuple(_pixel_feed(name, picture, plan) for name, picture in pictures.items()),
-        _shuttle_feed(plan),
-    )
-
-
-def _load_picture(name: str) -> Picture:
+    from river.datasets import Shuttle
     from sklearn.datasets import load_sample_image
 
-    return np.asarray(load_sample_image(name), dtype=np.uint8)
-
-
-def _pixel_feed(name: str, picture: Picture, plan: Plan) -> Feed:
-    X = shuffled(picture.reshape(-1, 3), plan.seed)[: plan.pixels].astype(np.float32)
-    return Feed(name, PIXELS, COLOURS, X, "float32", PIXELS_PER_ENTRY, plan.pixel_rate)
-
-
-def _shuttle_feed(plan: Plan) -> Feed:
-    from river.datasets import Shuttle
-
+    pictures, pixels = dict[str, Picture](), []
+    for name in ("china.jpg", "flower.jpg"):
+        picture = pictures[name] = np.asarray(load_sample_image(name), dtype=np.uint8)
+        X = shuffled(picture.reshape(-1, 3), plan.seed)[: plan.pixels].astype(np.float32)
+        feed = Feed(name, PIXELS, COLOURS, X, "float32", PIXELS_PER_ENTRY, plan.pixel_rate)
+        pixels.append(feed)
     rows = [row for row, _ in Shuttle()]
-    X = np.array([list(row.values()) for row in rows], dtype=np.float64)
-    X = shuffled(X, plan.seed)[: plan.rows]
-    return Feed("Shuttle", SHUTTLE, tuple(rows[0]), X, "fields", 1, plan.row_rate)
+    X = shuffled(np.array([list(row.values()) for row in rows], np.float64), plan.seed)
+    features, X = tuple(rows[0]), X[: plan.rows]
+    shuttle = Feed("Shuttle", SHUTTLE, features, X, "fields", 1, plan.row_rate)
+    return Feeds(pictures, tuple(pixels), shuttle)
 
 
 def shuffled(X: NDArray[Any], seed: int) -> NDArray[Any]:

@@ -52,30 +52,20 @@ def learn(sandbox: Sandbox, feeds: Feeds, view: View) -> Learned:
     StreamclustError
         If the worker ends too early, or with an exit code other than 0.
     """
-    _wait_for_worker(sandbox)
-    view.say("Sending pixels and sensor readings; the worker learns and publishes")
-    feeding = Feeding(sandbox, feeds)
-    _watch(feeding, sandbox, view)
-    seconds = feeding.seconds
-    view.say("All points are learned; stopping the worker (SIGTERM)")
-    end = sandbox.worker.stop()
-    if end.exit_code != 0:
-        raise StreamclustError(f"the worker ended with exit code {end.exit_code} after SIGTERM")
-    return Learned(feeding.palette, feeding.shuttle, feeding.ends, seconds, end)
-
-
-def _wait_for_worker(sandbox: Sandbox) -> None:
-    """Wait until the worker has started all models."""
-    while not {PALETTE, SHUTTLE} <= set(sandbox.client.names()):
+    while not {PALETTE, SHUTTLE} <= set(sandbox.client.names()):  # until it has started all models
         sandbox.worker.check()
         time.sleep(_GLANCE)
-
-
-def _watch(feeding: Feeding, sandbox: Sandbox, view: View) -> None:
-    """Show the progress until all feeds are sent and learned."""
+    view.say("Sending pixels and sensor readings; the worker learns and publishes")
+    feeding = Feeding(sandbox, feeds)
     with view.live() as show, feeding.running():
         while not feeding.finished():
             sandbox.worker.check()
             show(feeding)
             feeding.wait(_FRAME)
         show(feeding)
+    seconds = feeding.seconds
+    view.say("All points are learned; stopping the worker (SIGTERM)")
+    end = sandbox.worker.stop()
+    if end.exit_code != 0:
+        raise StreamclustError(f"the worker ended with exit code {end.exit_code} after SIGTERM")
+    return Learned(feeding.palette, feeding.shuttle, feeding.ends, seconds, end)

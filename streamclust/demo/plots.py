@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from streamclust.arrays import Array
     from streamclust.demo.baseline import Baselines
     from streamclust.demo.feeds import Feeds
     from streamclust.demo.learning import Learned
@@ -39,13 +38,10 @@ def draw(feeds: Feeds, learned: Learned, baselines: Baselines, out: Path) -> tup
         "mixture.png": draw_mixture(feeds.shuttle.X, learned.ends[feeds.shuttle.name]),
         "score.png": draw_scores(feeds, learned, baselines),
     }
-    return tuple(_save(figure, out / name) for name, figure in figures.items())
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    with new_file(path) as file:
-        figure.savefig(file, dpi=_DPI)
-    return path
+    for name, figure in figures.items():
+        with new_file(out / name) as file:
+            figure.savefig(file, dpi=_DPI)
+    return tuple(out / name for name in figures)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -62,7 +58,7 @@ def draw_pictures(feeds: Feeds, ends: dict[str, Model]) -> Figure:
     for (left, right), (name, picture) in zip(grid, feeds.pictures.items(), strict=True):
         quantized = quantize(picture, ends[name].means)
         left.imshow(picture)
-        left.set_title(f"{name}: {_count_colours(picture):,} colours")
+        left.set_title(f"{name}: {len(np.unique(picture.reshape(-1, 3), axis=0)):,} colours")
         right.imshow(quantized)
         right.set_title(
             f"the same in {N_COLOURS} colours (version {ends[name].version}, "
@@ -81,10 +77,6 @@ def draw_pictures(feeds: Feeds, ends: dict[str, Model]) -> Figure:
 
 def _caption(figure: Figure, text: str) -> None:
     figure.supxlabel(text, fontsize=9, color=_GREY)
-
-
-def _count_colours(picture: Array | Any) -> int:
-    return len(np.unique(picture.reshape(-1, 3), axis=0))
 
 
 def draw_palettes(ends: list[tuple[str, Model]]) -> Figure:

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import gc
+import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 from threadpoolctl import threadpool_limits
 
-from streamclust.encoder.job import Job
 from streamclust.encoder.loop import run_encoder
-from streamclust.encoder.many import StallWatch, run_encoders
-from streamclust.errors import ConfigError
+from streamclust.encoder.many import LONGEST_CHANGE, StallWatch, merged, run_encoders
+from streamclust.encoder.reloading import Reloading
+from streamclust.encoder.roster import EncoderRoster
 from streamclust.runtime.backoff import wait_for_server
-from streamclust.runtime.discovery import found_models, is_several, selected
 from streamclust.runtime.log import configure_log, warn_of_slow_kernels
-from streamclust.runtime.signals import StopEvent, stop_on_signals
+from streamclust.runtime.signals import ChildStop, StopEvent, reload_on_signal, stop_on_signals
 from streamclust.runtime.threads import run_together
-from streamclust.store.model.keys import Keys
-from streamclust.text import is_pattern, known_names, matching
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    import redis
+    from structlog.typing import FilteringBoundLogger
 
     from streamclust.config import Settings
-    from streamclust.encoder.job import Tally
+    from streamclust.encoder.job import Job, Tally
     from streamclust.store.server.connect import Server
 
 
@@ -50,6 +48,7 @@ def encode_streams(
     *,
     wait: float = 0.0,
     until_idle: bool = False,
+    load: Callable[[], Settings] | None = None,
 ) -> list[tuple[Job, Tally]]:
     """Encode the streams of models until SIGTERM or Ctrl-C; return the counts of each stream.
 
@@ -64,6 +63,8 @@ def encode_streams(
     wait : float
     until_idle : bool
         Whether to end when all entries have codes.
+    load : callable, optional
+        Reads the settings again, on SIGHUP or on request of `streamclust reload`.
 
     Raises
     ------
@@ -75,69 +76,74 @@ def encode_streams(
         If the server can't be used; for a few streams also the first error that ended a stream,
         after a clean end of the other streams.
     """
-    refuse_unknown(settings, names)
-    several = any(is_several(name, settings) for name in names)
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
-    stop, made = StopEvent(), dict[str, list[Job]]()
-
-    def jobs_of(chosen: Sequence[str]) -> list[Job]:
-        for name in chosen:
-            if name not in made:
-                own = log.bind(model=name)
-                made[name] = encoder_jobs(settings, server, name, stop, until_idle, own)
-        return [job for name in chosen for job in made[name]]
-
+    stop = StopEvent()
+    roster = EncoderRoster(settings, server, names, stop, until_idle, log, load)
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         one = {"model": names[0]} if len(names) == 1 else {"models": list(names[:_SHOWN])}
-        jobs = [] if several else jobs_of(list(dict.fromkeys(names)))
-        streams = [] if several else [job.stream for job in jobs[:_SHOWN]]
+        jobs = [] if roster.several else roster.jobs()
+        streams = [job.stream for job in jobs[:_SHOWN]]
         log.info("encoder_started", server=server.label, **one, streams=streams)
         warn_of_slow_kernels(log)
         if not wait_for_server(server, stop, log, wait):
             return []
-        stall = float(settings.worker.stall)
-        with _short_pauses():
-            if not several and len(jobs) <= _FEW:
-                watch = StallWatch(jobs, stall)
-                return run_together(
-                    jobs, lambda job: (job, run_encoder(job)), "encoder_failed", look=watch.look
-                )
+        with _short_pauses(), _reloading(roster, server, stop, log, until_idle) as reloading:
+            if not roster.several and len(jobs) <= _FEW:
+                return _encode_few(roster, stop, reloading)
             return run_encoders(
                 server,
-                lambda client: jobs_of(models_of(settings, names, client)) if several else jobs,
+                roster.jobs,
                 stop,
                 discover=_interval(settings),
-                stall=stall,
+                stall=float(settings.worker.stall),
                 until_idle=until_idle,
+                reloading=reloading,
             )
 
 
-def refuse_unknown(settings: Settings, names: Sequence[str]) -> None:
-    """Raise an error for a model that the settings don't have.
-
-    A pattern can match models of templates that come later.
-
-    Raises
-    ------
-    ConfigError
-    """
-    for name in names:
-        if is_pattern(name):
-            if not settings.models.templates and not matching(settings.models, [name]):
-                known = known_names(name, settings.models, "configured models")
-                raise ConfigError(f"no configured model matches {name!r}; {known}")
-        elif name not in settings.models and not is_several(name, settings):
-            known = known_names(name, settings.models.entries, "configured models")
-            raise ConfigError(f"model {name!r} isn't configured; {known}")
+@contextmanager
+def _reloading(
+    roster: EncoderRoster,
+    server: Server,
+    stop: threading.Event,
+    log: FilteringBoundLogger,
+    until_idle: bool,
+) -> Iterator[Reloading | None]:
+    """Reload the settings on SIGHUP and on request, except with `until_idle`."""
+    if until_idle:
+        yield None
+        return
+    with Reloading(roster, server, log) as found, reload_on_signal(stop, found.ask):
+        yield found
 
 
-def models_of(settings: Settings, names: Sequence[str], client: redis.Redis) -> list[str]:
-    """Return the models that names, patterns and templates select; those of streams that exist."""
-    there, found = found_models(settings, client), list[str]()
-    for name in names:
-        found += selected(there, name, settings) if is_several(name, settings) else [name]
-    return list(dict.fromkeys(found))
+def _encode_few(
+    roster: EncoderRoster, stop: threading.Event, reloading: Reloading | None
+) -> list[tuple[Job, Tally]]:
+    """Encode a few streams, each in a thread; after a reload that changes models, start again."""
+    done: list[tuple[Job, Tally]] = []
+    stall, started = float(roster.settings.worker.stall), threading.Event()
+    generation = ChildStop(stop)
+
+    def change() -> None:
+        """Return when no encoder uses its old settings any more."""
+        started.clear()
+        generation.set()
+        started.wait(LONGEST_CHANGE)
+
+    if reloading is not None:
+        reloading.changed = change
+    while True:
+        started.set()
+        jobs = [replace(job, stop=generation) for job in roster.jobs()]
+        watch = StallWatch(jobs, stall)
+        done += run_together(
+            jobs, lambda job: (job, run_encoder(job)), "encoder_failed", look=watch.look
+        )
+        if stop.is_set() or not generation.is_set():
+            return merged(done)
+        generation = ChildStop(stop)
 
 
 def _interval(settings: Settings) -> float:
@@ -159,30 +165,3 @@ def _short_pauses() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-def encoder_jobs(
-    settings: Settings,
-    server: Server,
-    name: str,
-    stop: threading.Event,
-    until_idle: bool,
-    log: structlog.typing.FilteringBoundLogger,
-) -> list[Job]:
-    """Return one job for each stream of a model."""
-    keys, model = Keys(settings.namespace, name), settings.models[name]
-    streams = model.encode.streams or model.streams
-    one = len(streams) == 1
-    return [
-        Job(
-            name=name,
-            settings=settings,
-            server=server,
-            stop=stop,
-            until_idle=until_idle,
-            log=log.bind(stream=stream),
-            stream=stream,
-            key=keys.codes(None if one else stream),
-        )
-        for stream in streams
-    ]

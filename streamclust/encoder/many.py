@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import redis
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from streamclust.encoder.job import Job, Tally
+    from streamclust.encoder.reloading import Reloading
     from streamclust.runtime.scheduler import Turn
     from streamclust.store.server.connect import Server
 
@@ -37,6 +39,9 @@ _LOOK = 1.0
 
 _SHOWN = 10
 """Models whose names are logged when they are found."""
+
+LONGEST_CHANGE = 5.0
+"""Maximum seconds until a reload is answered, if encoders still use their old settings."""
 
 _LOG_SECONDS = 10.0
 """Seconds between two log lines with the counts of all encoders."""
@@ -87,6 +92,7 @@ def run_encoders(
     discover: float,
     stall: float,
     until_idle: bool,
+    reloading: Reloading | None = None,
 ) -> list[tuple[Job, Tally]]:
     """Encode many streams until `stop` is set or, with `until_idle`, all entries have codes.
 
@@ -97,13 +103,16 @@ def run_encoders(
     server : Server
     find : callable
         Given a client, returns the streams to encode. It is called again and again, for streams
-        that are new.
+        that are new. An encoder whose job was asked to stop leaves, and another job of its stream
+        follows.
     stop : threading.Event
     discover : float
         Seconds between two calls.
     stall : float
         Seconds without progress after which an encoder is logged, and its thread is replaced.
     until_idle : bool
+    reloading : Reloading, optional
+        Lets `find` be called at once after a change of the settings.
 
     Returns
     -------
@@ -119,9 +128,12 @@ def run_encoders(
     connections = Connections(server)
     encoders = _Encoders(find, stop, discover, until_idle=until_idle)
     with prepared_for_threads():
-        pool = Pool(encoders.run, 2 * cores_of_process())  # encoders mostly wait for the server
+        # Encoders mostly wait for the server.
+        pool = Pool(encoders.run, 2 * cores_of_process(), encoders.left)
         encoders.shared = Shared(connections, pool, Takeovers(), Faults(), encoders.count)
         pool.add(_DISCOVERY)
+        if reloading is not None:
+            reloading.changed = encoders.change
         if not until_idle:
             pool.add(_TAKEOVERS)
         watch = threading.Thread(target=encoders.watch, args=(stall,), name="watch", daemon=True)
@@ -151,7 +163,11 @@ class _Encoders:
         self._discover = discover
         self._until_idle = until_idle
         self._jobs: list[Job] = []
-        self._encoders: dict[str, EncoderLife] = {}
+        self._lock = threading.Lock()  # of the following three
+        self._encoders: dict[str, EncoderLife] = {}  # by the IDs of their jobs
+        self._next: dict[str, Job] = {}  # follow encoders that leave
+        self._ended: list[EncoderLife] = []
+        self._changed = threading.Event()
         self._lives: dict[str, Iterator[Wait]] = {}
         self._log = structlog.get_logger()
         self.failures: dict[str, Exception] = {}
@@ -164,7 +180,9 @@ class _Encoders:
 
     def tallies(self) -> list[tuple[Job, Tally]]:
         """Return the counts of each encoder."""
-        return [(life.job, life.tally) for life in self._encoders.values()]
+        with self._lock:
+            lives = [*self._ended, *self._encoders.values()]
+        return merged([(life.job, life.tally) for life in lives])
 
     def run(self, turn: Turn) -> Wait | None:
         """Run one turn; log an error that ends an encoder."""
@@ -192,16 +210,12 @@ class _Encoders:
             try:
                 with self.shared.connections.session() as server:
                     every = self._find(server.client())
-                found = [job for job in every if job.id not in self._encoders]
+                found = self._take(every)
             except (StreamclustError, redis.RedisError) as error:
                 if self._until_idle:
                     raise
                 self._log.error("discovery_failed", error=str(error))
                 found = []
-            for job in found:
-                self._encoders[job.id] = EncoderLife(job, self.shared)
-                self._jobs.append(job)
-                self.shared.pool.add(job.id)
             if found:
                 names = sorted({job.name for job in found})
                 self._log.info("models_discovered", count=len(names), models=names[:_SHOWN])
@@ -215,6 +229,50 @@ class _Encoders:
                 reason = f"no stream exists yet of the models to encode; searching every {seconds}"
                 self._log.warning("streams_awaited", reason=reason)
             yield Wait(time.monotonic() + self._discover)
+
+    def _take(self, every: Iterable[Job]) -> list[Job]:
+        """Start encoders, and let others leave; return the jobs of streams that are new."""
+        pool, found = self.shared.pool, []
+        with self._lock:
+            for job_id, life in self._encoders.items():
+                if life.job.stop.is_set():
+                    pool.remove(job_id)
+            for job in every:
+                life = self._encoders.get(job.id)
+                if life is None:
+                    found.append(job)
+                    self._start(job)
+                elif life.job is not job and life.job.stop.is_set():
+                    self._next[job.id] = job
+            self._note_change()
+        return found
+
+    def _note_change(self) -> None:
+        if not any(life.job.stop.is_set() for life in self._encoders.values()):
+            self._changed.set()
+
+    def change(self) -> None:
+        """Apply new settings; return when no encoder uses its old ones any more."""
+        self._changed.clear()
+        self.shared.pool.news(_DISCOVERY)
+        self._changed.wait(LONGEST_CHANGE)
+
+    def _start(self, job: Job) -> None:
+        self._encoders[job.id] = EncoderLife(job, self.shared)
+        self._jobs.append(job)
+        self.shared.pool.add(job.id)
+
+    def left(self, name: str) -> None:
+        """Start the next encoder of a stream, after the one before has left."""
+        with self._lock:
+            life, job = self._encoders.get(name), self._next.pop(name, None)
+            if life is None or self._stop.is_set() or not life.job.stop.is_set():
+                return
+            self._ended.append(self._encoders.pop(name))
+            self._jobs.remove(life.job)
+            if job is not None:
+                self._start(job)
+            self._note_change()
 
     def _fail(self, name: str, error: Exception) -> None:
         job = self._encoders[name].job if name in self._encoders else None
@@ -239,11 +297,25 @@ class _Encoders:
                 before = now
 
 
+def merged(tallies: Iterable[tuple[Job, Tally]]) -> list[tuple[Job, Tally]]:
+    """Return the counts of each stream: a stream can have had encoders one after another."""
+    found: dict[str, tuple[Job, Tally]] = {}
+    for job, tally in tallies:
+        if job.id in found:
+            before = found[job.id][1]
+            sums = {name: getattr(before, name) + getattr(tally, name) for name in _SUMS}
+            found[job.id] = job, replace(tally, **sums)
+        else:
+            found[job.id] = job, tally
+    return list(found.values())
+
+
+_SUMS = ("entries", "points", "bad", "repeated", "taken_over", "gone", "unknown_gaps", "flagged")
+
+
 def total(tallies: Iterable[tuple[Job, Tally]]) -> dict[str, int]:
     """Return the sums of the counts of encoders."""
-    counts = dict.fromkeys(
-        ("entries", "points", "bad", "repeated", "taken_over", "gone", "unknown_gaps", "flagged"), 0
-    )
+    counts = dict.fromkeys(_SUMS, 0)
     for _, tally in list(tallies):
         for name in counts:
             counts[name] += getattr(tally, name)

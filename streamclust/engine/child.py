@@ -18,8 +18,8 @@ from streamclust.system_limits import keep_memory_flat
 HEAD = struct.Struct("<Qc")
 """The length of a message, and its kind."""
 
-SERVER, TASK, PART, RESULT = b"S", b"T", b"P", b"R"
-"""Kinds of messages: the server of the streams, a task, a part, and the result of a part."""
+SERVER, TASK, PARTS, RESULTS = b"S", b"T", b"P", b"R"
+"""Kinds of messages: the server of the streams, a task, a bundle of parts, and their results."""
 
 
 def message(kind: bytes, data: bytes) -> bytes:
@@ -52,6 +52,7 @@ def main() -> None:
 def serve(source: IO[bytes], target: IO[bytes]) -> None:
     """Answer the messages of a pipe until it ends."""
     from streamclust.engine.remote import run_task, use_server
+    from streamclust.engine.wire import join_messages, split_messages
 
     task = b""
     while (received := receive(source)) is not None:
@@ -61,7 +62,8 @@ def serve(source: IO[bytes], target: IO[bytes]) -> None:
         elif kind == TASK:
             task = data
         else:
-            target.write(message(RESULT, run_task(task, data)))
+            results = [run_task(task, part) for part in split_messages(data)]
+            target.write(message(RESULTS, join_messages(results)))
             target.flush()
 
 

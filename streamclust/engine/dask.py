@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
+from math import ceil
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -249,7 +252,8 @@ class _Fold(Generic[R]):
         self._submitted: dict[int, list[Numbered]] = {}
         self._keys: dict[int, str] = {}
         self._done: dict[int, Done[R]] = {}
-        self._next = self._taken = 0
+        self._ahead: deque[Numbered] = deque()
+        self._next = self._taken = self._share = 0
         self._ended = False
 
     def next(self, stop: Callable[[], bool]) -> Done[R] | None:
@@ -269,9 +273,9 @@ class _Fold(Generic[R]):
         return self._done.pop(self._next - 1)
 
     def _submit(self) -> None:
-        engine, size = self._engine, self._engine.bundle_size(self._kind)
-        while engine.room() and self._taken - self._next < _AHEAD * engine.workers * size:
-            first, bundle = self._taken, self._take(size)
+        engine, most = self._engine, self._engine.bundle_size(self._kind)
+        while engine.room() and self._taken - self._next < _AHEAD * engine.workers * most:
+            first, bundle = self._taken, self._take(self._size(most))
             if not bundle:
                 return
             self._submitted[first] = bundle
@@ -286,17 +290,33 @@ class _Fold(Generic[R]):
             (*self._kind, bundle[0][1].kind) if isinstance(bundle[0][1], ArrayPart) else self._kind
         )
 
+    def _size(self, most: int) -> int:
+        """Return the number of parts of the next bundle.
+
+        The last two bundles of each slot have equal sizes, so that all workers end at the same
+        time.
+        """
+        last = 2 * self._engine.workers
+        self._look(last * most)
+        if len(self._ahead) == last * most:
+            return most
+        self._share = self._share or max(1, ceil(len(self._ahead) / last))
+        return min(most, self._share)
+
+    def _look(self, count: int) -> None:
+        """Take so many parts from the iterator, without the points of files and streams."""
+        self._ahead.extend(islice(self._parts, max(0, count - len(self._ahead))))
+
     def _take(self, most: int) -> list[Numbered]:
         """Return the next parts; points in memory are large, so they have a bundle of their own."""
+        self._look(most + 1)
         bundle: list[Numbered] = []
-        while len(bundle) < most and not self._ended:
-            numbered = next(self._parts, None)
-            self._ended = numbered is None
-            if numbered is not None:
-                bundle.append(numbered)
-                self._taken += 1
-                if isinstance(numbered[1], ArrayPart):
-                    break
+        while len(bundle) < most and self._ahead:
+            bundle.append(self._ahead.popleft())
+            if isinstance(bundle[-1][1], ArrayPart):
+                break
+        self._taken += len(bundle)
+        self._ended = not self._ahead
         return bundle
 
     def _wait(self) -> None:

@@ -16,7 +16,7 @@ from streamclust.version import __version__
 if TYPE_CHECKING:
     import redis
 
-_SECONDS, _SIZE = struct.Struct("<d"), struct.Struct("<Q")
+_SECONDS = struct.Struct("<d")
 
 # Modules are imported when a function is called: the scheduler imports this module too.
 
@@ -40,25 +40,22 @@ def compute(task: bytes, parts: list[bytes]) -> bytes:
     A thread of a worker is for one part at a time, so the kernels use one thread.
     """
     from streamclust.engine.remote import run_task
+    from streamclust.engine.wire import join_messages
     from streamclust.kernels.threads import limit_threads
 
     use_own_server()
     started = time.thread_time()
     with limit_threads(1):
         results = [run_task(task, part) for part in parts]
-    head = _SECONDS.pack(time.thread_time() - started)
-    return head + b"".join(_SIZE.pack(len(each)) + each for each in results)
+    return _SECONDS.pack(time.thread_time() - started) + join_messages(results)
 
 
 def unbundle(data: bytes) -> tuple[float, list[bytes]]:
     """Return the processor seconds of the computation, and the results of all parts."""
-    (seconds,), at = _SECONDS.unpack_from(data), _SECONDS.size
-    results = []
-    while at < len(data):
-        (size,), at = _SIZE.unpack_from(data, at), at + _SIZE.size
-        results.append(data[at : at + size])
-        at += size
-    return seconds, results
+    from streamclust.engine.wire import split_messages
+
+    (seconds,) = _SECONDS.unpack_from(data)
+    return seconds, split_messages(data[_SECONDS.size :])
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -33,7 +33,11 @@ def block_rows(n_features: int) -> int:
 
 
 class Points(NamedTuple):
-    """Points (N, D), and their weights (N,), all positive."""
+    """Points (N, D), and their weights (N,), all positive.
+
+    Points of a block may be in float32, from which kernels make the same bits as from float64.
+    Points that a result holds are in float64.
+    """
 
     X: Array
     w: Array
@@ -45,8 +49,9 @@ def points(
     *,
     directions: bool = False,
     missing: Missing = "reject",
+    sane: bool = False,
 ) -> Points:
-    """Return points in float64, without those of weight 0.
+    """Return points without those of weight 0, in float64; sane ones in float32 stay so.
 
     Parameters
     ----------
@@ -57,10 +62,17 @@ def points(
         are left out.
     missing : {'reject', 'learn'}
         'learn': NaN is a missing value.
+    sane : bool
+        Whether `X` is a table of numbers that are known to be of a magnitude up to `MAX_MAGNITUDE`.
     """
-    most = float(np.finfo(np.float64).max) if directions else MAX_MAGNITUDE
-    table = as_points(X, most=most, missing=missing)
+    if sane and not directions:
+        table = cast("Array", np.ascontiguousarray(X))
+    else:
+        most = float(np.finfo(np.float64).max) if directions else MAX_MAGNITUDE
+        table = as_points(X, most=most, missing=missing)
     weight = as_sample_weight(w, len(table))
+    if w is None and not directions:
+        return Points(table, weight)
     kept = weight > 0.0
     if directions:
         kept &= have_direction(table)

@@ -13,9 +13,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar, cast
 
@@ -25,13 +27,19 @@ from streamclust.engine import child
 from streamclust.engine.base import Engine, compute, never
 from streamclust.engine.parts import ArrayPart
 from streamclust.engine.threads import ordered
-from streamclust.engine.wire import decode_result, encode_part, encode_task
+from streamclust.engine.wire import (
+    decode_result,
+    encode_part,
+    encode_task,
+    join_messages,
+    split_messages,
+)
 from streamclust.errors import EngineError, StoppedError
 from streamclust.kernels.threads import limit_threads, threads_of_process
 from streamclust.system_limits import explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from streamclust.engine.base import Done, Numbered
     from streamclust.engine.reader import Reader, StreamServer
@@ -40,13 +48,21 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _ATTEMPTS = 3
-"""Processes that may end during one part, before that is an error."""
+"""Processes that may end during one bundle of parts, before that is an error."""
+
+_AHEAD = 64
+"""Parts per process that are looked at to choose the size of the next bundle."""
+
+_BUNDLE_SECONDS = 0.1
+_BUNDLE_BYTES = 1 << 20
+"""A bundle takes about so long, and its results have at most so many bytes, unless it is one
+part."""
 
 _UNKNOWN = 120.0
 _SHORTEST = 30.0
 _LONGEST_TIMES = 10.0
-"""Seconds until the deadline of a part: `_UNKNOWN` before the first result, then this many times
-the longest duration so far, and at least `_SHORTEST`."""
+"""Seconds until the deadline of a bundle: `_UNKNOWN` before the first result, then this many times
+the longest duration of a part so far, per part, and at least `_SHORTEST`."""
 
 _LOOK_MS = 100
 
@@ -58,9 +74,10 @@ class _EndedError(Exception):
 class Processes(Engine):
     """Computes several parts at the same time, each in another process.
 
-    A process is started when there is work for it. If it ends, another one gets its part. If it
-    doesn't answer before the deadline, it is killed, and the part is computed here. Points in
-    memory aren't sent: threads of this process compute them.
+    A process is started when there is work for it. It gets parts in bundles, which become smaller
+    towards the end. If it ends, another one gets its parts. If it doesn't answer before the
+    deadline, it is killed, and the parts are computed here. Points in memory aren't sent: threads
+    of this process compute them.
 
     Parameters
     ----------
@@ -83,6 +100,7 @@ class Processes(Engine):
         self._children: list[_Child] = []
         self._lock = threading.Lock()
         self._longest: float | None = None
+        self._sizes: dict[Hashable, int] = {}
         self._closed = False
 
     def map(
@@ -94,26 +112,29 @@ class Processes(Engine):
     ) -> Iterator[Done[R]]:
         """Yield the result of each part; see `Engine.map`."""
         message, ended = list[bytes](), threading.Event()
+        each = threads_of_process() // self.workers  # reads files of the system
+        kind = task.kind, sum(array.nbytes for array in task.to_fields().arrays.values())
 
-        def call(numbered: Numbered) -> Done[R]:
-            number, part = numbered
-            if isinstance(part, ArrayPart):
-                with limit_threads(threads_of_process() // self.workers):
-                    return compute(task, reader, number, part)
+        def call(bundle: list[Numbered]) -> list[Done[R]]:
+            if isinstance(bundle[0][1], ArrayPart):
+                with limit_threads(each):
+                    return [compute(task, reader, *numbered) for numbered in bundle]
             with self._lock:
                 if not message:
                     message.append(encode_task(task, reader.scaling))
-            answer = self._ask(message[0], encode_part(number, part), reader.server, ended)
+            answer = self._ask(message[0], bundle, reader.server, ended, kind)
             if answer is None:
-                self.here += 1
-                started = time.monotonic()
-                done = compute(task, reader, number, part)
-                self._took(time.monotonic() - started)
-                return done
-            return decode_result(task, answer, "a process of the engine")
+                self.here += len(bundle)
+                return [self._computed(task, reader, numbered) for numbered in bundle]
+            return [
+                decode_result(task, each, "a process of the engine")
+                for each in split_messages(answer)
+            ]
 
         try:
-            yield from ordered(self._pool, self.workers, call, parts, stop, ended.set)
+            bundles = self._bundles(parts, lambda: self._sizes.get(kind, 1))
+            for results in ordered(self._pool, self.workers, call, bundles, stop, ended.set):
+                yield from results
         finally:
             ended.set()
 
@@ -132,16 +153,47 @@ class Processes(Engine):
         for each in children:
             each.end()
 
+    def _bundles(
+        self, parts: Iterable[Numbered], most: Callable[[], int]
+    ) -> Iterator[list[Numbered]]:
+        """Yield the parts in bundles of at most `most()`; smaller ones if only few parts are left.
+
+        Points in memory are computed here, so each of these parts is a bundle.
+        """
+        source = iter(parts)
+        ahead: deque[Numbered] = deque()
+        while True:
+            ahead.extend(islice(source, _AHEAD * self.workers - len(ahead)))
+            if not ahead:
+                return
+            size = 1
+            if not isinstance(ahead[0][1], ArrayPart):
+                size = max(1, min(most(), len(ahead) // (2 * self.workers)))
+            yield [ahead.popleft() for _ in range(size)]
+
+    def _computed(self, task: Task[R], reader: Reader, numbered: Numbered) -> Done[R]:
+        """Return the result of a part, computed here."""
+        started = time.monotonic()
+        done = compute(task, reader, *numbered)
+        self._longest = max(self._longest or 0.0, time.monotonic() - started)
+        return done
+
     def _ask(
-        self, task: bytes, part: bytes, server: StreamServer | None, ended: threading.Event
+        self,
+        task: bytes,
+        bundle: list[Numbered],
+        server: StreamServer | None,
+        ended: threading.Event,
+        kind: Hashable,
     ) -> bytes | None:
         """Return the answer of this thread's process; None if it is late."""
+        count, parts = len(bundle), join_messages(encode_part(*each) for each in bundle)
         for _ in range(_ATTEMPTS):
             process = self._child()
             started = time.monotonic()
-            limit = _UNKNOWN if self._longest is None else self._longest * _LONGEST_TIMES
+            limit = _UNKNOWN if self._longest is None else self._longest * count * _LONGEST_TIMES
             try:
-                answer = process.ask(task, part, server, ended, started + max(limit, _SHORTEST))
+                answer = process.ask(task, parts, server, ended, started + max(limit, _SHORTEST))
             except _EndedError:
                 self._drop(process)
                 continue
@@ -150,17 +202,17 @@ class Processes(Engine):
                 if ended.is_set():
                     raise StoppedError("interrupted; nothing was changed")
                 return None
-            self._took(time.monotonic() - started)
-            self.by_processes += 1
+            each = (time.monotonic() - started) / count
+            self._longest = max(self._longest or 0.0, each)
+            fitting = min(_BUNDLE_SECONDS / each, _BUNDLE_BYTES * count / len(answer))
+            self._sizes[kind] = max(1, int(fitting))
+            self.by_processes += count
             return answer
         raise EngineError(
             f"{_ATTEMPTS} processes of the engine have ended one after the other while they "
             f"computed the same part (exit status {process.process.returncode}); is there enough "
             "memory? Use --engine threads or inline"
         )
-
-    def _took(self, seconds: float) -> None:
-        self._longest = max(self._longest or 0.0, seconds)
 
     def _child(self) -> _Child:
         """Return this thread's process; start it if there is none."""
@@ -210,7 +262,7 @@ class _Child:
     def ask(
         self,
         task: bytes,
-        part: bytes,
+        parts: bytes,
         server: StreamServer | None,
         ended: threading.Event,
         deadline: float,
@@ -222,7 +274,7 @@ class _Child:
         _EndedError
             If the process has ended.
         """
-        messages = [child.message(child.PART, part)]
+        messages = [child.message(child.PARTS, parts)]
         if task is not self._task:
             messages.insert(0, child.message(child.TASK, task))
         if server is not None and server != self._server:

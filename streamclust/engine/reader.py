@@ -138,7 +138,13 @@ class Reader:
             if part.directions and (zeros := int((~have_direction(chunk.X)).sum())):
                 good, bad = good - zeros, bad + zeros
                 reasons += [ZERO] * min(zeros, _SHOWN - len(reasons))
-            yield points(chunk.X, chunk.w, directions=part.directions, missing=options.missing)
+            yield points(
+                chunk.X,
+                chunk.w,
+                directions=part.directions,
+                missing=options.missing,
+                sane=chunk.sane,
+            )
         check_unchanged(part)
         note(Notes(good, 0, bad, tuple(reasons)))
 

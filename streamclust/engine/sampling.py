@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from streamclust import kernels
-from streamclust.engine.fields import Fields
 from streamclust.engine.identity import SAME
 from streamclust.engine.points import Points, joined
+from streamclust.formats.container import Fields
 from streamclust.models import partial
 
 if TYPE_CHECKING:
@@ -142,12 +142,12 @@ class Condense:
         X, w = block
         wanted = max(1.0, self.share * len(w))
         if len(w) <= wanted:
-            return block
+            return Points(np.asarray(X, np.float64), w)
         assigned = partial.assign(X, self.centroids)
         K = len(self.centroids)
         picked, probability = kernels.sample(w, assigned, K, wanted, start)
         weight = w[picked] / probability
-        return Points(X[picked], weight * (w.sum() / weight.sum()))
+        return Points(np.asarray(X[picked], np.float64), weight * (w.sum() / weight.sum()))
 
     def merge(self, a: tuple[Points, ...], b: tuple[Points, ...]) -> tuple[Points, ...]:
         """Return the points of both."""

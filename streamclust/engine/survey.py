@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from streamclust.engine.fields import Fields
+from streamclust.arrays import has_gaps
 from streamclust.engine.identity import SAME
 from streamclust.engine.points import Points, joined
+from streamclust.formats.container import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +40,8 @@ class Surveyed:
         None if there are no points.
     whole : bool
         Whether `held` has all points.
+    missing : array of shape (D,), optional
+        Total weight of the points that lack each feature; None if no value is missing.
     """
 
     held: tuple[Held, ...]
@@ -46,6 +49,7 @@ class Surveyed:
     sizes: tuple[int, ...]
     n_features: int | None
     whole: bool
+    missing: Array | None = None
 
     @property
     def count(self) -> int:
@@ -54,8 +58,16 @@ class Surveyed:
 
 
 def _owned(values: Array) -> Array:
-    """Return an array that isn't a view of a file or of a larger array."""
-    return values if values.flags.owndata else values.copy()
+    """Return an array in float64 that isn't a view of a file or of a larger array."""
+    is_own = values.flags.owndata and values.dtype == np.float64
+    return values if is_own else np.array(values, np.float64)
+
+
+def _sum(a: Array | None, b: Array | None) -> Array | None:
+    """Return the sum of both; None counts as zeros."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
 
 
 @dataclass(frozen=True)
@@ -86,19 +98,23 @@ class Survey:
         rng = np.random.default_rng((self.seed, 1, number))
         held: list[Held] = []
         weight, count, n_features, whole = 0.0, 0, None, True
+        missing: Array | None = None
         for block in blocks:
             own = Points(_owned(block.X), _owned(block.w))
             held.append((own, rng.random(len(block.w))))
             weight, count = weight + float(block.w.sum()), count + len(block.w)
             n_features = block.X.shape[1]
+            if has_gaps(block.X):
+                missing = _sum(missing, block.w @ np.isnan(block.X))
             held, whole = self._pruned(held, whole)
-        return Surveyed(tuple(held), weight, (count,), n_features, whole)
+        return Surveyed(tuple(held), weight, (count,), n_features, whole, missing)
 
     def merge(self, a: Surveyed, b: Surveyed) -> Surveyed:
         """Return the points of both."""
         held, whole = self._pruned([*a.held, *b.held], a.whole and b.whole)
         D = b.n_features if a.n_features is None else a.n_features
-        return Surveyed(tuple(held), a.weight + b.weight, a.sizes + b.sizes, D, whole)
+        weight, missing = a.weight + b.weight, _sum(a.missing, b.missing)
+        return Surveyed(tuple(held), weight, a.sizes + b.sizes, D, whole, missing)
 
     def _pruned(self, held: list[Held], whole: bool) -> tuple[list[Held], bool]:
         """Return the points to keep; drop most others as soon as not all of them fit."""
@@ -145,6 +161,8 @@ class Survey:
             X, w = joined([chunk for chunk, _ in result.held])
             tickets = np.concatenate([numbers for _, numbers in result.held])
             arrays |= {"X": X, "w": w, "tickets": tickets}
+        if result.missing is not None:
+            arrays["missing"] = result.missing
         values = {"sizes": list(result.sizes), "D": result.n_features, "whole": result.whole}
         return Fields(arrays, values)
 
@@ -155,4 +173,5 @@ class Survey:
         if "X" in arrays:
             held = ((Points(arrays["X"], arrays["w"]), arrays["tickets"]),)
         weight, sizes = float(arrays["weight"][0]), tuple(values["sizes"])
-        return Surveyed(held, weight, sizes, values["D"], values["whole"])
+        missing = arrays.get("missing")
+        return Surveyed(held, weight, sizes, values["D"], values["whole"], missing)

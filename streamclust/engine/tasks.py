@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from streamclust.engine.fields import Fields
 from streamclust.engine.identity import kernels_of
 from streamclust.engine.points import joined
 from streamclust.engine.sampling import Condense, Draw
 from streamclust.engine.survey import Survey
+from streamclust.formats.container import Fields
 from streamclust.formats.model import family_of
 from streamclust.kernels import Assigned
 from streamclust.models.family import to_hyperparameters

@@ -116,9 +116,10 @@ class Threads(Engine):
         stop: Callable[[], bool] = never,
     ) -> Iterator[Done[R]]:
         """Yield the result of each part; see `Engine.map`."""
+        each = threads_of_process() // self.workers  # reads files of the system
 
         def call(numbered: Numbered) -> Done[R]:
-            with limit_threads(threads_of_process() // self.workers):
+            with limit_threads(each):
                 return compute(task, reader, *numbered)
 
         return ordered(self._pool, self.workers, call, parts, stop)

@@ -7,18 +7,18 @@ error.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamclust import errors
 from streamclust.engine.base import Done
-from streamclust.engine.fields import Fields
 from streamclust.engine.identity import check_kernels
 from streamclust.engine.parts import ArrayPart, FilePart, Stamp, StreamPart
 from streamclust.engine.reader import Notes
 from streamclust.engine.tasks import TASKS, Task
 from streamclust.errors import EngineError, FormatError, StreamclustError
-from streamclust.formats.container import pack, unpack
+from streamclust.formats.container import Fields, pack, unpack
 from streamclust.formats.layout import Layout
 from streamclust.kernels import identity
 from streamclust.models.scaling import Scaling
@@ -27,7 +27,7 @@ from streamclust.tables.split import Span
 from streamclust.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from streamclust.engine.parts import Part
 
@@ -37,16 +37,18 @@ TASK = "streamclust.task/1"
 PART = "streamclust.part/1"
 RESULT = "streamclust.result/1"
 
+_SIZE = struct.Struct("<Q")
+
 
 def encode_task(task: Task[Any], scaling: Scaling | None) -> bytes:
     """Return the message of a task."""
     fields = task.to_fields()
-    arrays = {f"task.{name}": array for name, array in fields.arrays.items()}
-    meta: dict[str, Any] = {"kind": task.kind, "task": fields.values, "version": __version__}
+    message = Fields(values={"kind": task.kind, "task": fields.values, "version": __version__})
+    message.add_part("task", fields.arrays)
     if scaling is not None:
-        meta["scaling"] = scaling.kind
-        arrays |= {"scaling.center": scaling.center, "scaling.scale": scaling.scale}
-    return pack(TASK, arrays, meta)
+        message.values["scaling"] = scaling.kind
+        message.add_part("scaling", {"center": scaling.center, "scale": scaling.scale})
+    return pack(TASK, message.arrays, message.values)
 
 
 def decode_task(data: bytes) -> tuple[Task[Any], Scaling | None]:
@@ -65,12 +67,7 @@ def decode_task(data: bytes) -> tuple[Task[Any], Scaling | None]:
             f"the task is from streamclust {meta['version']}, this is {__version__}; "
             "install the same version on both sides"
         )
-    own = {
-        name.removeprefix("task."): array
-        for name, array in arrays.items()
-        if name.startswith("task.")
-    }
-    scaling = None
+    own, scaling = Fields(arrays).part("task"), None
     if "scaling" in meta:
         scaling = Scaling(meta["scaling"], arrays["scaling.center"], arrays["scaling.scale"])
     return _by_kind(meta["kind"]).from_fields(Fields(own, meta["task"])), scaling
@@ -132,6 +129,21 @@ def encode_result(task: Task[R], done: Done[R]) -> bytes:
         "notes": asdict(done.notes),
     }
     return pack(RESULT, fields.arrays, meta)
+
+
+def join_messages(messages: Iterable[bytes]) -> bytes:
+    """Return several messages as one."""
+    return b"".join(_SIZE.pack(len(each)) + each for each in messages)
+
+
+def split_messages(data: bytes) -> list[bytes]:
+    """Return the messages in one; the inverse of `join_messages`."""
+    found, start = list[bytes](), 0
+    while start < len(data):
+        (size,), start = _SIZE.unpack_from(data, start), start + _SIZE.size
+        found.append(data[start : start + size])
+        start += size
+    return found
 
 
 def encode_error(error: Exception) -> bytes:

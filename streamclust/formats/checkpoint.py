@@ -15,9 +15,9 @@ import numpy as np
 
 from streamclust.arrays import Array, has_gaps
 from streamclust.errors import FormatError
-from streamclust.formats.container import pack, unpack, unpack_meta, whole
+from streamclust.formats.container import Fields, pack, unpack, unpack_meta, whole
 from streamclust.formats.layout import Layout
-from streamclust.formats.learner_state import StoredState, from_stored, to_stored
+from streamclust.formats.learner_state import from_stored, to_stored
 from streamclust.formats.lost import Lost
 from streamclust.formats.state_points import Change, StatePoints, change_of, split, with_points
 from streamclust.models import Family
@@ -177,15 +177,15 @@ def encode_commit(
     stored = to_stored(checkpoint.learner, family)
     rest, points = split(stored.arrays)
     points, change = change_of(before, points)
-    meta = {**stored.meta, "points": points.meta}
-    state = _encoded(checkpoint, family, StoredState(dict(rest), meta))
+    meta = {**stored.values, "points": points.meta}
+    state = _encoded(checkpoint, family, Fields(dict(rest), meta))
     return EncodedCommit(state, change, points)
 
 
-def _encoded(checkpoint: Checkpoint, family: Family[Any], stored: StoredState) -> bytes:
+def _encoded(checkpoint: Checkpoint, family: Family[Any], stored: Fields) -> bytes:
     published = checkpoint.published
     meta = {
-        **stored.meta,
+        **stored.values,
         "family": to_hyperparameters(family),
         "position": checkpoint.position,
         "read": checkpoint.read,
@@ -237,7 +237,7 @@ def decode_checkpoint(
     _refuse_missing(arrays, meta, where)
     _refuse_gaps(arrays, family, where)
     try:
-        learner = from_stored(StoredState(arrays, meta), family)
+        learner = from_stored(Fields(arrays, meta), family)
         threshold = meta.get("published_threshold")
         counts, covered = learner.counts, _covered(meta)
         return Checkpoint(

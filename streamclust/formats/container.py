@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,30 @@ _ENTRY = "streamclust"
 _SUM = "crc32"
 _LARGEST = 1 << 53
 _DAMAGES = (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Named arrays, and values for JSON: the form in which objects are stored and sent.
+
+    Parameters
+    ----------
+    arrays : dict of str to array
+    values : dict of str to object
+    """
+
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def add_part(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Add the arrays of a part, with the part's name before their own."""
+        self.arrays.update({f"{name}.{own}": array for own, array in arrays.items()})
+
+    def part(self, name: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of a part by their own names."""
+        start = f"{name}."
+        found = ((own, array) for own, array in self.arrays.items() if own.startswith(start))
+        return {own.removeprefix(start): array for own, array in found}
 
 
 def pack(form: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:

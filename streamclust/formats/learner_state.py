@@ -7,13 +7,14 @@ object of its section. `_NAMES` lists the fields that have another name in store
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import FormatError
+from streamclust.formats.container import Fields, whole
 from streamclust.models import Family
 from streamclust.models.coreset import Coreset
 from streamclust.models.scaling import Scaling
@@ -61,38 +62,18 @@ _OWN_FORM = {
 """Paths of the parts that may be None. Each has a form of its own."""
 
 
-@dataclass(frozen=True)
-class StoredState:
-    """The arrays and the JSON objects of a state.
-
-    Parameters
-    ----------
-    arrays : dict of str to array
-    meta : dict of str to object
-    """
-
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
-
-    def add_part(self, name: str, arrays: dict[str, NDArray[Any]]) -> None:
-        """Add the arrays of a part, with the part's name before their own."""
-        self.arrays.update({f"{name}.{own}": array for own, array in arrays.items()})
-
-    def part(self, name: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays of a part by their own names."""
-        start = f"{name}."
-        found = ((own, array) for own, array in self.arrays.items() if own.startswith(start))
-        return {own.removeprefix(start): array for own, array in found}
+_MEMORIES = ("usual", "recent")
+"""The distributions of `ScoreMemory`. Each is the array of its masses and four numbers."""
 
 
-def to_stored(state: LearnerState[Any], family: Family[Any]) -> StoredState:
+def to_stored(state: LearnerState[Any], family: Family[Any]) -> Fields:
     """Return what a checkpoint stores of a state."""
     averaging = state.averaging
     optional = {"stats": state.stats, "average": averaging.average, "tail": averaging.tail}
     sums = {name: stats for name, stats in optional.items() if stats is not None}
     scaling, pending = state.scaling, state.recluster.pending
-    stored = StoredState(
-        meta={
+    stored = Fields(
+        values={
             "learner": {},
             "drift": {},
             "averaging": {"tail": None},  # the tail is in "sums"; the first versions wrote a None
@@ -104,9 +85,10 @@ def to_stored(state: LearnerState[Any], family: Family[Any]) -> StoredState:
     for path, value in _leaves(state):
         section, name = _place(path)
         if isinstance(value, np.ndarray | bytes):
-            stored.arrays[_array_name(section, name)] = _as_array(value)
+            array = np.frombuffer(value, np.uint8) if isinstance(value, bytes) else value
+            stored.arrays[_array_name(section, name)] = array
         else:
-            stored.meta[section][name] = value
+            stored.values[section][name] = value
     if state.params is not None:
         stored.add_part("params", _params_arrays(state.params, family))
     for name, stats in sums.items():
@@ -118,17 +100,20 @@ def to_stored(state: LearnerState[Any], family: Family[Any]) -> StoredState:
     if state.spread is not None:
         stored.add_part("spread", vars(state.spread))
     if state.scores is not None:
-        _add_scores(stored, state.scores)
+        stored.add_part("scores", {name: getattr(state.scores, name).mass for name in _MEMORIES})
+        numbers = {name: getattr(state.scores, name).numbers for name in _MEMORIES}
+        outdated = {"outdated": state.scores.outdated} if state.scores.outdated else {}
+        stored.values["scores"] = numbers | outdated
     if pending is not None:
         problem = pending.problem
-        stored.meta["pending"] = {"due": pending.due, "seed": problem.seed}
+        stored.values["pending"] = {"due": pending.due, "seed": problem.seed}
         stored.add_part("pending.live", _params_arrays(problem.live, family))
         core = {"core": problem.coreset.X, "core_weight": problem.coreset.w}
         stored.add_part("pending", core)
     return stored
 
 
-def from_stored(stored: StoredState, family: Family[Any]) -> LearnerState[Any]:
+def from_stored(stored: Fields, family: Family[Any]) -> LearnerState[Any]:
     """Return the state that `to_stored` has stored; a field that is missing has its default.
 
     The default of masses and of the weight of forgotten points is derived from the statistics.
@@ -147,13 +132,13 @@ def from_stored(stored: StoredState, family: Family[Any]) -> LearnerState[Any]:
     if stats is not None:
         components = replace(components, peak=stats.weight, peak_total=stats.mass)
     defaults = LearnerState[Any](
-        params=_params(stored, "params", family) if stored.meta["sums"] else None,
+        params=_params(stored, "params", family) if stored.values["sums"] else None,
         stats=stats,
         averaging=Averaging(_stats(stored, "average", family), tail=_stats(stored, "tail", family)),
         recluster=ReclusterState(pending=_pending(stored, family)),
         components=components,
         # an older state doesn't have the weight: its parameters are worth all points
-        forgetting=ForgettingState(float(stored.meta["learner"]["points"])),
+        forgetting=ForgettingState(float(stored.values["learner"]["points"])),
         scaling=_scaling(stored),
         spread=_spread(stored),
         scores=_scores(stored),
@@ -182,15 +167,11 @@ def _place(path: str) -> tuple[str, str]:
     return names[0] if names[0] in _SECTIONS else "learner", names[-1]
 
 
-def _as_array(value: NDArray[Any] | bytes) -> NDArray[Any]:
-    return np.frombuffer(value, np.uint8) if isinstance(value, bytes) else value
-
-
 def _array_name(section: str, name: str) -> str:
     return name if section == "learner" else f"{section}.{name}"
 
 
-def _filled(part: T, stored: StoredState, prefix: str = "") -> T:
+def _filled(part: T, stored: Fields, prefix: str = "") -> T:
     """Return nested parts with the stored values in place of their own.
 
     The points and the weights of a coreset are stored together: if one is missing, both are.
@@ -204,7 +185,7 @@ def _filled(part: T, stored: StoredState, prefix: str = "") -> T:
         if is_dataclass(default):
             found[each.name] = _filled(default, stored, f"{path}.")
         elif not isinstance(default, np.ndarray | bytes):
-            values = stored.meta.get(section, {})
+            values = stored.values.get(section, {})
             if name in values:
                 found[each.name] = _plain(path, values[name], default)
         elif (array := stored.arrays.get(_array_name(section, name))) is not None:
@@ -238,21 +219,21 @@ def _params_arrays(params: Any, family: Family[Any]) -> dict[str, NDArray[Any]]:
     return family.to_arrays(params) | ({} if spread is None else {"spread": spread})
 
 
-def _params(stored: StoredState, name: str, family: Family[Any]) -> Any:
+def _params(stored: Fields, name: str, family: Family[Any]) -> Any:
     """Return the stored parameters bit for bit; `from_arrays` would normalise the weights again."""
     arrays = stored.part(name)
     return replace(family.from_arrays(arrays), **arrays)
 
 
-def _stats(stored: StoredState, name: str, family: Family[Any]) -> Stats | None:
+def _stats(stored: Fields, name: str, family: Family[Any]) -> Stats | None:
     arrays, covariance_type = stored.part(name), getattr(family, "covariance_type", None)
-    if name not in stored.meta["sums"]:
+    if name not in stored.values["sums"]:
         if arrays:
             raise FormatError(f"the arrays of {name} lack their field in sums")
         return None
     if (covariance_type is None) != ("second" not in arrays):
         raise FormatError(f"{name}.second doesn't suit the model's kind")
-    objective, count = stored.meta["sums"][name]
+    objective, count = stored.values["sums"][name]
     return Stats(
         weight=arrays["weight"],
         first=arrays["first"],
@@ -264,8 +245,8 @@ def _stats(stored: StoredState, name: str, family: Family[Any]) -> Stats | None:
     )
 
 
-def _pending(stored: StoredState, family: Family[Any]) -> Pending[Any] | None:
-    plain, arrays = stored.meta.get("pending"), stored.part("pending")
+def _pending(stored: Fields, family: Family[Any]) -> Pending[Any] | None:
+    plain, arrays = stored.values.get("pending"), stored.part("pending")
     if plain is None:
         return None
     coreset = Coreset(arrays["core"], arrays["core_weight"])
@@ -273,30 +254,22 @@ def _pending(stored: StoredState, family: Family[Any]) -> Pending[Any] | None:
     return Pending(plain["due"], Problem(live, coreset, tuple(plain["seed"])))
 
 
-def _scaling(stored: StoredState) -> Scaling | None:
+def _scaling(stored: Fields) -> Scaling | None:
     arrays = stored.part("scaling")
     if "scale" not in arrays:
         return None
-    return Scaling(stored.meta.get("scaling", "none"), arrays["center"], arrays["scale"])
+    return Scaling(stored.values.get("scaling", "none"), arrays["center"], arrays["scale"])
 
 
-_MEMORIES = ("usual", "recent")
-"""The distributions of `ScoreMemory`. Each is the array of its masses and four numbers."""
-
-
-def _add_scores(stored: StoredState, scores: ScoreMemory) -> None:
-    stored.add_part("scores", {name: getattr(scores, name).mass for name in _MEMORIES})
-    stored.meta["scores"] = {name: getattr(scores, name).numbers for name in _MEMORIES}
-
-
-def _scores(stored: StoredState) -> ScoreMemory | None:
-    numbers, masses = stored.meta.get("scores"), stored.part("scores")
+def _scores(stored: Fields) -> ScoreMemory | None:
+    numbers, masses = stored.values.get("scores"), stored.part("scores")
     if numbers is None:
         return None
-    return ScoreMemory(*(ScoreDistribution.of(masses[name], numbers[name]) for name in _MEMORIES))
+    usual, recent = (ScoreDistribution.of(masses[name], numbers[name]) for name in _MEMORIES)
+    return ScoreMemory(usual, recent, whole(numbers, "outdated") if "outdated" in numbers else 0)
 
 
-def _spread(stored: StoredState) -> Spread | None:
+def _spread(stored: Fields) -> Spread | None:
     arrays = stored.part("spread")
     if "variance" not in arrays:
         return None  # the learner takes the variance of its mixture

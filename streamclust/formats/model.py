@@ -498,30 +498,36 @@ class Model:
 
         return to_json(self.summary(), self.named_arrays())
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, file_format: str | None = None) -> None:
         """Write the model to a file; `init.path` reads .safetensors.
 
         Parameters
         ----------
         path : str or Path
-            Name of a new file that ends in .safetensors, .npz, .json or .faiss; see
-            `streamclust.files.new_file`. A .faiss file is an index of the centroids, and needs
-            faiss.
+            Name of a new file; see `streamclust.files.new_file`.
+        file_format : {'safetensors', 'npz', 'json', 'faiss', 'onnx'}, optional
+            By default, the suffix of the name. A .faiss file is an index of the centroids, and
+            needs faiss. A .onnx file is a graph that computes labels and scores, and needs
+            skl2onnx; see `streamclust.formats.onnx`.
 
         Raises
         ------
         DataError
-            If the suffix is unknown, or the file can't be written.
+            If the format is unknown, or the file can't be written.
+        MissingExtraError
+            If the format needs a package that isn't installed.
         """
         from streamclust.formats.export import to_faiss, to_npz
+        from streamclust.formats.onnx import to_onnx
 
         writers: dict[str, Callable[[], bytes]] = {
             ".safetensors": lambda: encode_model(self),
             ".npz": lambda: to_npz(self.summary(), self.named_arrays()),
             ".json": lambda: self.to_json().encode(),
             ".faiss": lambda: to_faiss(self.family, self.params),
+            ".onnx": lambda: to_onnx(self.family, self.params, self.numbers, self.summary()),
         }
-        suffix = Path(path).suffix.lower()
+        suffix = Path(path).suffix.lower() if file_format is None else f".{file_format}"
         if suffix not in writers:
             raise DataError(f"can't write {path}: expected a name in {', '.join(writers)}")
         write_whole(path, writers[suffix]())

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from streamclust.kernels.choice import REMEDY, available, chosen, describe, missing, using
 from streamclust.kernels.chunks import CHUNK
 from streamclust.kernels.identity import Identity, identity
-from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
+from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled, Sums
 from streamclust.kernels.threads import limit_threads
 from streamclust.kernels.twin import mixture_moments, normalise
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -34,13 +37,16 @@ __all__ = [
     "Identity",
     "Moments",
     "Sampled",
+    "Sums",
     "assign",
     "available",
     "cluster_moments",
     "describe",
     "expected_step",
     "identity",
+    "interleave",
     "kmeans_step",
+    "kmeans_sums",
     "limit_threads",
     "log_gaussians",
     "marginal_log_dets",
@@ -96,6 +102,23 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     centroids : array of shape (K, D)
     """
     return chosen().kmeans_step(X, w, centroids)
+
+
+def kmeans_sums(X: Points, w: Array, centroids: Array) -> Sums:
+    """Return the same sums as `kmeans_step`, without arrays of N numbers for the assignments."""
+    return chosen().kmeans_sums(X, w, centroids)
+
+
+def interleave(columns: Sequence[NDArray[Any]], out: Points) -> None:
+    """Write columns, each of shape (N,), to those of a table; numbers are converted to its type.
+
+    Parameters
+    ----------
+    columns : sequence of arrays of shape (N,)
+    out : array of shape (N, F)
+        C-contiguous.
+    """
+    chosen().interleave(columns, out)
 
 
 def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streamclust.errors import ConfigError
 from streamclust.kernels import native, twin
@@ -18,14 +18,14 @@ from streamclust.kernels.threads import threads_of_process
 
 if TYPE_CHECKING:
     import ctypes
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
     from streamclust.kernels.patterns import Patterns
-    from streamclust.kernels.results import Assigned, ClusterSums, Mixture, Moments, Sampled
+    from streamclust.kernels.results import Assigned, ClusterSums, Mixture, Moments, Sampled, Sums
 
 NUMPY = "numpy"
 
@@ -55,6 +55,12 @@ class Kernels(Protocol):
 
     def kmeans_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
         """See `streamclust.kernels.kmeans_step`."""
+
+    def kmeans_sums(self, X: Points, w: Array, centroids: Array) -> Sums:
+        """See `streamclust.kernels.kmeans_sums`."""
+
+    def interleave(self, columns: Sequence[NDArray[Any]], out: Points) -> None:
+        """See `streamclust.kernels.interleave`."""
 
     def sample(
         self, w: Array, assigned: Assigned, n_clusters: int, size: float, start: float

@@ -44,8 +44,8 @@ def identity() -> Identity:
     kernels = chosen()
     if isinstance(kernels, native.Native):
         target = _SAME_MIXTURES.get(kernels.name, kernels.name)
-        sources, compiler = native.sources_hash()[:16], native.compiler(kernels.library)
-        return Identity(_KMEANS, f"{target}, sources {sources}, {compiler}, {_c_library()}")
+        sources, compiler = native.sources(kernels.library), native.compiler(kernels.library)
+        return Identity(_KMEANS, f"{target}, sources {sources[:16]}, {compiler}, {_c_library()}")
     return Identity(_KMEANS, f"{NUMPY} {np.__version__}, {_blas()}")
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.kernels import native_gaps, native_seeding
-from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
+from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled, Sums
 from streamclust.kernels.threads import limit
 
 if TYPE_CHECKING:
@@ -59,13 +59,18 @@ def load() -> ctypes.CDLL:
         raise UnavailableError("not built: no C++ compiler was found at installation")
     try:
         library = ctypes.CDLL(str(LIBRARY))
-        library.streamclust_sources.restype = ctypes.c_char_p
-        built_from = library.streamclust_sources().decode()
+        built_from = sources(library)
     except (OSError, AttributeError) as error:
         raise UnavailableError(f"can't be loaded: {error}") from None
     if built_from != sources_hash():
         raise UnavailableError("built from other sources")
     return library
+
+
+def sources(library: ctypes.CDLL) -> str:
+    """Return the hash of the sources that the library was built from."""
+    library.streamclust_sources.restype = ctypes.c_char_p
+    return str(library.streamclust_sources().decode())
 
 
 def compiler(library: ctypes.CDLL) -> str:
@@ -162,6 +167,23 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         labels, sqdist = np.empty(len(X), dtype=np.int64), np.empty(len(X))
         inertia = self._points_call("kmeans_step", X, w, C, weight, first, labels, sqdist)
         return ClusterSums(weight, first, inertia, Assigned(labels, sqdist))
+
+    def kmeans_sums(self, X: Points, w: Array, centroids: Array) -> Sums:
+        """See `streamclust.kernels.kmeans_sums`."""
+        X, w, C = _points(X, centroids), _weights(w, len(X)), _doubles(centroids)
+        weight, first = np.zeros(len(C)), np.zeros(C.shape)
+        inertia = self._points_call("kmeans_step", X, w, C, weight, first, None, None)
+        return Sums(weight, first, inertia)
+
+    def interleave(self, columns: Sequence[NDArray[Any]], out: Points) -> None:
+        """See `streamclust.kernels.interleave`."""
+        if not out.flags.c_contiguous or out.dtype not in (_FLOAT, _DOUBLE):
+            raise ValueError("the rows aren't contiguous numbers of float64 or float32")
+        if out.shape[1:] != (len(columns),) or any(len(column) != len(out) for column in columns):
+            raise ValueError(f"{len(columns)} columns don't fit into shape {out.shape}")
+        own = [np.ascontiguousarray(column, out.dtype) for column in columns]
+        addresses = np.array([_address(column) for column in own], np.uintp)
+        self._call("interleave", _single(out), addresses, *out.shape, out)
 
     def sample(
         self, w: Array, assigned: Assigned, n_clusters: int, size: float, start: float
@@ -261,6 +283,7 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
         *(_BOOL, _SIZE, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *3 * (_ARRAY,)),
         *(_REAL, *4 * (_ARRAY,)),
     ),
+    "interleave": (_BOOL, _ARRAY, *2 * (_SIZE,), _ARRAY),
     "sample": (*3 * (_ARRAY,), *2 * (_SIZE,), *2 * (_REAL,), *3 * (_ARRAY,)),
     **native_seeding.ARGUMENTS,
     **native_gaps.ARGUMENTS,

@@ -26,6 +26,14 @@ class ClusterSums(NamedTuple):
     assigned: Assigned
 
 
+class Sums(NamedTuple):
+    """Weight (K,) and first moment (K, D) of each cluster about its centroid, and J."""
+
+    weight: Array
+    first: Array
+    inertia: float
+
+
 class Sampled(NamedTuple):
     """Indices of the drawn points, (M,), ascending, and the probability of each, (M,)."""
 

@@ -9,16 +9,20 @@ number of threads. Parameters and results are described in `streamclust.kernels`
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamclust.kernels import twin_gaps, twin_seeding
 from streamclust.kernels.chunks import CHUNK, chunks
-from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
+from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled, Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
     from streamclust.kernels.patterns import Patterns
@@ -148,6 +152,20 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     return ClusterSums(weight, first, inertia, assigned)
 
 
+def kmeans_sums(X: Points, w: Array, centroids: Array) -> Sums:
+    """Return the sums of the step."""
+    return Sums(*kmeans_step(X, w, centroids)[:3])
+
+
+def interleave(columns: Sequence[NDArray[Any]], out: Points) -> None:
+    """Write the columns piece by piece, so that the rows stay in cache."""
+    step = max(1, _TILE_CELLS // max(1, len(columns)))
+    for start in range(0, len(out), step):
+        rows = slice(start, start + step)
+        for place, column in enumerate(columns):
+            out[rows, place] = column[rows]
+
+
 def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:
     """Sum in the order of the points; if the grid picks none, return the most probable point."""
     labels, sqdist = assigned
@@ -268,18 +286,7 @@ def expected_step(
     return twin_gaps.expected_step(mixture_step, X, w, patterns, mixture, floor)
 
 
-def marginal_log_gaussians(
-    X: Points,
-    patterns: Patterns,
-    means: Array,
-    covariances: Array,
-    kind: CovarianceType,
-    out: Array,
-) -> None:
-    """See `streamclust.kernels.marginal_log_gaussians`."""
-    twin_gaps.marginal_log_gaussians(log_gaussians, X, patterns, means, covariances, kind, out)
-
-
+marginal_log_gaussians = partial(twin_gaps.marginal_log_gaussians, log_gaussians)
 marginal_log_dets = twin_gaps.marginal_log_dets
 
 

@@ -157,6 +157,13 @@ class Family(Protocol[P]):
     def loss_in_units(self, loss: float, scaling: Scaling) -> float:
         """Return the loss of scaled points converted to the loss under `in_units`."""
 
+    def with_missing_volume(self, stats: Stats, scaling: Scaling, X: Points, w: Array) -> Stats:
+        """Return the statistics of scaled points, with an objective that `loss_in_units` converts.
+
+        `loss_in_units` subtracts the log volume of all features. So the objective of a mixture gets
+        the log volume of the missing values of `X` (N, D) before.
+        """
+
     def predict(self, params: P, X: Array) -> Labels:
         """Return each point's component, shape (N,)."""
 

@@ -466,6 +466,12 @@ class GaussianMixture:
         """Return the negative log-likelihood per point x: that per point z plus log |dx / dz|."""
         return loss + scaling.log_volume
 
+    def with_missing_volume(self, stats: Stats, scaling: Scaling, X: Points, w: Array) -> Stats:
+        """Return statistics whose log-likelihood has the log volume of the missing values."""
+        if not self._incomplete(X):
+            return stats
+        return replace(stats, objective=stats.objective + scaling.missing_log_volume(X, w))
+
     def log_joint(self, params: MixtureParams, X: Array) -> Array:
         """Return log pi_k N(x_n | mu_k, Sigma_k), shape (N, K)."""
         return params.log_weights + self.log_densities(params, X)

@@ -148,6 +148,11 @@ class KMeans:
 
     def e_step(self, params: KMeansParams, X: Points, w: Array) -> Stats:
         """Assign each point to its nearest centroid; return weights and first moments."""
+        count = float(w.sum())
+        if not self._incomplete(X):
+            sums = kernels.kmeans_sums(X, w, params.centroids)
+            if sums.inertia >= _UNDERFLOW * count:
+                return self._stats(params, *sums, count)
         return self.assigning_e_step(params, X, w)[0]
 
     def assigning_e_step(
@@ -159,16 +164,20 @@ class KMeans:
         sums = step(X, w, params.centroids)
         if sums.inertia < _UNDERFLOW * count:
             sums = _step_of_small(step, X, w, params.centroids, sums)
-        stats = Stats(
-            weight=sums.weight,
-            first=sums.first,
+        return self._stats(params, *sums[:3], count), sums.assigned
+
+    def _stats(
+        self, params: KMeansParams, weight: Array, first: Array, inertia: float, count: float
+    ) -> Stats:
+        return Stats(
+            weight=weight,
+            first=first,
             second=None,
             reference=params.centroids,
             covariance_type=None,
-            objective=0.5 * sums.inertia if self._cosine else sums.inertia,
+            objective=0.5 * inertia if self._cosine else inertia,
             count=count,
         )
-        return stats, sums.assigned
 
     def if_too_many_outliers(self, params: KMeansParams, X: Points, w: Array, stats: Stats) -> None:
         """Return None: K-means has no background for outliers."""
@@ -268,6 +277,10 @@ class KMeans:
     def loss_in_units(self, loss: float, scaling: Scaling) -> float:
         """Return the loss unchanged: J stays in scaled units, or one feature could dominate."""
         return loss
+
+    def with_missing_volume(self, stats: Stats, scaling: Scaling, X: Points, w: Array) -> Stats:
+        """Return the statistics: J stays in scaled units."""
+        return stats
 
     def predict(self, params: KMeansParams, X: Array) -> Labels:
         """Return the number of the nearest centroid, shape (N,)."""

@@ -67,6 +67,10 @@ class Scaling:
         """Log of |dx / dz|: the density of x is the density of z divided by |dx / dz|."""
         return float(np.log(self.scale).sum())
 
+    def missing_log_volume(self, X: Points, w: Array) -> float:
+        """Return the weighted sum of log |dx / dz| over the missing values of points (N, D)."""
+        return float((w @ np.isnan(X)) @ np.log(self.scale))
+
 
 def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
     """Return the scaling of weighted points, shapes (N, D) and (N,).

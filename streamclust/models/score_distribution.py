@@ -53,8 +53,12 @@ _TAIL_SHARE = 0.1
 _FEWEST = 100.0
 """Number of points, below which no threshold is known."""
 
-_SHAPE_PRIOR = 0.2
+_SHAPE_PRIOR = 0.15
 """Standard deviation of the shape's prior, whose mean is 0: an exponential tail."""
+
+_UNCERTAIN = 5.0
+"""Posterior variances that are added to the shape. A threshold that is too low by chance flags more
+points in excess than one that is too high flags too few; with this, the average is the rate."""
 
 _SHAPES = (-0.5, 0.9)
 """Smallest and largest shape of the tail; the moments of others don't exist, or are unreliable."""
@@ -244,6 +248,11 @@ class ScoreDistribution:
         """Return the distribution of scores that are larger by a constant, as in other units."""
         return replace(self, reference=self.reference + by)
 
+    def mapped(self, slope: float, offset: float) -> ScoreDistribution:
+        """Return the distribution of slope * score + offset, for a slope above 0."""
+        reference, unit = slope * self.reference + offset, slope * self.unit
+        return replace(self, reference=reference, unit=unit)
+
     def exceedance(self, scores: ArrayLike) -> Array:
         """Return the share of mass above each score, shape (N,); 1 without scores.
 
@@ -374,8 +383,8 @@ class ScoreDistribution:
 def _pareto(excess: Array, mass: Array, points_per_mass: float) -> tuple[float, float]:
     """Return shape and scale of the excesses, which rise, with their masses.
 
-    The shape is that of the probability-weighted moments, drawn towards 0 by its prior; the scale
-    then follows from the mean.
+    The shape is that of the probability-weighted moments, drawn towards 0 by its prior, and raised
+    by what its uncertainty costs. The scale then follows from the mean.
     """
     total = float(mass.sum())
     above = np.cumsum(mass[::-1])[::-1] - 0.5 * mass
@@ -383,6 +392,7 @@ def _pareto(excess: Array, mass: Array, points_per_mass: float) -> tuple[float, 
     weighted = float((mass * above) @ excess) / (total * total)
     shape = 2.0 - mean / (mean - 2.0 * weighted) if mean > 2.0 * weighted else _SHAPES[1]
     variance = 4.0 / 3.0 / (total * points_per_mass)
-    shape *= _SHAPE_PRIOR**2 / (_SHAPE_PRIOR**2 + variance)
+    kept = _SHAPE_PRIOR**2 / (_SHAPE_PRIOR**2 + variance)
+    shape = kept * (shape + _UNCERTAIN * variance)
     shape = min(max(shape, _SHAPES[0]), _SHAPES[1])
     return shape, mean * (1.0 - shape)

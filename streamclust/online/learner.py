@@ -41,7 +41,7 @@ from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
 from streamclust.online.resolving import ReclusterState
-from streamclust.online.scores import Anomaly, ScoreMemory, batch_scores
+from streamclust.online.scores import Anomaly, first_memory
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
 from streamclust.online.step import StreamingStep, first_spread
 
@@ -336,12 +336,13 @@ class StreamLearner(Generic[P]):
         # The score of the sample is in-sample, so it must not count as a prequential score.
         stats = replace(best.stats, objective=0.0, count=0.0)
         params = self.family.m_step(stats, best.params)
+        scores = None if self.anomaly is None else first_memory(self.family, params, sample, w)
         interval = self._recluster_policy.interval(len(sample))
         state = replace(
             state,
             params=params,
             stats=stats,
-            scores=self._first_scores(params, sample, w),
+            scores=scores,
             warm_up=WarmUp(),
             scaling=scaling,
             spread=first_spread(self.family, best.params),
@@ -356,12 +357,6 @@ class StreamLearner(Generic[P]):
             state.coreset, sample, w, assigned, stats, state.clock.steps
         )
         return replace(state, coreset=coreset), Info("started", len(sample))
-
-    def _first_scores(self, params: P, sample: Array, w: Array) -> ScoreMemory | None:
-        """Return the scores of the warm-up: in-sample, but the first version needs a threshold."""
-        if self.anomaly is None:
-            return None
-        return ScoreMemory(ScoreDistribution().add(batch_scores(self.family, params, sample), w))
 
     def _bounded(self, X: Array, w: Array) -> WarmUp:
         """Return a warm-up of bounded memory from which no start was possible.

@@ -154,7 +154,9 @@ class ReclusterPolicy(Generic[P]):
             better = is_better(self.family, params, best.params, sample)
         if not better:
             return state
-        after = replace(self.adopt(state, best.params, best.stats), drift=state.drift)
+        after = replace(
+            self.adopt(state, best.params, best.stats, is_fit_of_coreset=True), drift=state.drift
+        )
         return after.fallen_from(state)
 
     def _start_fit(self, state: LearnerState[P], w: Array) -> LearnerState[P]:
@@ -210,7 +212,7 @@ class ReclusterPolicy(Generic[P]):
             return replace(state, recluster=after), False
         solved_loss = self._comparable_loss(found, better, core)
         return replace(
-            self.adopt(state, found, better),
+            self.adopt(state, found, better, is_fit_of_coreset=True),
             drift=state.drift,
             counts=replace(state.counts, reclustered=state.counts.reclustered + 1),
             recluster=ReclusterState(before.learned, interval, solved_loss),
@@ -223,7 +225,14 @@ class ReclusterPolicy(Generic[P]):
         """Return the number of new points before the next fit, for a model of this many points."""
         return max(GROWTH * points, 0.5 * self.warm_up_points)
 
-    def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
+    def adopt(
+        self,
+        state: LearnerState[P],
+        params: P,
+        stats: Stats,
+        *,
+        is_fit_of_coreset: bool = False,
+    ) -> LearnerState[P]:
         """Return `state` with the parameters and the statistics of a refit in place of its own.
 
         Components get the numbers of the nearest components of `state`; if K adapts, see
@@ -237,6 +246,8 @@ class ReclusterPolicy(Generic[P]):
         params : KMeansParams or MixtureParams
         stats : Stats
             Statistics of the refit's points under `params`.
+        is_fit_of_coreset : bool, default=False
+            The refit's points are the coreset.
         """
         live, objective, count = published(self.family, state), 0.0, 0.0
         adapts, components = self.family.fewest is not None, state.components
@@ -266,7 +277,9 @@ class ReclusterPolicy(Generic[P]):
             recluster=state.recluster.without_pending(),
             components=replace(components, peak=stats.weight, peak_total=stats.mass),
             drift=DriftState(),
-            scores=rebuilt(state.scores, self.family, params, state.coreset),
+            scores=rebuilt(
+                state.scores, self.family, params, state.coreset, is_fit=is_fit_of_coreset
+            ),
         )
 
 

@@ -1,9 +1,12 @@
 """The memory of scores: what share of the points that a model remembers has a higher score.
 
 Each batch is scored under the parameters before it, and its scores join a distribution that decays
-like the statistics. After a jump of the data, the high scores of the first points would inflate the
-tail of this distribution for many half-lives. So there is a second distribution, which decays 32
-times as fast. It takes the place of the first one where the two differ by more than chance.
+like the statistics. Each step changes the parameters, and with them the score that an older point
+would have now. So each step moves the distribution: as far as the scores of some stored points.
+
+After a jump of the data, the high scores of the first points would inflate the tail of this
+distribution for many half-lives. So there is a second distribution, which decays 32 times as fast.
+It takes the place of the first one where the two differ by more than chance.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import numpy as np
 
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_flag, as_number, store
+from streamclust.models.family import usable
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.models.scores import anomaly_score
 
@@ -53,6 +57,22 @@ _DIFFERENT = 2.0
 
 _OUTDATED = 8.0
 """Difference in standard deviations from which on all other scores are forgotten."""
+
+_FADING = 12.0
+"""Number of half-lives of the recent scores after which they hold no outdated scores. If the old
+scores are high, one of them in 10,000 points changes the threshold of the rate 1e-4."""
+
+_KNOTS = (0.5, 0.95)
+"""Quantiles of the scores of the same points whose moves in a step the memory follows."""
+
+_MOST_MOVED = 2.0
+"""Largest change of the scale of the scores in a step that the memory follows."""
+
+_REFERENCES, _FEWEST_REFERENCES = 256, 64
+"""Largest and least number of these points."""
+
+_OF_WARM_UP, _OF_CORESET = 20, 5
+"""Number of parts in which the points of a fit are scored. More parts take longer."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +116,40 @@ class ScoreMemory:
         It decays like the statistics.
     recent : ScoreDistribution
         It decays faster.
+    outdated : int
+        Number of points during which `usual` is `recent`, because older scores are outdated.
     """
 
     usual: ScoreDistribution = field(default_factory=ScoreDistribution)
     recent: ScoreDistribution = field(default_factory=ScoreDistribution)
+    outdated: int = 0
 
     @cached_property
     def current(self) -> ScoreDistribution:
         """The distribution that new scores are compared with."""
         return self.recent if self._difference > _DIFFERENT else self.usual
+
+    def carried(self, before: Array, after: Array) -> ScoreMemory:
+        """Return the memory under the parameters after a step.
+
+        The map slope * score + offset brings two quantiles of `before` to those of `after`. It is
+        exact if a step changes the scale of all clusters alike.
+
+        Parameters
+        ----------
+        before, after : arrays of shape (N,)
+            Scores of the same points under the parameters before and after the step.
+        """
+        at = [int(knot * (len(before) - 1)) for knot in _KNOTS]
+        (low, high), (new_low, new_high) = (np.sort(each)[at].tolist() for each in (before, after))
+        if not (math.isfinite(high) and math.isfinite(new_high) and high > low):
+            return self
+        slope = (new_high - new_low) / (high - low)
+        if not 1.0 / _MOST_MOVED < slope < _MOST_MOVED:
+            return self
+        offset = new_low - slope * low
+        usual, recent = (each.mapped(slope, offset) for each in (self.usual, self.recent))
+        return ScoreMemory(usual, recent, self.outdated)
 
     @property
     def emptied(self) -> ScoreMemory:
@@ -127,8 +172,10 @@ class ScoreMemory:
         batch = usual.histogram(scores, w)  # both have the same bins
         recent = self.recent.decay(faster).rebinned(usual.reference, usual.unit)
         usual, recent = (each.merge(batch).without_faded() for each in (usual, recent))
-        found = ScoreMemory(usual, recent)
-        return ScoreMemory(recent, recent) if found._difference > _OUTDATED else found
+        outdated = max(self.outdated - len(scores), 0)
+        if ScoreMemory(usual, recent)._difference > _OUTDATED:
+            outdated = math.ceil(_FADING * len(scores) / -math.log2(faster)) if faster > 0.0 else 0
+        return ScoreMemory(recent if outdated else usual, recent, outdated)
 
     @cached_property
     def _difference(self) -> float:
@@ -184,19 +231,72 @@ def unflagged(
     return scores, scores <= memory.current.threshold(anomaly.rate)
 
 
+def first_memory(family: Family[P], params: P, X: Array, w: Array) -> ScoreMemory:
+    """Return the memory of a learner that starts from a fit of points (N, D), `w` (N,)."""
+    scores = cross_fitted(family, params, X, w, _OF_WARM_UP)
+    return ScoreMemory(ScoreDistribution().add(scores, w))
+
+
+def cross_fitted(family: Family[P], params: P, X: Array, w: Array, parts: int) -> Array:
+    """Return the scores that points of a fit would have as new points, shape (N,).
+
+    Parameters fit their own points better than others. So each part of the points, drawn at random,
+    is scored under the m-step of the other parts.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    params : KMeansParams or MixtureParams
+        Result of the fit.
+    X : array of shape (N, D)
+    w : array of shape (N,)
+    parts : int
+    """
+    part = np.random.default_rng(0).permutation(len(X)) % parts
+    scores = np.empty(len(X))
+    for number in range(min(parts, len(X))):
+        own = part == number
+        others = family.m_step(family.e_step(params, X[~own], w[~own]), params)
+        scores[own] = batch_scores(family, others if usable(others) else params, X[own])
+    return scores
+
+
+def carried(
+    memory: ScoreMemory, family: Family[P], before: P, after: P, coreset: CoresetState
+) -> ScoreMemory:
+    """Return the memory after a step from the parameters `before` to `after`.
+
+    The step doesn't change the scores of points of the batch as it changes those of others, so the
+    coreset is that from before the step. Without a coreset the memory stays.
+    """
+    X = coreset.fresh.X if len(coreset.fresh.X) >= _FEWEST_REFERENCES else coreset.core.X
+    if before is after or len(X) < _FEWEST_REFERENCES:
+        return memory
+    X = X[:: max(1, len(X) // _REFERENCES)]
+    return memory.carried(batch_scores(family, before, X), batch_scores(family, after, X))
+
+
 def rebuilt(
-    memory: ScoreMemory | None, family: Family[Any], params: Any, coreset: CoresetState
+    memory: ScoreMemory | None,
+    family: Family[Any],
+    params: Any,
+    coreset: CoresetState,
+    *,
+    is_fit: bool = False,
 ) -> ScoreMemory | None:
     """Return the memory of a learner whose parameters were replaced by those of a fit.
 
     The scores of the past under the old parameters mean nothing under the new ones. So they are
     replaced by the scores of the coreset under the new parameters. Without a coreset they stay,
-    until the recent scores differ from them.
+    until the recent scores differ from them. `is_fit`: the parameters are a fit of the coreset.
     """
     if memory is None:
         return None
     points = coreset.points
     if not len(points.w):
         return ScoreMemory(memory.usual)
-    scores = anomaly_score(family, params, points.X)
+    if is_fit:
+        scores = cross_fitted(family, params, points.X, points.w, _OF_CORESET)
+    else:
+        scores = batch_scores(family, params, points.X)
     return ScoreMemory(ScoreDistribution().add(scores, points.w))

@@ -22,7 +22,7 @@ from streamclust.models.stats import decay, merge, reorder
 from streamclust.online.averaging import averaged
 from streamclust.online.batch_parts import e_step_of_batch, one_by_one
 from streamclust.online.components import to_remove
-from streamclust.online.scores import ScoreMemory, batch_scores, unflagged
+from streamclust.online.scores import ScoreMemory, batch_scores, carried, unflagged
 from streamclust.online.state import Info, LearnerState
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ class StreamingStep(Generic[P]):
         if instead := family.if_too_many_outliers(params, X, w, stats):
             again = e_step_of_batch(instead[0], params, X, instead[1], self.each_part)[0]
             stats = replace(again, objective=stats.objective, count=weight)
+        if state.scaling is not None:
+            stats = family.with_missing_volume(stats, state.scaling, X, w)
         drift, drifted, kept = state.drift, False, 1.0
         if self.drift is not None:
             drift, drifted = self.drift.watch(drift, comparable, weight, family.improvement)
@@ -153,6 +155,9 @@ class StreamingStep(Generic[P]):
             remembered,
         )
         after, revived = self._learn(state, params, running, batch, lam)
+        if remembered is not None and after.params is not None and kept == 1.0:
+            moved = carried(remembered, family, params, after.params, state.coreset)
+            after = replace(after, scores=moved)
         # Recluster, if it is time.
         after, reclustered = self.policy.improved(after, X, w, drifted)
         if not (math.isfinite(loss) and usable(after.params)):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
-from streamclust.client.follower import Follower
 from streamclust.client.ingest import IngestReport, ingest
+from streamclust.client.versions import VersionFollower
 from streamclust.config.templates import Models
 from streamclust.errors import DataError, StreamclustError
 from streamclust.quickstart.proposal import Proposal
@@ -136,7 +136,7 @@ def learn(
     is_sent = threading.Event()  # the worker would report that it waits for the stream
     job = _job(settings, server, proposal.name, stop)
     client, name = server.client(), proposal.name
-    follower = Follower(client, job.keys, server.label, 0, None)
+    follower = VersionFollower(client, job.keys, server.label, 0, None)
     has_committed = partial(_has_committed, client, name, job.keys.group)
     with ThreadPoolExecutor(2) as pool, threadpool_limits(limits=1, user_api="blas"):
         try:
@@ -201,7 +201,7 @@ def _send(
 
 
 def _follow(
-    follower: Follower,
+    follower: VersionFollower,
     progress: Progress,
     worker: Future[None],
     sender: Future[IngestReport],

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from streamclust.arrays import has_gaps
 from streamclust.engine import ArrayPart, EStep, Inline, Notes, Points, Reader
 from streamclust.engine.base import Done, check, never
 from streamclust.engine.points import in_blocks
@@ -19,6 +18,7 @@ from streamclust.errors import TooFewPointsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamclust.arrays import Array
     from streamclust.engine import Engine, Part, Task
     from streamclust.models.family import Family
     from streamclust.models.scaling import Scaling
@@ -71,6 +71,8 @@ class Dataset:
     parts : tuple of Part
     sizes : tuple of int
         Number of points of each part, all of positive weight.
+    missing : array of shape (D,) or None
+        Total weight of the points that lack each feature; None if no value is missing.
     scaling : Scaling or None
         The sample is scaled already; each pass scales the other points.
     engine : Engine
@@ -83,6 +85,7 @@ class Dataset:
     weight: float
     parts: tuple[Part, ...]
     sizes: tuple[int, ...]
+    missing: Array | None = None
     scaling: Scaling | None = None
     engine: Engine = field(default_factory=Inline)
     reports: Reports = field(default_factory=Reports)
@@ -128,15 +131,13 @@ class Dataset:
     def log_volume(self) -> float:
         """Mean of log |dx / dz| of a point, where z has the scaled values; see `Scaling`.
 
-        Only the present values of a point count. Their share in the sample stands for that in all
-        points.
+        Only the present values of a point count.
         """
         if self.scaling is None:
             return 0.0
-        X, w = self.sample
-        if not has_gaps(X):
+        if self.missing is None:
             return self.scaling.log_volume
-        shares = w @ ~np.isnan(X) / w.sum()
+        shares = 1.0 - self.missing / self.weight
         return float(shares @ np.log(self.scaling.scale))
 
     def scaled(self, scaling: Scaling | None) -> Dataset:
@@ -200,7 +201,14 @@ def gather(
         raise TooFewPointsError(f"no points in {source.label}")
     found = task.points(whole)
     return Dataset(
-        source, found, whole.weight, tuple(parts), whole.sizes, engine=engine, reports=reports
+        source,
+        found,
+        whole.weight,
+        tuple(parts),
+        whole.sizes,
+        whole.missing,
+        engine=engine,
+        reports=reports,
     )
 
 

@@ -21,6 +21,7 @@ from streamclust.refit.retries import Retries
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import load_checkpoint, make_family
 from streamclust.store.model.lease import Lease
+from streamclust.store.model.pause import read_pause
 from streamclust.store.model.proposal import new_id, propose, proposed, withdraw
 from streamclust.store.model.state import read_state
 from streamclust.store.model.versions import follow
@@ -53,14 +54,17 @@ class Handover:
 
     Parameters
     ----------
-    version : int
-        The version that was published with the refit.
+    version : int or None
+        The version that was published with the refit; None while the refit waits.
     by_worker : bool
         Whether a running worker adopted the refit; else this process did.
+    waits : bool
+        Whether the model is paused: the refit is stored, and is adopted when the model is resumed.
     """
 
-    version: int
+    version: int | None
     by_worker: bool
+    waits: bool = False
 
 
 def load(job: Job, client: redis.Redis) -> Checkpoint:
@@ -170,7 +174,8 @@ def deliver(
 ) -> Handover:
     """Propose a refit, and wait until the worker has adopted it; without a worker, adopt it here.
 
-    If the worker is killed before, the wait ends when its lease expires.
+    If the worker is killed before, the wait ends when its lease expires. If the model is paused,
+    the refit is only proposed.
 
     Raises
     ------
@@ -185,6 +190,8 @@ def deliver(
     while retries.do(lambda: proposed(client, job.keys)) == refit.refit:
         if stop() and withdraw(client, job.keys, refit.refit):
             raise StoppedError("interrupted: the refit was withdrawn, nothing was changed")
+        if retries.do(lambda: read_pause(client, job.keys)) is not None:
+            return Handover(None, by_worker=False, waits=True)
         if time.monotonic() > deadline:
             raise BusyError(
                 f"the worker of {job.name!r} has not taken the refit over within {timeout:g} s; "

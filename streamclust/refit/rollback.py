@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from streamclust.formats.model import Model
     from streamclust.models import Family
-    from streamclust.models.stats import Stats
+    from streamclust.online.learner import LearnerState
     from streamclust.refit.delivery import Handover
     from streamclust.runtime.job import Job
 
@@ -43,24 +43,20 @@ def rollback(
     StoppedError
         If the user stopped the wait.
     """
+    family = make_family(job.model)
     with job.server.session() as server:
-        return _rollback(replace(job, server=server), version, timeout, stop)
-
-
-def _rollback(job: Job, version: int, timeout: float, stop: Callable[[], bool]) -> Handover:
-    client, family = job.server.client(), make_family(job.model)
-    with refit_lock(client, job.keys):
-        at = load(job, client)
-        old = read_model(client, job.keys, version)
-        _check(old, family)
-        params = _as_learned(old, family, at.learner.scaling)
-        averaging = replace(at.learner.averaging, average=None)
-        stats = _stats(old, family, params)
-        scores = _scores(old, at.learner.scaling)
-        changes = {"params": params, "stats": stats, "averaging": averaging, "scores": scores}
-        learner = replace(at.learner, **changes)
-        proposal = replace(at, learner=learner, position={}, refit=new_id("rollback"))
-        return deliver(job, proposal, timeout, stop)
+        job, client = replace(job, server=server), server.client()
+        with refit_lock(client, job.keys):
+            at = load(job, client)
+            old = read_model(client, job.keys, version)
+            _check(old, family)
+            proposal = replace(
+                at,
+                learner=_rolled_back(at.learner, old, family),
+                position={},
+                refit=new_id("rollback"),
+            )
+            return deliver(job, proposal, timeout, stop)
 
 
 def _check(old: Model, family: Family[Any]) -> None:
@@ -74,27 +70,25 @@ def _check(old: Model, family: Family[Any]) -> None:
             )
 
 
-def _as_learned(old: Model, family: Family[Any], scaling: Scaling | None) -> Any:
-    """Return the parameters in the units that the learner uses: the inverse of `in_units`."""
-    params = old.params
+def _rolled_back(learner: LearnerState[Any], old: Model, family: Family[Any]) -> LearnerState[Any]:
+    """Return the learner's state with the parameters, the mass and the scores of `old`.
+
+    They are converted to the units that the learner uses: the inverse of `in_units`.
+    """
+    params, scores, scaling = old.params, old.scores, learner.scaling
     if scaling is not None:
         center, scale = -scaling.center / scaling.scale, 1.0 / scaling.scale
         params = family.in_units(params, Scaling(scaling.kind, center, scale))
-    return KMeansParams(params.centroids) if isinstance(params, KMeansParams) else params
-
-
-def _scores(old: Model, scaling: Scaling | None) -> ScoreMemory | None:
-    """Return the scores that the older version remembered, in the units of the learner."""
-    if old.scores is None:
-        return None
-    if scaling is None or old.family.objective == "inertia":
-        return ScoreMemory(old.scores)
-    return ScoreMemory(old.scores.shifted(-scaling.log_volume))
-
-
-def _stats(old: Model, family: Family[Any], params: Any) -> Stats:
-    """Return statistics whose m-step is `params`, with the mass of the older version."""
+        if scores is not None and family.objective != "inertia":
+            scores = scores.shifted(-scaling.log_volume)
+    params = KMeansParams(params.centroids) if isinstance(params, KMeansParams) else params
     stats = family.prior_stats(params, float(old.mass.sum()) / len(old.mass))
     if isinstance(params, KMeansParams):
-        return replace(stats, weight=old.mass)  # its first moments are 0, whatever the weights
-    return stats
+        stats = replace(stats, weight=old.mass)  # the first moments are 0, whatever the weights
+    return replace(
+        learner,
+        params=params,
+        stats=stats,
+        averaging=replace(learner.averaging, average=None),
+        scores=None if scores is None else ScoreMemory(scores),
+    )

@@ -16,7 +16,7 @@ from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.delivery import load
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
-from streamclust.store.model.health import read_health
+from streamclust.store.model.health import PAUSED, read_health
 from streamclust.worker.together import opened_engine
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def keep_refitting(jobs: Callable[[], Mapping[str, Job]], stop: Stop, server: Se
 
     Refits run one after another, so that many models that are due together don't take all
     processors. Only the worker that has the lease refits, not its standbys. The interval starts at
-    the newest adopted refit, or now. A failed refit is logged, and the next one runs an interval
-    later.
+    the newest adopted refit, or now. A model that is due while it is paused is refitted when it is
+    resumed. A failed refit is logged, and the next one runs an interval later.
 
     Parameters
     ----------
@@ -95,6 +95,7 @@ def _is_ours(job: Job, client: redis.Redis) -> bool:
     return (
         health is not None
         and health.alive
+        and health.phase != PAUSED
         and (health.host, health.pid) == (socket.gethostname(), os.getpid())
     )
 

@@ -66,16 +66,12 @@ class SharedServer(Server):
             return False
         except redis.RedisError as error:
             return answered(error)
-        self._find_nodes()
-        return True
-
-    def _find_nodes(self) -> None:
-        """In a cluster, ask again which node has which slots: a replica may have taken over."""
         with self._lock:
             made = list(self._made.values())
         for client in made:
             if isinstance(client, ClusterClient):
-                client.find_nodes()
+                client.find_nodes()  # a replica may have taken over slots
+        return True
 
     def close(self) -> None:
         """Close all clients."""
@@ -115,7 +111,12 @@ class Connections:
         redis.RedisError
             If no session can be opened.
         """
-        session = self._enter()
+        with self._lock:
+            if self._suspect:
+                self._suspect = False
+                self._check()
+            session = self._newest = self._newest or SharedServer(self._server.session())
+            session.users += 1
         try:
             yield session
         except HistoryChangedError:
@@ -128,7 +129,11 @@ class Connections:
                 self._suspect = self._suspect or session is self._newest
             raise
         finally:
-            self._leave(session)
+            with self._lock:
+                session.users -= 1
+                is_unused = not session.users and session is not self._newest
+            if is_unused:
+                session.close()
 
     def close(self) -> None:
         """Close the newest session as soon as no model uses it."""
@@ -137,28 +142,11 @@ class Connections:
         if session is not None and not session.users:
             session.close()
 
-    def _enter(self) -> SharedServer:
-        with self._lock:
-            if self._suspect:
-                self._suspect = False
-                self._check()
-            if self._newest is None:
-                self._newest = SharedServer(self._server.session())
-            self._newest.users += 1
-            return self._newest
-
     def _check(self) -> None:
-        """Replace the newest session after a fault, except if its data are still there."""
+        """Give up the newest session after a fault, except if its data are still there."""
         session = self._newest
         if session is None or session.still_leads_to_its_data():
             return
         self._newest = None
         if not session.users:
-            session.close()
-
-    def _leave(self, session: SharedServer) -> None:
-        with self._lock:
-            session.users -= 1
-            unused = not session.users and session is not self._newest
-        if unused:
             session.close()

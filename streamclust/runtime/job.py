@@ -47,7 +47,7 @@ class Job:
         """The settings of this model."""
         return self.settings.models[self.name]
 
-    @property
+    @cached_property
     def keys(self) -> Keys:
         """The keys of this model."""
         return Keys(self.settings.namespace, self.name)

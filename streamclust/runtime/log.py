@@ -94,25 +94,25 @@ class LogOutput:
                 self._lost += 1
             elif self._lost:
                 lost, self._lost = self._lost, 0
-                if not self._write(self._notice(lost)):
+                notice: Any = {"event": "log_lines_lost", "count": lost}
+                for processor in self._processors:
+                    notice = processor(None, "warning", notice)
+                if not self._write(str(notice)):
                     self._lost = lost
 
     log = debug = info = warn = warning = msg
     fatal = failure = err = error = critical = exception = msg
-
-    def _notice(self, lost: int) -> str:
-        text = "log_lines_lost"
-        rendered: Any = {"event": text, "count": lost}
-        for processor in self._processors:
-            rendered = processor(None, "warning", rendered)
-        return str(rendered)
 
     def _write(self, line: str) -> bool:
         """Write to the file descriptor: a stream could fail to flush its buffer at the exit."""
         if self._stream is None:
             return False
         if self._fd is None:
-            return self._print(line)
+            try:
+                print(line, file=self._stream, flush=True)
+            except (OSError, ValueError):  # closed, or can't be encoded
+                return False
+            return True
         data = f"{line}\n".encode(self._encoding, "backslashreplace")
         whole = rest = (b"\n" + data) if self._torn else data
         deadline = time.monotonic() + _WAIT_SECONDS
@@ -132,13 +132,6 @@ class LogOutput:
         left = 0.0 if self._full else max(deadline - time.monotonic(), 0.0)
         self._full = not poll.poll(1000.0 * left)
         return not self._full
-
-    def _print(self, line: str) -> bool:
-        try:
-            print(line, file=self._stream, flush=True)
-        except (OSError, ValueError):  # closed, or can't be encoded
-            return False
-        return True
 
 
 def _fd_of(stream: TextIO | None) -> int | None:
@@ -167,18 +160,15 @@ def _processors(form: str) -> list[Processor]:
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if human else "iso", utc=not human),
     ]
     if human:
-        return [*processors, _printable_values, _console_renderer()]
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=_is_terminal(sys.stderr), exception_formatter=_printable_traceback
+        )
+        return [*processors, _printable_values, renderer]
     return [
         *processors,
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(),
     ]
-
-
-def _console_renderer() -> Processor:
-    return structlog.dev.ConsoleRenderer(
-        colors=_is_terminal(sys.stderr), exception_formatter=_printable_traceback
-    )
 
 
 def _printable_traceback(output: TextIO, error: ExcInfo) -> None:

@@ -47,6 +47,32 @@ class StopEvent(threading.Event):
             listener()
 
 
+class ChildStop(threading.Event):
+    """A request to stop one part of a process; it is also set when the parent is set.
+
+    Parameters
+    ----------
+    parent : threading.Event
+    """
+
+    def __init__(self, parent: threading.Event) -> None:
+        # Without the lock and the condition of an event: there may be ten thousand of these.
+        self._parent = parent
+        self._alone = False
+
+    def is_set(self) -> bool:
+        """Return whether to stop."""
+        return self._alone or self._parent.is_set()
+
+    def set(self) -> None:
+        """Stop this part. Nobody who waits is woken, unless the parent is set."""
+        self._alone = True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait so many seconds, or until the parent is set; return whether to stop."""
+        return self._alone or self._parent.wait(timeout)
+
+
 @contextmanager
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
     """Let SIGINT and SIGTERM set `stop`; a second signal ends the process at once.

@@ -6,11 +6,10 @@ A header is checked before any memory is allocated for it.
 from __future__ import annotations
 
 import lzma
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +18,15 @@ from streamclust.errors import DataError
 from streamclust.files import SMALL_BYTES, check_expansion, open_regular
 from streamclust.tables.chunk import Chunk, Request, checked, join, sift
 from streamclust.tables.columns import Selection, default_names, listed, select
+from streamclust.tables.npy import (
+    array_header,
+    known_header,
+    read_header,
+    rows_of_array,
+    unreadable,
+)
 from streamclust.tables.options import TableOptions
 from streamclust.tables.times import EventTimes
-
-HEADER_BYTES = 10_000
-"""Longest header of an array: NumPy's own limit, which it checks only after it has read one."""
 
 MOST_EXPANSION = 256
 """Largest ratio of unpacked to compressed bytes, for arrays above 1 GiB."""
@@ -42,53 +45,39 @@ _DAMAGES = (
 )
 
 
-class Header(NamedTuple):
-    """The header of an .npy file: shape, order and type of the numbers."""
-
-    shape: tuple[int, ...]
-    fortran: bool
-    dtype: np.dtype[Any]
-
-    @property
-    def n(self) -> int:
-        """Number of rows; an array of one dimension is one column."""
-        return self.shape[0]
-
-    @property
-    def n_columns(self) -> int:
-        """Number of columns."""
-        return self.shape[1] if len(self.shape) == 2 else 1
-
-    @property
-    def row_bytes(self) -> int:
-        """Number of bytes per row."""
-        return self.n_columns * self.dtype.itemsize
-
-
 def read_array(path: str, request: Request, rows: range | None = None) -> Iterator[Chunk]:
     """Yield the chunks of an .npy file, or of one array of an .npz file.
 
-    Of an .npy file, `rows` can select a range of rows. The points of a range can be views of the
-    mapped file, which must not be kept.
+    Of an .npy file, `rows` can select a range of rows, which has at least one.
     """
     with open_regular(path) as file:
-        is_archive = file.read(4) in _ARCHIVES
-        parts = _unpacked(file, request) if is_archive else _mapped(file, request, rows)
+        sane: set[range] | None = None
+        if rows is not None:
+            header, offset, sane = known_header(file, request)
+            parts = rows_of_array(file, request, header, offset, rows)
+        elif file.read(4) in _ARCHIVES:
+            parts = _unpacked(file, request)
+        else:
+            parts = _mapped(file, request)
         table: _Table | None = None
         start = 0 if rows is None else rows.start
         for part in parts:
-            table = table or _Table(part.shape[1], request, copies=rows is None)
+            table = table or _Table(part.shape[1], request, sane)
             if len(part):
                 yield from table.chunks(part, start)
             start += len(part)
 
 
 class _Table:
-    """The columns of an array."""
+    """The columns of an array.
 
-    def __init__(self, n_columns: int, request: Request, *, copies: bool) -> None:
+    With `sane`, a set of ranges of rows that are known to be sane, the arrays of `chunks` belong to
+    the table: points can be views of them.
+    """
+
+    def __init__(self, n_columns: int, request: Request, sane: set[range] | None) -> None:
         self._request = request
-        self._copies = copies
+        self._sane = sane
         self._chosen: Selection = select(default_names(n_columns), request, named=False)
         self._times = EventTimes(request.options.time_format)
 
@@ -119,11 +108,14 @@ class _Table:
         with np.errstate(over="ignore"):  # from long doubles; inf is refused later
             if chosen.indexes != tuple(range(rows.shape[1])):
                 table = rows[:, chosen.indexes].astype(dtype)
-            elif self._copies:
+            elif self._sane is None:
                 table = rows.astype(dtype)
             else:
                 table = np.ascontiguousarray(rows, dtype)
-        X, w = checked(table, chosen.numeric, chosen.weight, where, request)
+        place, known = range(start, start + len(rows)), set() if self._sane is None else self._sane
+        found = checked(table, chosen.numeric, chosen.weight, where, request, place in known)
+        if found.sane and table.shape == rows.shape:
+            known.add(place)
         labels = {
             name: [f"{value:g}" for value in rows[:, index].tolist()]
             for name, index in zip(chosen.labels, chosen.label_indexes, strict=True)
@@ -133,7 +125,7 @@ class _Table:
             times = self._times.read(
                 rows[:, chosen.time_index].tolist(), chosen.time, where, request
             )
-        return Chunk(chosen.features, X, w, start + 1, labels, times)
+        return Chunk(chosen.features, found.X, found.w, start + 1, labels, times, sane=found.sane)
 
 
 def array_sample(path: str, key: str | None, rows: int) -> NDArray[Any]:
@@ -145,68 +137,14 @@ def array_sample(path: str, key: str | None, rows: int) -> NDArray[Any]:
         return np.array(next(iter(parts)), np.float64)
 
 
-def read_header(file: IO[bytes], request: Request) -> Header:
-    """Return the header of a complete .npy file; the file position is then the start of the array.
-
-    Raises
-    ------
-    DataError
-        If the file isn't a table of numbers, or is too short.
-    """
-    file.seek(0)
-    header = _header(file, request, request.label)
-    there = os.fstat(file.fileno()).st_size - file.tell()
-    if header.n * header.row_bytes > there:
-        raise DataError(
-            f"{request.label} has shape {header.shape}, {header.n * header.row_bytes:,} bytes, but "
-            f"holds {there:,}; it is damaged or cut off"
-        )
-    return header
-
-
-def _header(file: IO[bytes], request: Request, label: str) -> Header:
-    try:
-        version = np.lib.format.read_magic(file)
-        head = file.read({(1, 0): 2, (2, 0): 4}[version])
-        if int.from_bytes(head, "little") > HEADER_BYTES:
-            raise ValueError("header too long")
-        file.seek(-len(head), os.SEEK_CUR)
-        if version == (1, 0):
-            header = Header(*np.lib.format.read_array_header_1_0(file))
-        else:
-            header = Header(*np.lib.format.read_array_header_2_0(file))
-    except Exception as error:  # the exceptions of NumPy's header parser aren't documented
-        raise _unreadable(label) from error
-    if header.dtype.hasobject:
-        raise _unreadable(label)  # it would need pickle
-    if header.dtype.kind not in "fiu":
-        raise DataError(f"{label} holds {header.dtype}; save it as float32 or float64")
-    if len(header.shape) not in (1, 2) or not all(map(_is_size, header.shape)):
-        raise DataError(
-            f"{label} has shape {header.shape}, expected (points, features); "
-            "reshape the array to two dimensions"
-        )
-    request.rows(header.n_columns)  # raises an error if there are too many columns
-    return header
-
-
-def _is_size(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _unreadable(what: str) -> DataError:
-    return DataError(f"{what} can't be read as numbers; save it by NumPy as float32 or float64")
-
-
-def _mapped(file: IO[bytes], request: Request, rows: range | None = None) -> Iterator[NDArray[Any]]:
+def _mapped(file: IO[bytes], request: Request) -> Iterator[NDArray[Any]]:
     header = read_header(file, request)
     shape = header.n, header.n_columns
     if 0 in shape:  # an empty array can't be mapped
         yield np.empty((0, header.n_columns), header.dtype)
         return
     order: Literal["C", "F"] = "F" if header.fortran else "C"
-    mapped = np.memmap(file, header.dtype, "r", file.tell(), shape, order)
-    yield from _parts(mapped if rows is None else mapped[rows.start : rows.stop], request)
+    yield from _parts(np.memmap(file, header.dtype, "r", file.tell(), shape, order), request)
 
 
 def _parts(array: NDArray[Any], request: Request) -> Iterator[NDArray[Any]]:
@@ -225,7 +163,7 @@ def _unpacked(file: IO[bytes], request: Request) -> Iterator[NDArray[Any]]:
     except DataError:
         raise
     except _DAMAGES as error:
-        raise _unreadable(request.label) from error
+        raise unreadable(request.label) from error
 
 
 def _member(archive: zipfile.ZipFile, request: Request) -> zipfile.ZipInfo:
@@ -243,10 +181,10 @@ def _unpacked_rows(
 ) -> Iterator[NDArray[Any]]:
     name = info.filename.removesuffix(".npy")
     label = f"{request.label}, array {name!r},"
-    header = _header(member, request, label)
+    header = array_header(member, request, label)
     size = header.n * header.row_bytes
     if size != info.file_size - member.tell():
-        raise _unreadable(label)
+        raise unreadable(label)
     check_expansion(label, size, info.compress_size, MOST_EXPANSION)
     if header.fortran and header.n_columns > 1:  # a row isn't contiguous
         if size > SMALL_BYTES:

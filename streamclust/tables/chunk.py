@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,8 @@ class Chunk:
         Event times, (n,), in milliseconds since 1970, ascending; None without a time column.
     bad
         Rows that can't be read, in the order of the table; only with `on_bad` "skip".
+    sane
+        Whether all numbers of X are known to be of a magnitude up to `MAX_MAGNITUDE`.
     """
 
     names: tuple[str, ...]
@@ -85,6 +87,7 @@ class Chunk:
     labels: dict[str, list[str]] = field(default_factory=dict)
     times: NDArray[np.int64] | None = None
     bad: tuple[BadRow, ...] = ()
+    sane: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,9 +194,22 @@ def short(text: str) -> str:
     return repr(text[:SHOWN]) + ("..." if len(text) > SHOWN else "")
 
 
+class Checked(NamedTuple):
+    """Points and their weights; `sane` as in `Chunk`."""
+
+    X: NDArray[Any]
+    w: NDArray[np.float64] | None
+    sane: bool
+
+
 def checked(
-    table: NDArray[Any], names: Sequence[str], weight: str | None, where: Where, request: Request
-) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+    table: NDArray[Any],
+    names: Sequence[str],
+    weight: str | None,
+    where: Where,
+    request: Request,
+    known: bool = False,
+) -> Checked:
     """Return the points and the weights of a table; refuse values that can't be learned.
 
     Parameters
@@ -208,8 +224,11 @@ def checked(
         Returns the place of a row, such as "line 5".
     request
         The request, for messages.
+    known
+        Whether an earlier check has found the table sane.
     """
-    if not are_sane(table) and not (finite := np.isfinite(table)).all():
+    sane = known or are_sane(table)
+    if not sane and not (finite := np.isfinite(table)).all():
         D = len(names) - (weight is not None)
         if request.options.missing == "learn":
             gaps = np.isnan(table[:, :D])
@@ -223,12 +242,12 @@ def checked(
             is_gap = column < D and bool(np.isnan(table[row, column]))
             raise request.bad_cell(where(row), names[column], problem, is_missing=is_gap)
     if weight is None:
-        return np.ascontiguousarray(table), None
+        return Checked(np.ascontiguousarray(table), None, sane)
     X, w = np.ascontiguousarray(table[:, :-1]), table[:, -1].astype(np.float64)
     if (w < 0).any():
         row = int(np.argmax(w < 0))
         raise request.bad_cell(where(row), weight, f"the weight {w[row]:g} is negative")
-    return X, w
+    return Checked(X, w, sane)
 
 
 def sift(
@@ -281,6 +300,7 @@ def join(parts: Sequence[Chunk], bad: Sequence[BadRow]) -> Chunk:
         },
         times=None if first.times is None else np.concatenate([part.times for part in parts]),
         bad=tuple(bad),
+        sane=all(part.sane for part in parts),
     )
 
 

@@ -134,7 +134,7 @@ class _Table:
         def where(row: int) -> str:
             return f"line {batch[row][0]}"
 
-        X, w = checked(self._numbers(batch), chosen.numeric, chosen.weight, where, request)
+        X, w, sane = checked(self._numbers(batch), chosen.numeric, chosen.weight, where, request)
         labels = {
             name: self._labels(batch, index, name, where)
             for name, index in zip(chosen.labels, chosen.label_indexes, strict=True)
@@ -143,7 +143,7 @@ class _Table:
         if chosen.time is not None and chosen.time_index is not None:
             texts = [cells[chosen.time_index] for _, cells in batch]
             times = self.times.read(texts, chosen.time, where, request)
-        return Chunk(chosen.features, X, w, batch[0][0], labels, times)
+        return Chunk(chosen.features, X, w, batch[0][0], labels, times, sane=sane)
 
     def empty(self, line: int) -> Chunk:
         """Return a chunk without rows."""

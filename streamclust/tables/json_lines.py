@@ -133,7 +133,7 @@ class _Table:
             return f"line {batch[row][0]}"
 
         table = self._numbers(batch, docs)
-        X, w = checked(table, chosen.numeric, chosen.weight, where, request)
+        X, w, sane = checked(table, chosen.numeric, chosen.weight, where, request)
         labels = {
             name: [_text(doc[key]) for doc in docs]
             for name, key in zip(chosen.labels, self._label_keys, strict=True)
@@ -142,7 +142,7 @@ class _Table:
         if chosen.time is not None:
             values = [doc[self._time_key] for doc in docs]
             times = self._times.read(values, chosen.time, where, request)
-        return Chunk(chosen.features, X, w, batch[0][0], labels, times)
+        return Chunk(chosen.features, X, w, batch[0][0], labels, times, sane=sane)
 
     def empty(self, line: int) -> Chunk:
         """Return a chunk without rows."""
@@ -200,7 +200,8 @@ class _Table:
                 if type(value) is float:
                     continue
                 row, column = divmod(place, len(keys))
-                is_gap = column < features and _is_gap(value)
+                is_gap = value is None or (isinstance(value, str) and is_missing(value))
+                is_gap = is_gap and column < features
                 if not (is_gap and self._may_miss):
                     raise self._bad_value(value, batch[row][0], column, is_gap=is_gap)
                 values[place] = math.nan
@@ -208,7 +209,9 @@ class _Table:
 
     def _bad_value(self, value: Any, line: int, column: int, *, is_gap: bool) -> DataError:
         hint = number_hint(value) if isinstance(value, str) else ""
-        problem = f"{_cut(json.dumps(value))} is not a number{hint}"
+        text = json.dumps(value)
+        shown = text[:SHOWN] + ("..." if len(text) > SHOWN else "")
+        problem = f"{shown} is not a number{hint}"
         name = self._chosen.numeric[column]
         return self._request.bad_cell(f"line {line}", name, problem, is_missing=is_gap)
 
@@ -235,10 +238,6 @@ def _columns(
     return groups, names, accesses
 
 
-def _is_gap(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and is_missing(value))
-
-
 def _element(value: Any, element: int | None) -> Any:
     if element is None:
         return value
@@ -253,10 +252,6 @@ def _text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return json.dumps(value)
-
-
-def _cut(text: str) -> str:
-    return text[:SHOWN] + ("..." if len(text) > SHOWN else "")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -276,17 +271,14 @@ class _DuplicateKeyError(ValueError):
 _loads = json.JSONDecoder(parse_int=float, object_pairs_hook=_unique).decode
 
 
-def _hint(text: str) -> str:
-    if text.strip() in ("[", "{", "[{") or text.rstrip().endswith("},"):
-        return "; is the file one JSON document? Write one point per line"
-    return json_hint(text)
-
-
 def _parse(text: str, line: int, request: Request) -> Any:
     try:
         return _loads(text.strip())
     except json.JSONDecodeError as error:
-        problem = f"bad JSON: {error.msg} at character {error.pos}{_hint(text)}"
+        hint = json_hint(text)
+        if text.strip() in ("[", "{", "[{") or text.rstrip().endswith("},"):
+            hint = "; is the file one JSON document? Write one point per line"
+        problem = f"bad JSON: {error.msg} at character {error.pos}{hint}"
     except _DuplicateKeyError as error:
         problem = f"the key {short(error.args[0])} is there twice"
     except RecursionError:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError, MissingExtraError
-from streamclust.files import check_expansion, open_regular
+from streamclust.files import Contents, check_expansion, contents_of, open_regular
+from streamclust.kernels import interleave
 from streamclust.tables.chunk import Chunk, Request, checked, join, short, sift
 from streamclust.tables.columns import Selection, expanded, list_names, select
 from streamclust.tables.times import EventTimes
@@ -21,11 +23,8 @@ from streamclust.tables.times import EventTimes
 MOST_EXPANSION = 256
 """Largest ratio of unpacked to stored bytes, for tables above 1 GiB."""
 
-_BUFFER_BYTES = 1 << 18
+_BUFFER_BYTES = 1 << 16
 """Bytes to read at a time of each column, instead of a whole row group."""
-
-_ROWS = 1 << 13
-"""Rows that stay in the processor's cache while columns become rows."""
 
 
 def read_parquet(path: str, request: Request, groups: range | None = None) -> Iterator[Chunk]:
@@ -57,9 +56,14 @@ def opened_parquet(path: str, request: Request) -> Iterator[Any]:
         ) from None
     try:
         with (
-            open_regular(path),  # refuses a file that would block, or isn't one
+            open_regular(path) as regular,  # refuses a file that would block, or isn't one
             OSFile(path) as source,  # read without the interpreter's lock
-            ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file,
+            ParquetFile(
+                source,
+                pre_buffer=False,
+                buffer_size=_BUFFER_BYTES,
+                metadata=_metadata(path, contents_of(regular)),
+            ) as file,
         ):
             yield file
     except DataError:
@@ -67,6 +71,16 @@ def opened_parquet(path: str, request: Request) -> Iterator[Any]:
     except (ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{request.label} can't be read as Parquet: {reason}") from error
+
+
+@lru_cache(maxsize=2)
+def _metadata(path: str, _contents: Contents) -> Any:
+    """Return the metadata at the end of a file, which all parts of the file need."""
+    from pyarrow import OSFile
+    from pyarrow.parquet import ParquetFile
+
+    with OSFile(path) as source, ParquetFile(source, pre_buffer=False) as file:
+        return file.metadata
 
 
 class _Table:
@@ -107,7 +121,8 @@ class _Table:
             return make(places)
 
         def describe(place: int) -> tuple[int, str]:
-            return start + place + 1, _row_text(batch, place)
+            (row,) = batch.slice(place, 1).to_pylist()
+            return start + place + 1, str(row)
 
         good, bad = sift(places, make, describe, self._request.label)
         return join(good or [self._chunk(batch.slice(0, 0), start)], bad)
@@ -118,13 +133,19 @@ class _Table:
         def where(row: int) -> str:
             return f"row {start + row + 1}"
 
-        X, w = checked(self._numbers(batch, start), chosen.numeric, chosen.weight, where, request)
-        labels = {name: _texts(batch.column(name)) for name in chosen.labels}
+        X, w, sane = checked(
+            self._numbers(batch, start), chosen.numeric, chosen.weight, where, request
+        )
+        columns = {name: batch.column(name).to_pylist() for name in chosen.labels}
+        labels = {
+            name: ["" if value is None else str(value) for value in values]
+            for name, values in columns.items()
+        }
         times = None
         if chosen.time is not None:
             values = batch.column(chosen.time).to_pylist()
             times = self._times.read(values, chosen.time, where, request)
-        return Chunk(chosen.features, X, w, start + 1, labels, times)
+        return Chunk(chosen.features, X, w, start + 1, labels, times, sane=sane)
 
     def _numbers(self, batch: Any, start: int) -> NDArray[Any]:
         """Return the selected columns, (n, F)."""
@@ -142,10 +163,7 @@ class _Table:
             for name, element in self._numeric
         ]
         with np.errstate(over="ignore"):  # inf is refused later
-            for first in range(0, len(table), _ROWS):
-                rows = slice(first, first + _ROWS)
-                for place, column in enumerate(columns):
-                    table[rows, place] = column[rows]
+            interleave(columns, table)
         return table
 
     def _column(self, batch: Any, name: str, start: int) -> Any:
@@ -243,15 +261,6 @@ def _plain(column: Any) -> NDArray[Any]:
         column = column.cast(pa.float64())
     numbers: NDArray[Any] = column.to_numpy(zero_copy_only=False)
     return numbers
-
-
-def _texts(column: Any) -> list[str]:
-    return ["" if value is None else str(value) for value in column.to_pylist()]
-
-
-def _row_text(batch: Any, place: int) -> str:
-    (row,) = batch.slice(place, 1).to_pylist()
-    return str(row)
 
 
 def _pandas_index(schema: Any) -> set[str]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from streamclust.errors import DataError
 from streamclust.files import cannot, open_regular
-from streamclust.tables.arrays import read_array, read_header
+from streamclust.tables.arrays import read_array
 from streamclust.tables.chunk import Chunk, ModelColumns, Request
 from streamclust.tables.delimited import read_delimited
 from streamclust.tables.json_lines import read_json_lines
 from streamclust.tables.lines import Lines
+from streamclust.tables.npy import read_header
 from streamclust.tables.opening import STDIN, open_text
 from streamclust.tables.options import KINDS, TEXT_KINDS, Kind, TableOptions
 from streamclust.tables.parquet import opened_parquet, read_parquet

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
 from streamclust.files import cannot, open_regular
-from streamclust.tables.arrays import read_array, read_header
+from streamclust.tables.arrays import read_array
 from streamclust.tables.chunk import Request
 from streamclust.tables.delimited import read_names
 from streamclust.tables.lines import Lines
+from streamclust.tables.npy import read_header
 from streamclust.tables.options import TEXT_KINDS, Kind, TableOptions
 from streamclust.tables.parquet import opened_parquet, read_parquet
 from streamclust.tables.read import (

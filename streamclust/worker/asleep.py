@@ -14,6 +14,7 @@ from streamclust.errors import FormatError
 from streamclust.formats.lost import Lost
 from streamclust.runtime.assemble import load_outline, make_learner
 from streamclust.store.ids import BEGINNING
+from streamclust.store.model.pause import pause_command
 from streamclust.store.model.proposal import proposed_command
 from streamclust.store.server.round_trip import round_trip
 from streamclust.store.stream.info import is_after, look_command, stands_at
@@ -39,15 +40,23 @@ class Asleep(NamedTuple):
     progress : Progress
     position : mapping of str to str
         Stream -> ID of the last entry that is learned.
+    read : mapping of str to int
+        Stream -> number of entries that it had up to this position; without unknown numbers.
     """
 
     progress: Progress
     position: Mapping[str, str]
+    read: Mapping[str, int]
+
+    @property
+    def learned(self) -> dict[str, int]:
+        """The number of points and the version, for the log."""
+        return {"points": self.progress.points, "version": self.progress.version}
 
 
 def watched(keys: Keys) -> tuple[str, ...]:
     """Return the keys of a model that sleeps, of which the server reports changes."""
-    return keys.proposal, keys.token
+    return keys.proposal, keys.token, keys.paused
 
 
 def find_asleep(
@@ -83,22 +92,38 @@ def find_asleep(
         client,
         [
             (keys.proposal, proposed_command(keys)),
+            (keys.paused, pause_command(keys)),
             *((stream, look_command(stream)) for stream in streams),
             *((key, look_command(key)) for key in codes),
             # The previous worker may have died between a commit and its mirror.
             *zip(streams, mirrors, strict=True),
         ],
     )
-    refit, looks = replies[0], replies[1 : 1 + len(streams)]
-    coded = replies[1 + len(streams) :][: len(codes)]
-    if refit is not None or any(isinstance(reply, Exception) for reply in replies):
+    refit, pause, looks = *replies[:2], replies[2 : 2 + len(streams)]
+    coded = replies[2 + len(streams) :][: len(codes)]
+    if (
+        refit is not None
+        or pause is not None
+        or any(isinstance(reply, Exception) for reply in replies)
+    ):
         return None
     ends = [at[stream] for stream in streams]
     if any(is_after(look, end) for look, end in zip(looks, ends, strict=True)):
         return None
     if not all(stands_at(look, end) for look, end in zip(coded, ends, strict=False)):
         return None
-    return Asleep(_progress(job, found), at)
+    return Asleep(_progress(job, found), at, read)
+
+
+def find_paused(job: Job, client: redis.Redis) -> Asleep:
+    """Return a model that a user has paused, from its state; the model isn't loaded or created."""
+    found = _outline(job, client)
+    if found is None:
+        progress = Progress(
+            "warming", points=0, dead=0, version=0, loss=None, lost=Lost(), drifts=0
+        )
+        return Asleep(progress, {}, {})
+    return Asleep(_progress(job, found), found.covered.position, found.covered.read)
 
 
 def _outline(job: Job, client: redis.Redis) -> Outline | None:

@@ -141,18 +141,12 @@ class Commits:
         refit : str
             ID of the refit that this checkpoint adopts; empty without one.
         """
-        context, settings, log = self._context, self._context.settings, self._context.log
-        model_id = self.model_id
-        if model is not None:
-            model_id = model_id or self._new_id()
-        if self._points is None:
-            self._points = stored_points(self.committed, self._family)
-        encoded = encode_commit(after, self._family, self._points)
+        log = self._context.log
+        model_id = self.model_id or (0 if model is None else self._new_id())
         output = NO_OUTPUT if self._codes is None else self._codes.up_to(after.position)
         what = Commit(
             token=self._token,
-            state=encoded.state,
-            points=encoded.change,
+            state=b"",  # `_send` encodes it
             model=model,
             payload=b"" if model is None else encode_model(model),
             dead=tuple(dead),
@@ -163,20 +157,7 @@ class Commits:
             alerts=output.flagged.alerts,
             skipped_alerts=output.flagged.count - len(output.flagged.alerts),
         )
-        keep = settings.publish.kept(len(what.payload))
-        limits = {
-            "keep": keep,
-            "keep_dead": settings.dead.keep,
-            "keep_alerts": settings.anomaly.keep,
-        }
-        try:
-            commit(context.client, context.keys, what, **limits)
-        except PointsChangedError:  # a state of an earlier release, or a deleted key
-            encoded = encode_commit(after, self._family, None)
-            what = replace(what, points=encoded.change)
-            commit(context.client, context.keys, what, **limits)
-        self._points, self.state_bytes = encoded.points, len(encoded.state)
-        self._warn_of_large_writes(len(what.payload), keep)
+        self._send(after, what)
         rejected = after.dead - self.committed.dead
         self.committed, self.model_id = after, model_id
         self._lost_commits.record(after)
@@ -197,6 +178,36 @@ class Commits:
             )
         self.mirror()
         self._trim()
+
+    def _send(self, after: Checkpoint, what: Commit) -> None:
+        """Send a commit with the state, and with those of its points that the server doesn't have.
+
+        All points are sent if the server has others than it should: those of a state of an earlier
+        release, or none because the key was deleted.
+        """
+        context, settings = self._context, self._context.settings
+        keep = settings.publish.kept(len(what.payload))
+        if self._points is None:
+            self._points = stored_points(self.committed, self._family)
+        known: StatePoints | None = self._points
+        while True:
+            encoded = encode_commit(after, self._family, known)
+            try:
+                commit(
+                    context.client,
+                    context.keys,
+                    replace(what, state=encoded.state, points=encoded.change),
+                    keep=keep,
+                    keep_dead=settings.dead.keep,
+                    keep_alerts=settings.anomaly.keep,
+                )
+                break
+            except PointsChangedError:
+                if known is None:
+                    raise
+                known = None
+        self._points, self.state_bytes = encoded.points, len(encoded.state)
+        self._warn_of_large_writes(len(what.payload), keep)
 
     def _warn_of_large_writes(self, version_bytes: int, keep: int) -> None:
         """Log once if the stored versions, or the bytes per second, are large for a server."""

@@ -20,8 +20,8 @@ import redis
 from streamclust.errors import LeaseLostError
 from streamclust.kernels import describe
 from streamclust.runtime.threads import release_memory
-from streamclust.store.model.health import FAILED, STALLED, Health, encode_health
-from streamclust.store.model.lease import ASLEEP_SECONDS
+from streamclust.store.model.health import FAILED, PAUSED, STALLED, Health, encode_health
+from streamclust.store.model.lease import ASLEEP_SECONDS, RENEWED_PAUSED
 from streamclust.store.model.proposal import proposed_command
 from streamclust.store.server.faults import passes
 from streamclust.store.server.history import HistoryChangedError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from streamclust.runtime.activity import Activity
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.lease import Lease
+    from streamclust.store.model.pause import Pause
     from streamclust.worker.model_worker import Progress
 
 _GRACE = 1.0
@@ -91,6 +92,8 @@ class Heartbeat:
     ----------
     refit : bool
         Whether a refit waits to be adopted.
+    is_paused : bool
+        Whether a user had paused the model, at the last beat.
     unanswered : bool
         Whether the server didn't answer the last beat in time.
     """
@@ -128,8 +131,9 @@ class Heartbeat:
         self._before = (progress().points, time.monotonic())
         self._stalled = ""
         self._end: Exception | None = None
-        self.refit = self.unanswered = False
+        self.refit = self.unanswered = self.is_paused = False
         self._asleep = self._is_long = False
+        self._pause: Pause | None = None
         self._due = -math.inf
 
     @property
@@ -143,6 +147,11 @@ class Heartbeat:
         return self._asleep
 
     @property
+    def rests(self) -> bool:
+        """Whether the model has left memory because a user has paused it."""
+        return self._pause is not None
+
+    @property
     def stalled(self) -> bool:
         """Whether the lease isn't renewed any more, because of a stall."""
         return bool(self._stalled)
@@ -150,6 +159,18 @@ class Heartbeat:
     def sleep(self) -> None:
         """Let the beats become rare: the model has left memory."""
         self._asleep, self._due = True, -math.inf
+
+    def rest(self, pause: Pause) -> None:
+        """Report the model as paused, with the first beat at once; then let the beats become rare.
+
+        Raises
+        ------
+        redis.RedisError
+            If the server can't be reached, or refuses.
+        """
+        self._pause = pause
+        self.sleep()
+        self.beat()
 
     def wake_up(self) -> None:
         """Let the beats become frequent again, with one at once if they were rare.
@@ -159,7 +180,7 @@ class Heartbeat:
         redis.RedisError
             If the server can't be reached, or refuses.
         """
-        self._asleep, self._due = False, -math.inf
+        self._asleep, self._due, self._pause = False, -math.inf, None
         if self._is_long:
             self.beat()
 
@@ -234,6 +255,9 @@ class Heartbeat:
                 self.fail(reply)
                 return
         renewed, refit = replies
+        if renewed == RENEWED_PAUSED and not (self.is_paused or self._stalled):
+            self._wake()
+        self.is_paused = renewed == RENEWED_PAUSED and not self._stalled
         if not renewed and not self._stalled:
             self.fail(
                 LeaseLostError(
@@ -265,8 +289,9 @@ class Heartbeat:
         progress, now = self._progress(), time.monotonic()
         points, then = self._before
         self._before = (progress.points, now)
-        reason = self._stalled or self._failure()
-        state = STALLED if self._stalled else FAILED
+        pause = self._pause
+        reason = self._stalled or ("" if pause is None else pause.text) or self._failure()
+        state = STALLED if self._stalled else FAILED if pause is None else PAUSED
         return Health(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -288,15 +313,17 @@ class Heartbeat:
             warm_up=progress.warm_up,
             worker=self._lease.owner,
             asleep=self._asleep,
+            paused_since=0.0 if pause is None else pause.since,
         )
 
 
 class Counts(NamedTuple):
-    """Numbers of models that are held."""
+    """Numbers of models that are held; those that are paused are asleep too."""
 
     awake: int
     asleep: int
     stalled: int
+    paused: int = 0
 
 
 class Heartbeats:
@@ -363,7 +390,7 @@ class Heartbeats:
         """The numbers of models that are held."""
         hearts = list(self._hearts)
         asleep, stalled = sum(h.asleep for h in hearts), sum(h.stalled for h in hearts)
-        return Counts(len(hearts) - asleep, asleep, stalled)
+        return Counts(len(hearts) - asleep, asleep, stalled, sum(h.rests for h in hearts))
 
     def hurry(self) -> None:
         """Renew the leases of all models soon: other workers may have taken them."""

@@ -19,9 +19,11 @@ from streamclust.errors import LeaseLostError, StreamclustError
 from streamclust.runtime.failures import clear
 from streamclust.runtime.scheduler import Wait
 from streamclust.store.model.lease import Lease
+from streamclust.store.model.pause import read_pause
 from streamclust.store.server.faults import passes
 from streamclust.worker.awaited import refuse_missing
 from streamclust.worker.model_run import ModelRun
+from streamclust.worker.pausing import log_pause
 from streamclust.worker.positions import read_checkpoint
 from streamclust.worker.session import Session
 from streamclust.worker.standbys import Standby
@@ -86,6 +88,8 @@ class ModelLife(ModelRun):
         try:
             with self.shared.connections.session() as server:
                 if job.until_idle:  # before any key of the model is written
+                    if self._is_left_out(server):
+                        return True
                     refuse_missing(job, server.client(), every=False)
                 client, seconds = server.client(), float(job.settings.worker.lease)
                 lease = Lease(client, job.keys, seconds, self.owner)
@@ -128,9 +132,20 @@ class ModelLife(ModelRun):
                     self.backoff.over()
                     self.log_often("standby_started")
                 has_checked = has_checked or self._check_standby(server)
-                until = None if has_checked else time.monotonic() + _LOOK_AGAIN
+                if self.job.until_idle and read_pause(server.client(), self.job.keys) is not None:
+                    return False  # the worker that has the lease keeps it
+                looks_again = self.job.until_idle or not has_checked
+                until = time.monotonic() + _LOOK_AGAIN if looks_again else None
             yield Wait(until)
         return False
+
+    def _is_left_out(self, server: Server) -> bool:
+        """Return whether the model is paused; log it, for a worker that doesn't wait."""
+        pause = read_pause(server.client(), self.job.keys)
+        if pause is None:
+            return False
+        log_pause(self, pause)
+        return True
 
     def _check_standby(self, server: Server) -> bool:
         """Check whether this standby could continue the model; return False without a state yet."""

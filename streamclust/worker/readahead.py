@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from streamclust.formats.dead import EXCERPT_BYTES
 from streamclust.runtime.activity import READER, Activity
@@ -62,13 +62,6 @@ class ReadAhead:
         self._error: Exception | None = None
         owner = name or threading.current_thread().name
         self._thread = threading.Thread(target=self._run, name=f"{owner} reader", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def start(self) -> None:
         """Start the thread."""

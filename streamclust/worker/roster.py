@@ -6,22 +6,17 @@ the settings again when it is asked to.
 
 from __future__ import annotations
 
-import os
-import socket
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import redis
 
 from streamclust.errors import ConfigError, StreamclustError
 from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.job import Job
+from streamclust.runtime.reloads import ReloadRequests, fixed_settings, reload_answer
 from streamclust.runtime.scheduler import Wait
-from streamclust.store.model.keys import WorkerKeys
-from streamclust.store.model.reload import answer, read_requests
-from streamclust.store.server.faults import passes
 from streamclust.worker.positions import read_checkpoint
 from streamclust.worker.template_models import TemplateModels, some
 
@@ -33,21 +28,14 @@ if TYPE_CHECKING:
 
     from streamclust.config import ModelSettings, Settings
     from streamclust.config.templates import Models
-    from streamclust.runtime.connections import SharedServer
     from streamclust.store.server.connect import Server
     from streamclust.worker.running import RunningModels
 
 ROSTER = "{roster}"
 """Its name among the models, which no model can have."""
 
-_SHOWN = 20
-"""Maximum number of refused models that an answer names."""
-
 _AFTER_FAILURE = 10.0
 """Seconds until the next try after an error that doesn't pass by itself."""
-
-_LOOK_AGAIN, _POLL = 300.0, 10.0
-"""Seconds between two looks for a request to reload: with news of the key, and without."""
 
 
 class Roster:
@@ -80,10 +68,7 @@ class Roster:
         self.until_idle = until_idle
         self._log = log
         self._load = load or (lambda: settings)
-        self._wake: Callable[[], object] = lambda: None
-        self._asked = False  # by `reload`
-        self._requests: int | None = None  # over the server, until now
-        self._is_deaf = False  # requests over the server can't be read
+        self._requests = ReloadRequests(settings.namespace, "worker", log)
         self._failure = ""
         self._templates = self._templates_of(settings, set())
 
@@ -93,13 +78,12 @@ class Roster:
 
     def reload(self) -> None:
         """Ask for the settings to be read again; a signal may call this."""
-        self._asked = True
-        self._wake()
+        self._requests.ask()
 
     def turns(self, models: RunningModels) -> Iterator[Wait]:
         """Search when it is due and reload when asked to, until the worker stops."""
         pool = models.shared.pool
-        self._wake = lambda: pool.news(ROSTER)
+        self._requests.wake = lambda: pool.news(ROSTER)
         backoff = Backoff(self.server.label, self.stop, self._log, faults=models.shared.faults)
         while not self.stop.is_set():
             try:
@@ -124,13 +108,14 @@ class Roster:
     def _round(self, models: RunningModels) -> Generator[Wait, None, float | None]:
         """Do what is due; return when to look again."""
         with models.shared.connections.session() as server:
-            times = [] if self.until_idle else [self._look_for_requests(server)]
-            while self._asked:
-                self._asked = False
+            requests = self._requests
+            times = [] if self.until_idle else [requests.look(server)]
+            while requests.asked:
+                requests.asked = False
                 try:
                     yield from self._reload(models, server.client())
                 except redis.RedisError:
-                    self._asked = True
+                    requests.asked = True
                     raise
             for template in self._templates:
                 if template.due <= time.monotonic():
@@ -144,24 +129,6 @@ class Roster:
                 times.append(template.due)
         return min(times, default=None)
 
-    def _look_for_requests(self, server: SharedServer) -> float:
-        """Note a request to reload; return when to look again, if no news comes before."""
-        try:
-            is_watched = server.news.watch([WorkerKeys(self.settings.namespace).reload], self._wake)
-            number = read_requests(server.client(), self.settings.namespace)
-        except redis.ResponseError as error:
-            if passes(error):
-                raise
-            if not self._is_deaf:
-                self._log.warning("reload_unavailable", error=str(error))
-            self._is_deaf = True
-            return time.monotonic() + _AFTER_FAILURE
-        self._is_deaf = False
-        if self._requests is not None and number != self._requests:
-            self._asked = True
-        self._requests = number
-        return time.monotonic() + (_LOOK_AGAIN if is_watched else _POLL)
-
     def _reload(self, models: RunningModels, client: redis.Redis) -> Iterator[Wait]:
         """Read the settings again and apply what has changed; log what can't be applied."""
         try:
@@ -170,7 +137,7 @@ class Roster:
                 raise ConfigError("models: none is configured")
         except ConfigError as error:
             self._log.error("reload_failed", error=str(error))
-            self._answer(client, error=str(error))
+            self._requests.answer(client, reload_answer(error=str(error)))
             return
         fixed = fixed_settings(self.settings, new)
         if fixed:
@@ -196,14 +163,8 @@ class Roster:
         self._templates = self._templates_of(self.settings, set(jobs) - set(changes.removed))
         found = {"added": changes.added, "removed": changes.removed, "changed": changed}
         self._log.info("settings_reloaded", **{key: some(names) for key, names in found.items()})
-        counts = {key: len(names) for key, names in found.items()}
-        first = dict(list(refused.items())[:_SHOWN])
-        self._answer(client, **counts, kept=len(refused), refused=first, fixed=fixed)
-
-    def _answer(self, client: redis.Redis, **what: Any) -> None:
-        worker = f"process {os.getpid()} on {socket.gethostname()}"
-        with suppress(redis.exceptions.NoPermissionError):
-            answer(client, self.settings.namespace, {"worker": worker, **what})
+        answer = reload_answer(**found, refused=refused, fixed=fixed)
+        self._requests.answer(client, answer)
 
     def _templates_of(self, settings: Settings, running: set[str]) -> list[TemplateModels]:
         models = settings.models
@@ -258,17 +219,6 @@ class Changes:
                 name for name, job in jobs.items() if name in models and models[name] != job.model
             ],
         )
-
-
-def fixed_settings(old: Settings, new: Settings) -> list[str]:
-    """Return the settings that differ, but that a worker can't apply while it runs."""
-    found = ["namespace"] if old.namespace != new.namespace else []
-    for section in ("redis", "worker", "log"):
-        before, after = getattr(old, section), getattr(new, section)
-        for key in type(before).model_fields:
-            if getattr(before, key) != getattr(after, key):
-                found.append(f"{section}.{key}")
-    return found
 
 
 def refusal(job: Job, settings: ModelSettings, client: redis.Redis) -> str:

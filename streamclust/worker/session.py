@@ -1,4 +1,4 @@
-"""One session of a model: load, read, learn, commit, and sleep while nothing arrives.
+"""One session of a model: load, read, learn, commit; sleep while nothing arrives, or in a pause.
 
 Everything that a session reads and writes belongs to one history of the server's data: points that
 were read at a primary that has been replaced must not be committed to the next primary.
@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Literal
 
 import redis
 
-from streamclust.errors import LeaseLostError
 from streamclust.failpoints import passing
 from streamclust.runtime.activity import LOOP, Activity
 from streamclust.runtime.scheduler import Wait
+from streamclust.store.model.pause import pause_command
 from streamclust.store.model.proposal import proposed_command
 from streamclust.store.server.round_trip import round_trip
 from streamclust.store.stream.info import any_after, is_after, look_command
-from streamclust.worker.asleep import find_asleep, watched
+from streamclust.worker.asleep import Asleep, find_asleep, find_paused, watched
 from streamclust.worker.awaited import Awaited, refuse_missing
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.model_worker import open_model_worker
+from streamclust.worker.pausing import PauseWatch, check_token, log_pause
 from streamclust.worker.reading import Reading
 from streamclust.worker.swap import open_swap
 
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
     from streamclust.runtime.connections import SharedServer
     from streamclust.runtime.job import Job
     from streamclust.store.model.lease import Lease
+    from streamclust.store.stream.batches import Batch
     from streamclust.worker.model_run import ModelRun
     from streamclust.worker.model_worker import ModelWorker, Progress
 
-    End = Literal["leaving", "drained", "asleep"]
+    End = Literal["leaving", "drained", "asleep", "paused"]
 
 _QUANTUM = 0.05
 """Seconds after which a turn ends between two batches, and the model returns to the queue."""
@@ -71,38 +73,30 @@ class Session:
         self._swap = open_swap(self._job, self._activity, lambda: run.session_ends)
         self._idle_after = float(run.job.settings.worker.idle_after)
         self._worker: ModelWorker | None = None
+        self._pauses = PauseWatch(run, server, lease, self._activity)
         asleep = None
         if run.parking.failure is None and not run.job.until_idle:
             asleep = find_asleep(self._job, run.lost_commits, server.news, run.wake)
-        if asleep is None:
-            self._remember(self._open())
-        else:
-            self._progress, self._position = asleep
-            points, version = self._progress.points, self._progress.version
-            run.log_often("model_resumed", points=points, version=version)
+        if asleep is not None:
+            self._kept = asleep
+            self._pauses.seen()
+            run.log_often("model_resumed", **asleep.learned)
             run.backoff.over()
+        elif self._pauses.look() is not None:
+            self._kept = find_paused(self._job, server.client())
+            run.backoff.over()
+        else:
+            self._remember(self._open())
 
     def run(self) -> Generator[Wait, None, bool]:
         """Learn until the model leaves or the feed ends; return whether it ended."""
         run, heart = self._run, self._heartbeat()
-        end: End = "leaving"
         at_once = self._worker is not None or not run.has_many_models
         if self._worker is None:
             heart.sleep()
         try:
             with run.shared.heartbeats.beating(heart, at_once=at_once):
-                while True:
-                    if self._worker is not None:
-                        end = yield from self._awake(self._worker, heart)
-                        if end != "asleep":
-                            break
-                        self._remember(self._worker)
-                        self._worker = None  # it leaves memory
-                        run.shared.heartbeats.slept = True
-                    yield from self._asleep(heart)
-                    if run.session_ends:
-                        break
-                    self._worker = self._open(woken=True)
+                end = yield from self._phases(heart)
                 if self._worker is not None and end == "drained":
                     self._worker.begin_now()
                 self._note_hang(heart.unanswered)
@@ -111,10 +105,35 @@ class Session:
             raise
         finally:
             self._server.news.forget(self._job.model.streams, run.wake)
+            self._pauses.close()
         self._leave()
         if end == "drained":
             refuse_missing(self._job, self._server.client())
-        return end == "drained"
+        return end in ("drained", "paused")
+
+    def _phases(self, heart: Heartbeat) -> Generator[Wait, None, End]:
+        """Let the model be awake, asleep or paused in turn; return how the session ends."""
+        run, asleep = self._run, self._worker is None
+        while True:
+            if (pause := self._pauses.look(heart)) is not None:
+                if run.job.until_idle:
+                    log_pause(run, pause, **self._kept.learned)
+                    return "paused"
+                yield from self._pauses.wait(heart, self._kept)
+            elif asleep:
+                yield from self._asleep(heart)
+            if run.session_ends:
+                return "leaving"
+            if self._pauses.look(heart, again=asleep) is not None:
+                continue
+            self._worker = self._worker or self._open(woken=True)
+            end = yield from self._awake(self._worker, heart)
+            if end in ("leaving", "drained"):
+                return end
+            asleep = end == "asleep"
+            self._remember(self._worker)
+            self._worker = None  # it leaves memory
+            run.shared.heartbeats.slept = True
 
     def _note_hang(self, unanswered: bool) -> None:
         """Record for all models that leave that the server doesn't answer."""
@@ -132,7 +151,6 @@ class Session:
         """Read, learn and commit; return how it ended. Each round of the outer loop is a turn."""
         run, activity = self._run, self._activity
         awaited = Awaited(self._job, self._server.client())
-        self._adopt_refit(worker, heart)
         reading = Reading(
             self._job,
             worker.checkpoint,
@@ -146,22 +164,25 @@ class Session:
             while True:
                 ends = time.monotonic() + _QUANTUM
                 while True:
+                    if end := self._end(worker, heart):
+                        return end
                     self._adopt_refit(worker, heart)
                     learned = False
-                    for batch in reading.step():
+                    for batch in self._batches(reading, heart):
                         worker.learn(batch)
                         activity.moved()
                         learned = True
+                        del batch  # its points would stay in memory while the model waits
                     if not learned:
                         worker.tick()
                     activity.moved()
                     awaited.look(worker)
                     run.backoff.going_well()
                     run.parking.going_well(worker)
-                    if run.session_ends or not reading.behind or time.monotonic() >= ends:
+                    if not reading.behind or time.monotonic() >= ends:
                         break
-                if run.session_ends:
-                    return "leaving"
+                if end := self._end(worker, heart):
+                    return end
                 if reading.drained:
                     return "drained"
                 wait = self._next_turn(reading, worker, awaited)
@@ -170,13 +191,28 @@ class Session:
                 activity.ended(LOOP)
                 yield wait
                 activity.moved()
-                if self._run.session_ends:
-                    return "leaving"
 
-    def _adopt_refit(self, worker: ModelWorker, heart: Heartbeat) -> None:
-        """Adopt a refit that waits, while the lease is ours."""
+    def _batches(self, reading: Reading, heart: Heartbeat) -> Iterator[Batch]:
+        """Yield the batches of one read, up to a pause."""
+        for batch in reading.step():
+            yield batch
+            if self._pauses.look(heart) is not None:
+                return
+
+    def _end(self, worker: ModelWorker, heart: Heartbeat) -> End | None:
+        """Return why the model must not continue to learn; commit before a pause."""
         passing("waiting")
         heart.check()
+        if self._run.session_ends:
+            return "leaving"
+        if self._pauses.look(heart) is None:
+            return None
+        if not worker.settled:
+            worker.commit(publish=False)
+        return "paused"
+
+    def _adopt_refit(self, worker: ModelWorker, heart: Heartbeat) -> None:
+        """Adopt a refit that waits."""
         if heart.refit:
             heart.refit = False
             self._swap.adopt_proposal(worker)
@@ -221,17 +257,18 @@ class Session:
 
     def _is_needed(self, heart: Heartbeat) -> bool:
         """Return whether a model that isn't in memory has entries or a refit, in one round trip."""
-        keys, position = self._job.keys, self._position
+        keys, position = self._job.keys, self._kept.position
         asked = [(stream, look_command(stream)) for stream in position]
         asked += [(keys.proposal, proposed_command(keys)), (keys.token, ("GET", keys.token))]
-        replies = round_trip(heart.client, asked)
-        for reply in replies:
+        replies = round_trip(heart.client, [*asked, (keys.paused, pause_command(keys))])
+        for reply in replies[:-1]:
             if isinstance(reply, Exception):
                 raise reply
-        *looks, refit, token = replies
-        if token != b"%d" % self._lease.token:
-            raise LeaseLostError("another worker took the model over, or its keys were deleted")
+        *looks, refit, token, pause = replies
+        check_token(token, self._lease)
         heart.refit = heart.refit or refit is not None
+        if pause is not None and self._pauses.look(heart, again=True) is not None:
+            return True
         pairs = zip(looks, position.values(), strict=True)
         return heart.refit or any(is_after(look, end) for look, end in pairs)
 
@@ -255,18 +292,19 @@ class Session:
 
     def _remember(self, worker: ModelWorker) -> None:
         """Keep what the heartbeat shows of a model that isn't in memory."""
-        self._progress, self._position = worker.progress, worker.committed.position
+        at = worker.committed
+        self._kept = Asleep(worker.progress, at.position, at.read)
 
     def _heartbeat(self) -> Heartbeat:
         settings, run, pool = self._job.settings.worker, self._run, self._run.shared.pool
 
         def progress() -> Progress:
             worker = self._worker
-            return self._progress if worker is None else worker.progress
+            return self._kept.progress if worker is None else worker.progress
 
         def entries_wait(client: redis.Redis) -> bool:
             worker = self._worker
-            position = self._position if worker is None else worker.committed.position
+            position = self._kept.position if worker is None else worker.committed.position
             return any_after(client, position)
 
         return Heartbeat(

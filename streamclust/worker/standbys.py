@@ -246,6 +246,7 @@ class Standbys:
                 "awake": counts.awake,
                 "asleep": counts.asleep,
                 "stalled": counts.stalled,
+                "paused": counts.paused,
                 "waiting": sharing.waiting,
                 "failed": len(self._troubles),
                 "avoids": sharing.avoids(now),

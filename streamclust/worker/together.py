@@ -28,6 +28,8 @@ from streamclust.worker.standbys import Standbys
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from structlog.typing import FilteringBoundLogger
+
     from streamclust.config.engine import EngineSettings
     from streamclust.engine import Engine
     from streamclust.runtime.job import Job
@@ -40,11 +42,7 @@ def run_model(job: Job) -> None:
 
 
 def run_models(
-    jobs: Sequence[Job],
-    *,
-    stop_others: bool = True,
-    roster: Roster | None = None,
-    models: RunningModels | None = None,
+    jobs: Sequence[Job], roster: Roster | None = None, models: RunningModels | None = None
 ) -> None:
     """Learn models until their `stop` is set or, with `until_idle`, all points are learned.
 
@@ -52,67 +50,74 @@ def run_models(
     ----------
     jobs : sequence of Job
         They share one `stop`, and one server.
-    stop_others : bool, default=True
-        Whether an error that ends one model stops the others.
     roster : Roster, optional
         It adds and removes models while the worker runs. Without it, there must be a job.
     models : RunningModels, optional
-        What runs the jobs; then `stop_others` isn't used.
+        What runs the jobs. By default, an error that ends one model stops the others.
 
     Raises
     ------
     Exception
         The first error that ended a model, after all models have ended.
     ModelsFailedError
-        Instead of this error, if `stop_others` is false.
+        Instead of this error, if `models` doesn't stop the others.
     """
-    common, cores = roster or jobs[0], cores_of_process()
-    settings = common.settings
-    if models is None:
-        models = RunningModels(common.stop, stop_others)
-    seconds = period(float(settings.worker.lease), float(settings.worker.health_ttl))
-    connections = Connections(common.server)
-    with (
-        prepared_for_threads(),
-        opened_engine(settings.engine) as engine,
-        Heartbeats(seconds) as heartbeats,
-    ):
-        pool = Pool(models.run, cores, models.left)
-        standbys = Standbys(
-            settings.namespace,
-            connections,
-            float(settings.worker.lease),
-            lambda: max(len(models), len(common.settings.models)),
-            jobs[0].log.try_unbind("model") if jobs else structlog.get_logger(),
-            digest=lambda: "" if common.until_idle else digest(common.settings.models.entries),
-            counts=lambda: heartbeats.counts,
-            reported=lambda was_known: None if was_known else heartbeats.hurry(),
-        )
-        heartbeats.is_known = lambda: standbys.is_known
-        models.shared = Shared(
-            connections,
-            heartbeats,
-            pool,
-            readers=ReaderThreads(cores),
-            solves=Solves(cores),
-            standbys=standbys,
-            faults=Faults(),
-            each_part=one_by_one if engine is None else on_engine(engine),
-        )
+    common = roster or jobs[0]
+    log = jobs[0].log.try_unbind("model") if jobs else structlog.get_logger()
+    models = RunningModels(common.stop, stop_others=True) if models is None else models
+    with _shared(common, models, log) as shared:
+        models.shared = shared
         for job in jobs:
             models.add(job)
         if roster is not None:
             models.add_turns(ROSTER, roster.turns(models))
             if not roster.until_idle:
-                standbys.start()
+                shared.standbys.start()
         try:
-            pool.wait(common.stop)
+            shared.pool.wait(common.stop)
         except RuntimeError as error:
             raise StreamclustError(explained(error)) from error
+    models.raise_failures()
+
+
+@contextmanager
+def _shared(
+    common: Job | Roster, models: RunningModels, log: FilteringBoundLogger
+) -> Iterator[Shared]:
+    """Open what all models of a worker share, and close it at the end."""
+    settings, cores = common.settings, cores_of_process()
+    lease = float(settings.worker.lease)
+    with (
+        prepared_for_threads(),
+        opened_engine(settings.engine) as engine,
+        Heartbeats(period(lease, float(settings.worker.health_ttl))) as heartbeats,
+    ):
+        connections = Connections(common.server)
+        standbys = Standbys(
+            settings.namespace,
+            connections,
+            lease,
+            lambda: max(len(models), len(common.settings.models)),
+            log,
+            digest=lambda: "" if common.until_idle else digest(common.settings.models.entries),
+            counts=lambda: heartbeats.counts,
+            reported=lambda was_known: None if was_known else heartbeats.hurry(),
+        )
+        heartbeats.is_known = lambda: standbys.is_known
+        try:
+            yield Shared(
+                connections,
+                heartbeats,
+                Pool(models.run, cores, models.left),
+                readers=ReaderThreads(cores),
+                solves=Solves(cores),
+                standbys=standbys,
+                faults=Faults(),
+                each_part=one_by_one if engine is None else on_engine(engine),
+            )
         finally:
             standbys.close(hangs=heartbeats.hangs.is_set())
             connections.close()
-    models.raise_failures()
 
 
 @contextmanager

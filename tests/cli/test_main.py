@@ -170,7 +170,7 @@ def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
 def test_a_terminal_without_unicode_gets_ascii(tmp_path: Path, encoding: str) -> None:
     code = (
-        "from streamclust.cli._streams import prepare_streams; prepare_streams(); "
+        "from streamclust.cli._terminal import prepare_streams; prepare_streams(); "
         "print('\u2588\u2581 \u2026 \u00e9 \u65e5')"
     )
     done = subprocess.run(

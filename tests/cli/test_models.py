@@ -97,6 +97,12 @@ def test_export(learned: Workspace, tmp_path: Path) -> None:
     told("export", "gm", str(tmp_path / "m.npz"))
     with np.load(tmp_path / "m.npz") as file:
         np.testing.assert_array_equal(file["weights"], learned.newest("gm").params.weights)
+    # --to names the format of a file whose name has another suffix.
+    for name, to in (("km", "faiss"), ("gm", "onnx"), ("km", "onnx")):
+        out = tmp_path / f"{name}-{to}.bin"
+        assert told("export", name, str(out), "--to", to).startswith("wrote version 5 of")
+    onnx = pytest.importorskip("onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "gm-onnx.bin"))
 
 
 @pytest.mark.parametrize(

@@ -96,13 +96,27 @@ def test_trimmed_alerts_are_a_gap_and_odd_entries_a_warning(
 def test_a_model_that_was_created_again_counts_from_one(
     opened: Client, client: redis.Redis, keys: Keys, token: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamclust.client.alerts._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("streamclust.client.follower.LOOK_SECONDS", 0.0)
     raise_alerts(client, keys, token, "1-0", "2-0")
     stream = opened.alerts("m", since=1)
     assert next(stream).number == 2
     client.delete(keys.alerts)
     raise_alerts(client, keys, token, "9-0")
     assert next(stream).entry_id == "9-0"
+
+
+def test_trimmed_alerts_of_a_model_that_was_created_again_are_a_gap(
+    opened: Client, client: redis.Redis, keys: Keys, token: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamclust.client.follower.LOOK_SECONDS", 0.0)
+    gaps: list[tuple[int, int]] = []
+    raise_alerts(client, keys, token, *(f"{n}-0" for n in range(1, 8)))
+    stream = opened.alerts("m", since=6, on_gap=lambda *gap: gaps.append(gap))
+    assert next(stream).number == 7
+    client.delete(keys.alerts)
+    raise_alerts(client, keys, token, *(f"{n}-0" for n in range(11, 15)), keep=2)
+    assert next(stream).entry_id == "13-0"
+    assert gaps == [(1, 2)]
 
 
 def test_the_client_for_asyncio_has_them_too(

@@ -218,7 +218,7 @@ def test_a_gap_after_the_version_that_was_asked_for_is_said(
 def test_a_server_that_lost_its_data_is_followed_anew(
     restarting: Restarting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamclust.client.follower._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("streamclust.client.follower.LOOK_SECONDS", 0.0)
     restarting.publish(1, 2, 3)
     with Client(restarting.url, namespace="ns") as client:
         updates = client.updates("m", since=0)

@@ -101,6 +101,8 @@ def test_a_model_that_the_settings_do_not_have_can_not_be_changed(api: httpx.Cli
         ("rollback", {"version": 0}, "version"),
         ("requeue", {"reason": 3}, "reason"),
         ("refit", {"restarts": 3}, "restarts"),
+        ("pause", {"reason": "x" * 201}, "reason"),
+        ("resume", {"reason": "x"}, "reason"),
     ],
 )
 def test_an_error_names_the_field(
@@ -114,3 +116,25 @@ def test_an_action_without_a_body_is_one_without_options(own: Workspace) -> None
     with opened(own, Listen(token=TOKEN)) as client:
         headers = {**ALLOWED, "Content-Type": "application/json"}
         assert client.post("/api/models/km/requeue", headers=headers).status_code == 202
+
+
+def test_a_model_is_paused_and_resumed(own: Workspace) -> None:
+    with opened(own, Listen(token=TOKEN)) as client:
+
+        def row() -> Any:
+            return client.get("/api/models/km").json()["row"]
+
+        assert row()["paused"] is None
+        action = done(client, "/api/models/km/pause", reason="a <b>new</b> sensor")
+        assert action["message"] == "the model is paused; no worker has it"
+        wait_until(lambda: row()["phase"] == "paused")
+        assert row()["paused"]["reason"] == "a <b>new</b> sensor"
+        assert row()["paused"]["by"].startswith("the dashboard on ")
+        assert "already paused" in done(client, "/api/models/km/pause")["message"]
+        # a rollback waits for the end of the pause
+        message = done(client, "/api/models/km/rollback", version=2)["message"]
+        assert message.endswith("the model is paused, and applies it when it is resumed")
+        assert own.newest("km").version == 5
+        assert "it continues" in done(client, "/api/models/km/resume")["message"]
+        wait_until(lambda: row()["paused"] is None)
+        assert done(client, "/api/models/km/resume")["message"] == "the model isn't paused"

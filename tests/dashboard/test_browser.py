@@ -244,6 +244,25 @@ def test_an_action_asks_for_confirmation_and_the_token(browser: Browser, site: S
         page.get_by_text("rollback: 1").wait_for()
 
 
+def test_a_model_is_paused_and_resumed(browser: Browser, site: Site) -> None:
+    with visit(browser, site.url) as found:
+        page = open_model(found)
+        page.get_by_role("button", name="Pause…").click()
+        page.get_by_label("Reason, for others").fill("a <b>new</b> sensor")
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+        page.get_by_text("Pause: done. the model is paused; the worker has confirmed it").wait_for()
+        page.locator(".phase-paused").first.wait_for()
+        page.get_by_text("a <b>new</b> sensor; 0 entries wait").wait_for()
+        assert violations(page) == []
+        site.add(30)
+        wait_until(lambda: figure(page, "Lag") not in ("0", "–"))
+        page.get_by_role("button", name="Resume…").click()
+        page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+        page.get_by_role("button", name="Pause…").wait_for()
+        wait_until(lambda: figure(page, "Lag") == "0")
+
+
 def test_the_page_survives_a_restart_of_server_and_worker(browser: Browser, site: Site) -> None:
     with visit(browser, site.url) as found:
         found.expects_failures = True

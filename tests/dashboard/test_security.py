@@ -59,7 +59,7 @@ def test_a_foreign_page_can_not_send_json_without_asking(api: httpx.Client) -> N
     assert api.options("/api/models/km/predict").status_code == 405
 
 
-@pytest.mark.parametrize("path", ["refit", "rollback", "requeue"])
+@pytest.mark.parametrize("path", ["refit", "rollback", "pause", "resume", "requeue"])
 def test_an_action_needs_the_token(api: httpx.Client, learned: Workspace, path: str) -> None:
     wrong: list[dict[str, str]] = [{}, {"X-Token": TOKEN}]
     wrong += [{"Authorization": text} for text in ("Bearer wrong", f"Basic {TOKEN}", TOKEN)]

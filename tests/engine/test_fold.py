@@ -71,6 +71,21 @@ def test_every_engine_returns_the_bits_of_inline(name: str, tmp_path: Path) -> N
         assert bits(engine.fold(task, reader, parts)) == expected
 
 
+def test_files_of_float32_have_the_sums_of_their_values(tmp_path: Path) -> None:
+    single = POINTS.X[:140_000].astype(np.float32)
+    for dtype in (np.float32, np.float64):
+        np.save(tmp_path / f"{dtype.__name__}.npy", single.astype(dtype))
+    (block, *_) = Reader().blocks(parts_of_files(tmp_path / "float32.npy")[0], lambda _: None)
+    assert block.X.dtype == np.float32
+    for name in FAMILIES:
+        task, reader = step_of(name, POINTS), Reader(scaling_of(POINTS) if name == "diag" else None)
+        found, expected = (
+            bits(Inline().fold(task, reader, parts_of_files(tmp_path / f"{dtype}.npy")))
+            for dtype in ("float32", "float64")
+        )
+        assert found == expected
+
+
 @pytest.mark.parametrize("name", ["kmeans", "full"])
 def test_points_with_missing_values_are_in_the_sums_of_every_engine(
     name: str, tmp_path: Path

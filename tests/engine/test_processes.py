@@ -72,6 +72,29 @@ def test_the_bits_are_those_of_inline(workers: int, parts: tuple[Part, ...]) -> 
         assert 1 <= len(engine.pids) <= workers
 
 
+def test_short_parts_are_sent_in_bundles_that_become_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "a.npy", POINTS.X[:100])
+    task, parts = TASKS["kmeans"], 40 * parts_of_files(tmp_path / "a.npy")
+    sizes: list[int] = []
+    ask = Processes._ask
+
+    def counted(self: Processes, task: bytes, bundle: list[object], *others: object) -> object:
+        sizes.append(len(bundle))
+        return ask(self, task, bundle, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Processes, "_ask", counted)
+    with Processes(2) as engine:
+        for _ in range(2):
+            sizes.clear()
+            found = engine.fold(task, Reader(), parts)
+            assert bits(found) == bits(Inline().fold(task, Reader(), parts))
+    assert sum(sizes) == len(parts)
+    assert max(sizes) == 10
+    assert sizes[-1] == 1
+
+
 def test_points_in_memory_are_computed_here(engine: Processes) -> None:
     task, before = TASKS["kmeans"], engine.by_processes
     expected = bits(Inline().fold(task, Reader(), cut_array(*POINTS)))

@@ -101,6 +101,18 @@ def test_any_state_comes_back_to_the_last_bit(K: int, seed: int, name: str) -> N
         assert same(state, through_bytes(state, family))
 
 
+def test_outdated_scores_come_back_and_older_states_have_none() -> None:
+    family = KMeans(3)
+    state = step(StreamLearner(family, warm_up=1, anomaly=Anomaly()), LearnerState(), 0)
+    assert state.scores is not None
+    outdated = replace(state, scores=replace(state.scores, outdated=17))
+    assert same(outdated, through_bytes(outdated, family))
+    arrays, meta = unpack(encode_checkpoint(Checkpoint(state), family), FORMAT, WHERE)
+    assert set(meta["scores"]) == {"usual", "recent"}
+    wrong = {**meta["scores"], "outdated": -1}
+    refused(pack(FORMAT, arrays, {**meta, "scores": wrong}))
+
+
 def test_given_parameters_come_back_to_the_last_bit(family: Family[Any]) -> None:
     learner = StreamLearner(family, warm_up=WARM_UP)
     started = learner.init()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from streamclust.arrays import Array, CovarianceType
-from streamclust.errors import DataError
+from streamclust.errors import DataError, MissingExtraError
 from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.formats.export import to_npz
@@ -128,6 +130,69 @@ def test_a_faiss_file_finds_the_same_centroids(metric: Any, tmp_path: Path) -> N
     assert (found == model.predict(X)).mean() > 0.99  # the index has float32
     with pytest.raises(DataError, match="kind kmeans, scale none"):
         model_of(GaussianMixture(2)).save(tmp_path / "mixture.faiss")
+
+
+def of_onnx(model: Model, path: Path, points: Array) -> dict[str, Array]:
+    """Return the outputs of an exported model; its input is checked too."""
+    runtime = pytest.importorskip("onnxruntime")
+    model.save(path)
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    [given] = session.get_inputs()
+    assert (given.name, given.type) == ("X", "tensor(double)")
+    summary = json.loads(session.get_modelmeta().custom_metadata_map["summary"])
+    assert summary == model.summary()
+    names = [each.name for each in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"X": points}), strict=True))
+
+
+@pytest.mark.parametrize("place", [0.0, 1e8])
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_a_mixture_of_onnx_agrees(
+    covariance_type: CovarianceType, place: float, tmp_path: Path
+) -> None:
+    points = X + place
+    model = model_of(GaussianMixture(4, covariance_type), points)
+    found = of_onnx(model, tmp_path / "m.onnx", points)
+    assert list(found) == ["label", "probabilities", "log_density"]
+    np.testing.assert_array_equal(found["label"], model.predict(points))
+    np.testing.assert_allclose(found["log_density"], model.score_samples(points), rtol=1e-6)
+    gamma = model.family.responsibilities(model.params, points)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found["probabilities"], gamma, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("place", [0.0, 1e8])
+def test_k_means_of_onnx_agrees(metric: Any, place: float, tmp_path: Path) -> None:
+    family = KMeans(5, metric=metric)
+    points = X + (place if metric == "euclidean" else 0.0)
+    model = model_of(family, family.prepare(points))
+    found = of_onnx(model, tmp_path / "m.onnx", 3.0 * points if metric == "cosine" else points)
+    assert list(found) == ["label", "distances"]
+    np.testing.assert_array_equal(found["label"], model.predict(points))
+    nearest = found["distances"].min(axis=1) ** 2 / (2.0 if metric == "cosine" else 1.0)
+    np.testing.assert_allclose(nearest, model.score_samples(points), rtol=1e-6, atol=1e-12)
+
+
+def test_scaled_features_and_ids_of_onnx_agree(tmp_path: Path) -> None:
+    model = model_of(KMeans(4, min_clusters=2))
+    scale = np.array([2.0, 0.5, 10.0])
+    params = replace(model.params, scale=scale)
+    model = replace(model, params=params, ids=np.array([1, 3, 7, 8]))
+    found = of_onnx(model, tmp_path / "m.onnx", X)
+    np.testing.assert_array_equal(found["label"], model.predict(X))
+    assert set(found["label"].tolist()) <= {1, 3, 7, 8}
+    np.testing.assert_allclose(found["distances"].min(axis=1) ** 2, model.score_samples(X))
+    one = model_of(GaussianMixture(1), X[:, :1])
+    assert set(of_onnx(one, tmp_path / "one.onnx", X[:, :1])["label"].tolist()) == {0}
+
+
+def test_onnx_without_its_extra_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    with pytest.raises(MissingExtraError, match=r"needs skl2onnx: pip install 'streamclust\[onnx"):
+        model_of(KMeans(3)).save(tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
 
 
 def test_a_fit_of_directions_is_as_good_as_that_of_faiss() -> None:

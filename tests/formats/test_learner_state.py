@@ -10,7 +10,8 @@ import pytest
 
 from streamclust.errors import FormatError
 from streamclust.formats import learner_state
-from streamclust.formats.learner_state import StoredState, from_stored, to_stored
+from streamclust.formats.container import Fields
+from streamclust.formats.learner_state import from_stored, to_stored
 from streamclust.models import KMeans
 from streamclust.online.learner import LearnerState, StreamLearner
 from tests.support.states import same, step
@@ -53,17 +54,17 @@ def test_a_value_of_another_kind_is_refused(section: str, name: str, value: Any)
     family, state = KMeans(3), a_state()
     stored = to_stored(state, family)
     assert same(from_stored(stored, family), state)
-    meta = {**stored.meta, section: {**stored.meta[section], name: value}}
+    values = {**stored.values, section: {**stored.values[section], name: value}}
     with pytest.raises((FormatError, TypeError)):
-        from_stored(replace(stored, meta=meta), family)
+        from_stored(replace(stored, values=values), family)
 
 
 def test_a_part_without_one_of_its_fields_has_the_default_of_this_field() -> None:
     family, state = KMeans(3), a_state()
     stored = to_stored(state, family)
     arrays = {name: array for name, array in stored.arrays.items() if name != "best"}
-    learner = {name: value for name, value in stored.meta["learner"].items() if name != "held"}
-    found = from_stored(StoredState(arrays, {**stored.meta, "learner": learner}), family)
+    learner = {name: value for name, value in stored.values["learner"].items() if name != "held"}
+    found = from_stored(Fields(arrays, {**stored.values, "learner": learner}), family)
     assert state.stats is not None
     assert found.components.peak.tolist() == state.stats.weight.tolist()
     assert found.clock == replace(state.clock, held=0.0)

@@ -140,13 +140,12 @@ def _try(data: bytes, rng: random.Random, tally: dict[str, int]) -> None:
 def _scan(data: bytes) -> list[Packed] | None:
     """Return the entries of each stream, if that is what the bytes are."""
     buffer = np.frombuffer(data, np.uint8).copy()
-    state = np.zeros(wire.SCAN, np.int64)
-    streams, rows = np.empty((5, 3), np.int64), np.empty((60, wire.COLUMNS), np.int64)
-    if wire.scan(state, buffer, len(buffer), streams, rows) != wire.WHOLE:
+    scan = wire.ReplyScan(60)
+    if scan(buffer.ctypes.data, len(buffer)) != wire.WHOLE:
         return None
-    n_streams, n_entries = state[-2:].tolist()
+    streams, rows = scan.take()
     rows[:, wire.BODY] += buffer.ctypes.data
-    starts = [*streams[:n_streams, 2].tolist(), n_entries]
+    starts = [*(first for _, _, first in streams), len(rows)]
     return [Packed(rows[start:stop], (buffer,)) for start, stop in pairwise(starts)]
 
 

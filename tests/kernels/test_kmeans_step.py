@@ -24,8 +24,16 @@ def agree(X: Points, w: Array, C: Array) -> None:
     assert_array_equal(sqdist, expected.sqdist)
     assert_array_equal(kernels.squared_distances(X, C), twin.squared_distances(X, C))
     for found, right in zip(
-        (*kernels.kmeans_step(X, w, C), *kernels.cluster_moments(X, w, labels, C)),
-        (*twin.kmeans_step(X, w, C), *twin.cluster_moments(X, w, labels, C)),
+        (
+            *kernels.kmeans_step(X, w, C),
+            *kernels.kmeans_sums(X, w, C),
+            *kernels.cluster_moments(X, w, labels, C),
+        ),
+        (
+            *twin.kmeans_step(X, w, C),
+            *twin.kmeans_sums(X, w, C),
+            *twin.cluster_moments(X, w, labels, C),
+        ),
         strict=True,
     ):
         assert_array_equal(found, right)

@@ -15,7 +15,7 @@ from streamclust.fitting.fit import fit
 from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.models.family import Family
 from streamclust.models.stats import Stats, decay, merge
-from streamclust.online.averaging import Averaging
+from streamclust.online.averaging import Averaging, _without_rough_half
 from streamclust.online.learner import StreamLearner
 
 MIXTURE = GaussianMixture(2)
@@ -113,6 +113,24 @@ def test_rough_centroids_are_left_out_too() -> None:
 
     published = error(learner.published(state))
     assert published < 0.2 * error(KMeans(3).m_step(mean, state.params))
+
+
+@pytest.mark.parametrize(("first", "is_rough"), [(5.0, True), (0.0, False)])
+def test_an_average_whose_halves_differ_keeps_the_second_half(first: float, is_rough: bool) -> None:
+    # Given 20 steps about one centroid, and 20 about another or the same one
+    family, params = KMeans(1), KMeansParams(np.zeros((1, 1)))
+    noise = np.random.default_rng(0).normal(size=(1000, 1))
+    running = family.e_step(params, noise, np.ones(1000))
+    head, tail = (
+        decay(family.e_step(params, noise + centre, np.ones(1000)), 1e-3) for centre in (first, 0.0)
+    )
+    both = merge(decay(head, 0.5), decay(tail, 0.5))
+    halves = Averaging(both, 40, weight=4e3, tail=tail, tail_averaged=20, tail_weight=2e3)
+    # When they are compared Then only a rough first half is left out
+    found = _without_rough_half(family, params, running, halves)
+    assert found.average is (tail if is_rough else both)
+    assert (found.averaged, found.rough) == ((20, True) if is_rough else (40, False))
+    assert found.tail is None
 
 
 @pytest.mark.parametrize("stop", [5, 40, 300])

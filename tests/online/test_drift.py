@@ -12,7 +12,7 @@ from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, fit
 from streamclust.errors import DataError
 from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.online.drift import Drift, DriftState
-from streamclust.online.state import Counts
+from streamclust.online.state import Counts, WarmUp
 from tests.support.states import same
 
 DETECTORS = ["page_hinkley", "adwin"]
@@ -135,6 +135,36 @@ def test_what_is_done_at_a_drift_brings_the_model_back_within_a_half_life(family
     assert loss["resolve"] < oracle.loss + 0.02 * abs(oracle.loss)
     assert not state.warm_up.gathering
     assert loss["resolve"] <= loss["forget"] < loss["announce"]
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        KMeans(3),
+        KMeans(4, min_clusters=2),
+        GaussianMixture(3),
+        GaussianMixture(4, min_components=2),
+    ],
+    ids=["k", "adapting k", "mixture", "adapting mixture"],
+)
+def test_a_fit_since_a_drift_that_fails_or_is_no_better_is_not_adopted(family: Any) -> None:
+    # Given a learner that gathers points since a drift
+    learner = StreamLearner(family, warm_up=60, drift=Drift(on_drift="resolve"))
+    state, _ = run(learner, range(3))
+    gathering = replace(state, warm_up=WarmUp(gathering=True))
+    ends = {}
+    for name, X in (("equal", np.ones((70, 2))), ("moved", batch(9, 30.0, 70))):
+        # When it has enough points Then it doesn't gather any more
+        plain, _ = learner.update(state, X)
+        after, _ = learner.update(gathering, X)
+        assert not after.warm_up.gathering
+        ends[name] = (plain.params, after.params, X)
+    # Equal points have no fit; the parameters are those of a plain step
+    assert same(*ends["equal"][:2])
+    # Points elsewhere have one, which is better
+    plain, fitted, X = ends["moved"]
+    ones = np.ones(len(X))
+    assert family.loss(family.e_step(fitted, X, ones)) < family.loss(family.e_step(plain, X, ones))
 
 
 @pytest.mark.parametrize("detector", DETECTORS)

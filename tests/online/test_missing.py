@@ -113,6 +113,33 @@ def test_features_with_gaps_are_scaled_by_their_present_values(scale: Any) -> No
     assert_allclose(centroids[match(centroids, wanted)], wanted, atol=0.6)
 
 
+@pytest.mark.parametrize("scale", ["standard", "robust"])
+@pytest.mark.parametrize("name", ["kmeans", "full", "tied", "diag"])
+def test_other_units_shift_the_loss_by_the_log_volume_of_the_present_values(
+    name: str, scale: Any
+) -> None:
+    units = 2.0 ** np.array([-30.0, 0.0, 13.0, 4.0])
+    gaps = shuffled(200)
+    gaps[300:] = with_gaps(gaps[300:], 0.4)
+    learner = StreamLearner(family_with_gaps(name, 3), warm_up=200, scale=scale)
+    one, other = (learner.loss(learn(learner, X, size=50)[0]) for X in (gaps, gaps * units))
+    assert one is not None
+    assert other is not None
+    shift = float((~np.isnan(gaps[200:])).mean(axis=0) @ np.log(units))
+    assert other - one == pytest.approx(0.0 if name == "kmeans" else shift, abs=1e-6)
+
+
+def test_the_loss_of_scaled_points_is_that_of_the_present_values_in_their_units() -> None:
+    family, X = family_with_gaps("full", 2), shuffled(400, centres=CENTRES[:2])
+    gaps = np.concatenate([X[:400], with_gaps(X[400:], 0.4)]) * [1e-3, 1.0, 1e4, 10.0]
+    learner = StreamLearner(family, PowerSchedule(1.0), warm_up=400, scale="standard", coreset=0)
+    state, _ = learn(learner, gaps[:400], size=400)
+    params = learner.in_units(state)
+    state, _ = learn(learner, gaps[400:], size=400, state=state)
+    wanted = -float(family.score_points(params, gaps[400:]).mean())
+    assert learner.loss(state) == pytest.approx(wanted, abs=1e-9)
+
+
 @pytest.mark.parametrize("name", ["kmeans", "full"])
 def test_the_number_of_components_follows_a_stream_with_gaps(name: str) -> None:
     least = {"min_clusters": 1} if name == "kmeans" else {"min_components": 1}

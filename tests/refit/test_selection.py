@@ -10,12 +10,13 @@ import pytest
 from streamclust import GaussianMixture, KMeans
 from streamclust.errors import ConfigError, StoppedError
 from streamclust.fitting.fit import fit
-from streamclust.models.scaling import learn_scaling
+from streamclust.models.scaling import Scaling, learn_scaling
 from streamclust.refit.data import gather
 from streamclust.refit.runs import Plan
 from streamclust.refit.scoring import Score, score
 from streamclust.refit.selection import Choice, choose, parse_numbers, select
 from tests.support.datasets import Table, a_table, by_chunks
+from tests.support.gaps import family_with_gaps, with_gaps
 from tests.support.strategies import FAMILIES, blobs, family_of
 
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 9.0]])
@@ -57,6 +58,20 @@ def test_the_likelihood_is_in_the_data_s_units(name: str) -> None:
     assert found.log_likelihood == pytest.approx(
         plain.log_likelihood - table.w.sum() * np.log(1000.0)
     )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_likelihood_counts_the_units_of_the_present_values_of_all_points(name: str) -> None:
+    table, family = a_table(3000), family_with_gaps(name, 3)
+    table = replace(table, X=with_gaps(table.X, 0.3))
+    params, factor = fit(family, table.X, table.w).params, np.array([1e-3, 1e5])
+    scaling = Scaling("standard", np.zeros(2), factor)
+    plain = score(family, params, by_chunks(table)).log_likelihood
+    wide = by_chunks(replace(table, X=table.X * factor)).scaled(scaling)
+    assert not wide.whole
+    found = score(family, params, wide).log_likelihood
+    assert plain is not None
+    assert found == pytest.approx(plain - table.w @ ~np.isnan(table.X) @ np.log(factor))
 
 
 @pytest.mark.parametrize("family", [KMeans(1), GaussianMixture(1, "spherical")], ids=str)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -37,6 +37,8 @@ class DaskCluster:
         With certificates, all connections use TLS.
     environment : mapping
         Variables of the workers, such as STREAMCLUST_REDIS__URL.
+    host : str
+        The address at which the scheduler listens.
     """
 
     def __init__(
@@ -44,10 +46,11 @@ class DaskCluster:
         folder: Path,
         papers: Papers | None = None,
         environment: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
-        self.folder, self.papers = folder, papers
+        self.folder, self.papers, self.host = folder, papers, host
         self.port = free_port()
-        self.address = f"{'tcp' if papers is None else 'tls'}://127.0.0.1:{self.port}"
+        self.address = self.address_at("127.0.0.1" if host == "0.0.0.0" else host)  # noqa: S104
         kept = {name: value for name, value in os.environ.items() if "STREAMCLUST" not in name}
         self.environment = {**kept, "OPENBLAS_NUM_THREADS": "1", **(environment or {})}
         self.workers: list[subprocess.Popen[bytes]] = []
@@ -64,23 +67,40 @@ class DaskCluster:
                 process.kill()  # a paused one, too
                 process.wait()
 
-    def start_scheduler(self) -> None:
-        """Start the scheduler; after a kill, another one at the same address."""
-        options = ["--host", "127.0.0.1", "--port", str(self.port), "--no-show"]
-        self._scheduler = self._start("scheduler", *options)
+    def address_at(self, host: str) -> str:
+        """Return the address of the scheduler, as another host sees it."""
+        return f"{'tcp' if self.papers is None else 'tls'}://{host}:{self.port}"
 
-    def start_worker(self, prelude: str = "", **environment: str) -> subprocess.Popen[bytes]:
+    def start_scheduler(self, within: Sequence[str] = ()) -> None:
+        """Start the scheduler; after a kill, another one at the same address.
+
+        `within` are words of a command that executes another command.
+        """
+        options = ["--host", self.host, "--port", str(self.port), "--no-show"]
+        self._scheduler = self._start("scheduler", *options, within=within)
+
+    def start_worker(
+        self,
+        prelude: str = "",
+        *,
+        host: str = "127.0.0.1",
+        scheduler: str | None = None,
+        within: Sequence[str] = (),
+        **environment: str,
+    ) -> subprocess.Popen[bytes]:
         """Start one worker with one thread; it has a name of its own.
 
-        `prelude` is Python that it executes first.
+        `prelude` is Python that it executes first, `host` its own address, `scheduler` the address
+        of the scheduler, if it isn't `address`; `within` as in `start_scheduler`.
         """
         self._started += 1
         name = f"worker-{self._started}"
-        words = ["--no-nanny", "--nthreads", "1", "--name", name, "--host", "127.0.0.1"]
+        words = ["--no-nanny", "--nthreads", "1", "--name", name, "--host", host]
         folder = self.folder / name
         folder.mkdir()
         words += ["--local-directory", str(folder), "--memory-limit", "0"]
-        process = self._start("worker", self.address, *words, prelude=prelude, **environment)
+        words = [scheduler or self.address, *words]
+        process = self._start("worker", *words, prelude=prelude, within=within, **environment)
         self.workers.append(process)
         return process
 
@@ -104,10 +124,15 @@ class DaskCluster:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
     def _start(
-        self, command: str, *options: str, prelude: str = "", **environment: str
+        self,
+        command: str,
+        *options: str,
+        prelude: str = "",
+        within: Sequence[str] = (),
+        **environment: str,
     ) -> subprocess.Popen[bytes]:
         main = f"from distributed.cli.dask_{command} import main; main()"
-        words = [sys.executable, "-c", f"{prelude}\n{main}", *options, "--no-dashboard"]
+        words = [*within, sys.executable, "-c", f"{prelude}\n{main}", *options, "--no-dashboard"]
         if self.papers is not None:
             files = {"ca-file": "ca", "cert": "cert", "key": "key"}
             for option, name in files.items():

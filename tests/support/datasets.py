@@ -28,7 +28,7 @@ class Table(Source):
     def parts(self) -> Iterator[Found]:
         for start in range(0, len(self.X), self.size):
             part = slice(start, start + self.size)
-            yield Found(ArrayPart(*points(self.X[part], self.w[part])))
+            yield Found(ArrayPart(*points(self.X[part], self.w[part], missing="learn")))
 
     def reader(self) -> Reader:
         return _Counting(table=self)

@@ -13,9 +13,9 @@ import redis
 import structlog
 
 from streamclust.config import load_settings
-from streamclust.encoder.daemon import encoder_jobs
 from streamclust.encoder.job import Tally
 from streamclust.encoder.loop import run_encoder
+from streamclust.encoder.roster import encoder_jobs
 from streamclust.formats.codes import CodedEntry, decode_fields
 from streamclust.formats.model import Model, encode_model
 from streamclust.models import KMeans, KMeansParams

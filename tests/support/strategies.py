@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from numpy.typing import ArrayLike
 
 from streamclust.arrays import Array, CovarianceType, Labels, Points
+from streamclust.errors import DataError
 from streamclust.models import Family, GaussianMixture, KMeans
 from streamclust.models.stats import Stats, recentre
 from streamclust.online.learner import Info, LearnerState, StreamLearner
@@ -164,3 +165,20 @@ def learn(
         state, info = learner.update(state, X[start : start + size])
         told.append(info)
     return state, told
+
+
+def assert_em_never_worsens(
+    family: Family[Any], params: Any, X: Array, w: Array, least: int
+) -> None:
+    """Assert that no EM step increases the loss, until a component has `least` points."""
+    before = np.inf
+    for _ in range(15):
+        try:
+            stats = family.e_step(params, X, w)
+        except DataError:  # a component has shrunk to a line, where the likelihood has no bound
+            return
+        loss = family.loss(stats)
+        assert loss <= before + 1e-9 * (1.0 + abs(loss))
+        if stats.weight.min() <= least * w.max():
+            return
+        params, before = family.m_step(stats, params), loss

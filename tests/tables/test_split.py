@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,35 @@ def test_rows_of_arrays(tmp_path: Path) -> None:
         assert [str(span) for span in split.spans[:2]] == ["rows 0 to 999", "rows 1,000 to 1,999"]
         assert len(split.spans) == 5
         assert_array_equal(rows_of(tmp_path / "t.npy", split), X)
+
+
+def test_rows_are_read_in_any_order_of_the_array_and_once_more(tmp_path: Path) -> None:
+    for order in ("C", "F"):
+        path = tmp_path / f"{order}.npy"
+        np.save(path, np.asarray(X, order=order))  # type: ignore[call-overload]
+        for _ in range(2):
+            assert_array_equal(rows_of(path, spans_of(path)), X)
+
+
+def test_a_bad_row_is_found_in_each_pass(tmp_path: Path) -> None:
+    bad = X.copy()
+    bad[2500, 1] = np.inf
+    np.save(tmp_path / "t.npy", bad)
+    split = spans_of(tmp_path / "t.npy")
+    for _ in range(2):
+        with pytest.raises(DataError, match="row 2501, column 'x1': inf is not finite"):
+            rows_of(tmp_path / "t.npy", split)
+
+
+def test_an_array_that_is_cut_off_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "t.npy"
+    np.save(path, X)
+    (span, *_) = spans_of(path).spans
+    chunks = read_span(path, TableOptions(), span, "the table", chunk=100, model=MODEL)
+    assert_array_equal(next(chunks).X, X[:100])
+    os.truncate(path, 4000)
+    with pytest.raises(DataError, match="the table was cut off while it was read"):
+        list(chunks)
 
 
 def test_row_groups_are_joined_up_to_the_wanted_size(tmp_path: Path) -> None:

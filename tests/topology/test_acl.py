@@ -282,6 +282,8 @@ def administrate(place: Place, user: str) -> None:
         "dead purge m --yes",
         "dead purge m --ingest --reason odd --yes",
         "dead purge m --ingest --yes",
+        "models pause m",
+        "models resume m",
         "models rename m n --yes",
         "models rename n m --yes",
         "models reset m --yes",

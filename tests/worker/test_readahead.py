@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -60,20 +61,32 @@ def taken(feed: ReadAhead) -> Iterator[Batch]:
             wait_until(lambda: feed.has_news)
 
 
+@contextmanager
+def reading_ahead(
+    make: Callable[[Stopping], Iterator[Batch]], arrived: Callable[[], object] = lambda: None
+) -> Iterator[ReadAhead]:
+    ahead = ReadAhead(make, arrived=arrived)
+    ahead.start()
+    try:
+        yield ahead
+    finally:
+        ahead.close()
+
+
 def test_all_batches_come_in_order() -> None:
-    with ReadAhead(Source(limit=1000)) as feed:
+    with reading_ahead(Source(limit=1000)) as feed:
         found = [number_of(batch) for batch in taken(feed)]
     assert found == list(range(1, 1001))
 
 
 def test_no_batches_are_an_end_too() -> None:
-    with ReadAhead(Source(limit=0)) as feed:
+    with reading_ahead(Source(limit=0)) as feed:
         assert list(taken(feed)) == []
 
 
 def test_it_reads_ahead_and_no_further() -> None:
     source = Source()
-    with ReadAhead(source) as feed:
+    with reading_ahead(source) as feed:
         ahead = _AHEAD + 1  # the one that finds the queue full
         wait_until(lambda: source.made == ahead)
         for number in range(1, 20):
@@ -91,7 +104,7 @@ def test_it_says_when_something_has_come() -> None:
             yield a_batch(number)
         go_on.acquire(timeout=10.0)
 
-    with ReadAhead(make, arrived=come.release) as feed:
+    with reading_ahead(make, arrived=come.release) as feed:
         for expected in (1, 2, None):
             assert feed.take() is None
             go_on.release()
@@ -110,7 +123,7 @@ def test_a_reader_that_retires_leaves_all_that_it_has_read() -> None:
                 number += 1
                 yield a_batch(number)
 
-    with ReadAhead(make) as feed:
+    with reading_ahead(make) as feed:
         wait_until(lambda: len(feed._batches) == _AHEAD)
         # When it retires Then everything of its read can be taken, and no more
         feed.retire()
@@ -125,7 +138,7 @@ def test_what_the_reader_raises_comes_after_the_batches_before_it(before: int) -
         raise ZeroDivisionError("no such luck")
 
     found = []
-    with pytest.raises(ZeroDivisionError, match="no such luck"), ReadAhead(make) as feed:
+    with pytest.raises(ZeroDivisionError, match="no such luck"), reading_ahead(make) as feed:
         for batch in taken(feed):
             found.append(number_of(batch))
     assert found == list(range(before))
@@ -135,13 +148,13 @@ def test_what_the_reader_raises_at_once_comes_too() -> None:
     def make(stopping: Stopping) -> Iterator[Batch]:
         raise LookupError("before the first batch")
 
-    with pytest.raises(LookupError, match="before the first"), ReadAhead(make) as feed:
+    with pytest.raises(LookupError, match="before the first"), reading_ahead(make) as feed:
         list(taken(feed))
 
 
 def test_closing_ends_a_reader_that_waits_for_room() -> None:
     source = Source()
-    with ReadAhead(source):
+    with reading_ahead(source):
         wait_until(lambda: source.made == _AHEAD + 1)
     assert source.closed.is_set()
     assert source.made <= _AHEAD + 2
@@ -156,13 +169,13 @@ def test_closing_ends_a_reader_that_waits_for_entries() -> None:
             wait_until(stopping)
         yield from ()
 
-    with ReadAhead(make):
+    with reading_ahead(make):
         assert waiting.wait(10.0)
 
 
 def test_an_error_in_the_block_closes_it_and_is_not_lost() -> None:
     source = Source()
-    with pytest.raises(ZeroDivisionError), ReadAhead(source) as feed:
+    with pytest.raises(ZeroDivisionError), reading_ahead(source) as feed:
         next(taken(feed))
         raise ZeroDivisionError
     assert source.closed.is_set()
@@ -174,5 +187,5 @@ def test_an_error_of_the_reader_after_the_close_is_no_error() -> None:
         wait_until(stopping)
         raise ConnectionError("the server went away while we left")
 
-    with ReadAhead(make):
+    with reading_ahead(make):
         pass

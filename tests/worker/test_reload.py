@@ -204,4 +204,61 @@ def test_the_command_says_that_no_worker_answers(workspace: Workspace) -> None:
     config = str(workspace.folder / "config.yaml")
     done = CliRunner().invoke(cli, ["reload", "--timeout", "0.1", "--config", config])
     assert done.exit_code == 1
-    assert f"no worker of namespace '{workspace.namespace}' answered within 0.1 s" in done.stderr
+    assert (
+        f"no worker or encoder of namespace '{workspace.namespace}' answered within 0.1 s"
+        in done.stderr
+    )
+
+
+def test_missing_values_are_learned_after_a_reload(workspace: Workspace) -> None:
+    # Given a model that refuses points with missing values, in the middle of its feed
+    def settings(missing: str) -> dict[str, Any]:
+        points = {"format": "fields", "features": ["x0", "x1"], "missing": missing}
+        return model(workspace, "a", points=points)
+
+    stream = workspace.stream("a")
+    workspace.write(settings("reject"))
+    with workspace.client as client, WorkerProcess(workspace) as worker:
+        add_points(client, stream, blobs(120))
+        client.xadd(stream, {"x0": "10"})
+        worker.wait(lambda: len(workspace.dead("a")) == 1)
+        # When the setting changes while points arrive
+        workspace.write(settings("learn"))
+        add_points(client, stream, blobs(3_000, seed=1))
+        code, [answer] = reload(workspace)
+        add_points(client, stream, blobs(3_000, seed=2))
+        client.xadd(stream, {"x0": "10"})
+        # Then all points are learned, the later ones with a missing value too
+        assert (code, answer["changed"], answer["kept"]) == (0, 1, 0)
+        worker.wait(lambda: workspace.committed("a") == 6_121)
+        assert len(workspace.dead("a")) == 1
+        # and it can't be changed back, since the state holds such a point
+        workspace.write(settings("reject"))
+        code, [answer] = reload(workspace)
+        assert (code, answer["changed"], answer["kept"]) == (1, 0, 1)
+        assert "missing" in answer["refused"]["a"]
+        client.xadd(stream, {"x1": "10"})
+        worker.wait(lambda: workspace.committed("a") == 6_122)
+        # The refused point is still there for a requeue
+        [letter] = workspace.dead("a")
+        assert b"missing" in letter[b"reason"]
+    assert not worker.events("gap_detected")
+
+
+def test_a_model_that_has_seen_no_missing_value_can_reject_them_again(
+    workspace: Workspace,
+) -> None:
+    def settings(missing: str) -> dict[str, Any]:
+        points = {"format": "fields", "features": ["x0", "x1"], "missing": missing}
+        return model(workspace, "a", points=points)
+
+    workspace.write(settings("learn"))
+    with workspace.client as client, WorkerProcess(workspace) as worker:
+        add_points(client, workspace.stream("a"), blobs(120))
+        worker.wait(lambda: workspace.committed("a") == 120)
+        workspace.write(settings("reject"))
+        code, [answer] = reload(workspace)
+        assert (code, answer["changed"]) == (0, 1)
+        client.xadd(workspace.stream("a"), {"x0": "10"})
+        worker.wait(lambda: len(workspace.dead("a")) == 1)
+        assert workspace.committed("a") == 120

@@ -1,7 +1,8 @@
-"""The way from the loop of a session to a kernel is short."""
+"""The loop of a session: short on the way to a kernel, and without points while it waits."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from types import FrameType
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 
 from streamclust import kernels
+from streamclust.store.stream.batcher import Batch
+from streamclust.worker import reading
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_blocks, blobs
-from tests.support.workers import drain
+from tests.support.waiting import wait_until
+from tests.support.workers import WorkerThread, drain
 from tests.support.workspace import Workspace
 
 
@@ -40,3 +44,18 @@ def test_a_kernel_is_at_most_seven_calls_below_the_loop_of_a_session(
     add_blocks(workspace.client, workspace.stream(), blobs(600))
     drain(workspace)
     assert depths and max(depths) <= 7
+
+
+def batches_in_memory() -> int:
+    return sum(isinstance(found, Batch) for found in gc.get_objects())
+
+
+def test_a_model_that_waits_keeps_no_batch_in_memory(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_IDLE", 0.1)  # until the thread that reads ahead ends
+    workspace.write({"m": kmeans(workspace.stream(), batch={"size": 100})})
+    add_blocks(workspace.client, workspace.stream(), blobs(600))
+    with WorkerThread(workspace):
+        wait_until(lambda: workspace.committed("m") == 600)
+        wait_until(lambda: not batches_in_memory())

@@ -1,4 +1,4 @@
-// Actions that change a model: refit, rollback, requeue. The server allows them only with a token.
+// Actions that change a model: refit, rollback, pause, requeue. The server allows them only with a token.
 
 import { ApiError, getAction, modelPath, post, token } from "./api.js";
 import { h, replace, setText } from "./dom.js";
@@ -9,6 +9,8 @@ const POLL_MS = 1500;
 const KINDS = {
   refit: { label: "Refit", text: "Fits the model again to all points that the stream still holds. If the result is better, it replaces the live model." },
   rollback: { label: "Roll back", text: "Publishes an old version as the newest one. The worker continues to learn from it." },
+  pause: { label: "Pause", text: "Stops learning: the worker commits its current batch, then reads and publishes nothing until somebody resumes the model. Entries wait in the stream." },
+  resume: { label: "Resume", text: "Continues the paused model at the entry at which it was paused." },
   requeue: { label: "Requeue dead letters", text: "Adds the refused entries to their stream again, and removes their dead letters. Entries of which some points were learned stay." },
 };
 
@@ -19,9 +21,9 @@ export class ActionPanel {
     this.actions = new Map();
     this.buttons = h("div", { class: "row" });
     this.note = h("p", { class: "muted" });
-    this.list = h("ul", { class: "cards", role: "status" });
+    this.list = h("ul", { class: "cards" });
     this.dialog = h("dialog", { "aria-labelledby": "action-title" });
-    this.element = h("section", { class: "panel", "aria-label": "Actions", hidden: true }, h("header", {}, h("h2", {}, "Actions")), this.note, this.buttons, this.list, this.dialog);
+    this.element = h("section", { class: "panel", "aria-label": "Actions", hidden: true }, h("header", {}, h("h2", {}, "Actions")), this.note, this.buttons, h("div", { role: "status" }, this.list), this.dialog);
     this.buttons.addEventListener("click", ({ target }) => target.dataset.kind && this.ask(target.dataset.kind));
   }
 
@@ -32,13 +34,26 @@ export class ActionPanel {
   // Show which actions the server allows.
   allow({ allowed, kinds }) {
     this.element.hidden = false;
+    this.kinds = allowed ? kinds : null;
     if (!allowed) {
-      replace(this.note, "This page is read-only. ", h("code", {}, "streamclust dashboard --allow-actions"), " adds refit, rollback and requeue.");
+      replace(this.note, "This page is read-only. ", h("code", {}, "streamclust dashboard --allow-actions"), " adds refit, rollback, pause and requeue.");
       replace(this.buttons);
       return;
     }
     setText(this.note, "Each action asks for confirmation.");
-    replace(this.buttons, kinds.filter((kind) => KINDS[kind]).map((kind) => h("button", { type: "button", "data-kind": kind, "data-key": kind }, `${KINDS[kind].label}…`)));
+    this.showButtons();
+  }
+
+  // A paused model can be resumed, another one can be paused.
+  setPaused(paused) {
+    this.paused = Boolean(paused);
+    this.showButtons();
+  }
+
+  showButtons() {
+    const hidden = this.paused ? "pause" : "resume";
+    const kinds = (this.kinds ?? []).filter((kind) => KINDS[kind] && kind !== hidden);
+    replace(this.buttons, kinds.map((kind) => h("button", { type: "button", "data-kind": kind, "data-key": kind }, `${KINDS[kind].label}…`)));
   }
 
   setVersions(newest) {
@@ -50,15 +65,18 @@ export class ActionPanel {
     const { label, text } = KINDS[kind];
     const version = h("input", { type: "text", inputmode: "numeric", pattern: "[0-9]+", required: true, autocomplete: "off", value: wanted });
     const reason = h("input", { type: "text", autocomplete: "off", placeholder: "all", value: part });
+    const why = h("input", { type: "text", autocomplete: "off", maxlength: 200, value: part });
     const key = h("input", { type: "password", required: true, autocomplete: "off", spellcheck: "false" });
     const fields = [
       kind === "rollback" && h("label", { class: "field" }, `Version (the newest is ${count(this.newest)})`, version),
       kind === "requeue" && h("label", { class: "field" }, "Only letters whose reason has this text", reason),
+      kind === "pause" && h("label", { class: "field" }, "Reason, for others (optional)", why),
       !token.get() && h("label", { class: "field" }, "Token (the command that started the dashboard printed it)", key),
     ];
     const send = () => {
       if (!token.get()) token.set(key.value.trim());
-      const body = kind === "rollback" ? { version: Number(version.value) } : kind === "requeue" && reason.value ? { reason: reason.value } : {};
+      const text = kind === "requeue" ? reason.value : kind === "pause" ? why.value : "";
+      const body = kind === "rollback" ? { version: Number(version.value) } : text ? { reason: text } : {};
       this.run(kind, body);
     };
     this.dialog.replaceChildren(h("form", { method: "dialog", onsubmit: (event) => event.submitter?.value === "yes" && send() },

@@ -197,6 +197,7 @@ class ModelView {
     const { row } = this;
     setText(this.title, printable(row.label, 300));
     replace(this.state, phaseMark(row.phase));
+    this.actions.setPaused(row.paused);
     const reasons = [row.reason, ...(this.data?.model ? row.waiting : [])].filter((text) => text && text !== "never published");
     if (row.phase === "stopped" && !row.worker) reasons.unshift(`No worker learns this model${row.lag ? `; ${plural(row.lag, "entry waits", "entries wait")}` : ""}. Run streamclust worker.`);
     replace(this.trouble, reasons.map((text) => h("p", { class: `notice ${row.failed ? "bad" : "warn"}` }, printable(text, 600))));

@@ -2,6 +2,7 @@
 // Each function returns 0, or 1 if there wasn't enough memory.
 
 #include "gaps.hpp"
+#include "interleave.hpp"
 #include "kmeans_step.hpp"
 #include "sampling.hpp"
 #include "seeding.hpp"
@@ -28,6 +29,12 @@ EXPORT(cluster_sums)(const KmeansStep* step) {
 EXPORT(kmeans_step)(const KmeansStep* step) {
     const Caller caller;
     return !(step->single ? kmeans_step<float>(*step) : kmeans_step<double>(*step));
+}
+
+EXPORT(interleave)(int single, const void* const* columns, int64_t N, int64_t F, void* rows) {
+    if (single) interleave((const float* const*)columns, N, F, (float*)rows);
+    else interleave((const double* const*)columns, N, F, (double*)rows);
+    return 0;
 }
 
 EXPORT(sample)

@@ -16,8 +16,7 @@ const X* points_from(const KmeansStep& step, int64_t start) {
 struct Inertia {
     double lanes[8] = {};
 
-    void add(const KmeansStep& step, int64_t start, int64_t n) {
-        const double *w = step.w + start, *sqdist = step.sqdist + start;
+    void add(const double* w, const double* sqdist, int64_t n) {
         for (int64_t i = 0; i < n; ++i) lanes[i % 8] += w[i] * sqdist[i];
     }
 
@@ -28,17 +27,22 @@ struct Inertia {
     }
 };
 
-// Assign the points of a chunk and add them while they are in cache. Returns the inertia.
+// Assign the points of a chunk and add them while they are in cache. Returns the inertia. Without
+// labels in the step, the assignments are dropped.
 template <typename X>
 double step_chunk(const KmeansStep& step, int64_t start, int64_t n, Search& search, double* weight,
                   double* first) {
     Inertia inertia;
+    int64_t own_labels[CACHED];
+    double own_sqdist[CACHED];
     for (const int64_t end = start + n; start < end; start += CACHED) {
         const int64_t here = end - start < CACHED ? end - start : CACHED;
+        int64_t* labels = step.labels ? step.labels + start : own_labels;
+        double* sqdist = step.labels ? step.sqdist + start : own_sqdist;
         const X* x = points_from<X>(step, start);
-        kmeans_assign(x, here, search, step.labels + start, step.sqdist + start);
-        accumulate(x, step.w + start, step.labels + start, here, step.D, step.C, weight, first);
-        inertia.add(step, start, here);
+        kmeans_assign(x, here, search, labels, sqdist);
+        accumulate(x, step.w + start, labels, here, step.D, step.C, weight, first);
+        inertia.add(step.w + start, sqdist, here);
     }
     return inertia.sum();
 }
@@ -106,7 +110,7 @@ struct AssignThenAdd {
         double *weight = sums.at(0), *first = weight + step.K;
         accumulate(points_from<X>(step, start), step.w + start, step.labels + start, end - start, step.D,
                    step.C, weight, first);
-        inertia.add(step, start, end - start);
+        inertia.add(step.w + start, step.sqdist + start, end - start);
         if (end % CHUNK && end < step.N) return;
         add(step.weight, weight, step.K);
         add(step.first, first, step.K * step.D);
@@ -122,7 +126,12 @@ bool kmeans_step(const KmeansStep& step) {
     const int64_t chunks = chunks_of(step.N), threads = worth(work, step.threads);
     *step.inertia = 0.0;
     if (threads > 1 && chunks < 2 * threads && step.K >= MANY) {
-        AssignThenAdd<X> shared(step);
+        const Buffer<int64_t> labels(step.labels ? 0 : step.N);
+        const Buffer<double> sqdist(step.labels ? 0 : step.N);
+        if (!labels.ok() || !sqdist.ok()) return false;
+        KmeansStep assigned = step;
+        if (!step.labels) assigned.labels = labels.data, assigned.sqdist = sqdist.data;
+        AssignThenAdd<X> shared(assigned);
         return share(shared, step.N, AssignThenAdd<X>::SIZE, threads);
     }
     if (chunks > 1) {

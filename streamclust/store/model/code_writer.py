@@ -36,34 +36,48 @@ CodeBatch: TypeAlias = Sequence[tuple[bytes, list[bytes]]]
 """IDs of entries in order, with the fields and values of their codes. An entry that was deleted has
 no fields; it is only acknowledged."""
 
-_ROUND = (
-    WRITER
-    + ALERTS
-    + FIND_GAP
-    + """
-local codes, stream, alerts = KEYS[1], KEYS[2], KEYS[3]
+
+def _round_script(*, alerts: bool) -> str:
+    """Return the script of a round trip.
+
+    Each call sends the text, which the server hashes. So the part for alerts is left out if there
+    are none.
+    """
+    number, write_alerts = "", ""
+    if alerts:
+        number = "local number = last_alert(KEYS[3])"
+        write_alerts = "write_alerts(KEYS[3], number, last, ARGV[5], cmsgpack.unpack(ARGV[6]))"
+    return (
+        WRITER
+        + (ALERTS if alerts else "")
+        + FIND_GAP
+        + f"""
+local codes, stream = KEYS[1], KEYS[2]
 local group, keep, newest = ARGV[1], ARGV[2], ARGV[3]
-local gap, last, written = {}, '', 0
+local gap, last, written = {{}}, '', 0
 if newest ~= '' then gap = find_gap(stream, group, newest) end
 if #ARGV > 3 then
   local rows, other, pending = cmsgpack.unpack(ARGV[4]), nil, nil
   last, other = last_code(codes)
-  if other then return {other, '', gap} end
+  if other then return {{other, '', gap}} end
   pending = redis.pcall('XPENDING', stream, group, '(' .. last, '(' .. first_id(rows), 1)
   if pending.err then return pending end
   if #pending > 0 then
     written = -1
   else
-    local ids, number
-    if alerts then number = last_alert(alerts) end
+    local ids
+    {number}
     written, ids = write(codes, last, keep, rows)
-    if alerts then write_alerts(alerts, number, last, ARGV[5], cmsgpack.unpack(ARGV[6])) end
+    {write_alerts}
     redis.call('XACK', stream, group, unpack(ids))
   end
 end
-return {written, last, gap}
+return {{written, last, gap}}
 """
-)
+    )
+
+
+_ROUND, _ROUND_WITH_ALERTS = _round_script(alerts=False), _round_script(alerts=True)
 
 
 class Written(NamedTuple):
@@ -212,13 +226,14 @@ class _OneServer(_Writer):
 
     def _round(self, batch: CodeBatch, newest: bytes, alerts: Alerts | None) -> tuple[Any, ...]:
         member = self._member
-        keys, words = [self._codes, member.stream], [member.group, self._keep, newest]
+        script, keys = _ROUND, [self._codes, member.stream]
+        words = [member.group, self._keep, newest]
         if batch:
             words.append(as_rows(batch))
         if batch and alerts is not None and alerts.entries:
-            keys.append(alerts.key)
+            script, keys = _ROUND_WITH_ALERTS, [*keys, alerts.key]
             words += [alerts.keep, alert_rows(alerts.entries)]
-        return ("EVAL", _ROUND, len(keys), *keys, *words)
+        return ("EVAL", script, len(keys), *keys, *words)
 
     def _written(self, reply: Any) -> Written:
         written, last, _ = reply

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from streamclust.store.model.keys import Keys
 
-FAILED, STALLED = "failed", "stalled"
+FAILED, STALLED, PAUSED = "failed", "stalled", "paused"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Health:
     host : str
     phase : str
         'warming' or 'learning'; 'failed' while the worker can't continue the model and retries
-        after a pause; 'stalled' after no progress for `worker.stall`.
+        some time; 'stalled' after no progress for `worker.stall`; 'paused' after a user has paused
+        the model (see `store.model.pause`).
     points : int
         Total number of points learned, committed or not.
     rate : float
@@ -49,7 +50,7 @@ class Health:
     drifts : int
         Total number of drifts found.
     reason : str
-        Why the model is failed or stalled; else empty.
+        Why the model is failed, stalled or paused; else empty.
     progress_age : float
         Seconds since the slowest thread of the model last made progress.
     gathered, warm_up : int
@@ -59,6 +60,8 @@ class Health:
     asleep : bool
         Whether the model has left the worker's memory. Such a report is renewed rarely; it is true
         while the worker lives.
+    paused_since : float
+        Of the pause that the worker has confirmed; 0 if it isn't known. See `store.model.pause`.
     missing : int
         Missing values of all points learned; see the setting `points.missing`.
     """
@@ -82,11 +85,12 @@ class Health:
     warm_up: int = 0
     worker: str = ""
     asleep: bool = False
+    paused_since: float = 0.0
     missing: int = 0
 
     @property
     def alive(self) -> bool:
-        """Whether the worker makes progress on the model."""
+        """Whether the worker makes progress on the model, or keeps it paused as a user wants."""
         return self.phase not in (FAILED, STALLED)
 
 
@@ -135,7 +139,7 @@ def decode_health(data: bytes, key: str) -> Health:
 
 
 _TEXTS = ("host", "phase", "kernels", "reason", "worker")
-_FRACTIONS = ("rate", "loss", "time", "progress_age")
+_FRACTIONS = ("rate", "loss", "time", "progress_age", "paused_since")
 _LARGEST = 1e300
 
 

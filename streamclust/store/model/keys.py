@@ -22,6 +22,7 @@ _OWN = (
     "lease",
     "token",
     "health",
+    "paused",
     "codes",
     "alerts",
     "id",
@@ -216,6 +217,16 @@ class Keys:
         return self._key("health")
 
     @property
+    def paused(self) -> str:
+        """String. JSON: since when the model is paused, and by whom; see `store.model.pause`.
+
+        Written by ``models pause`` and removed by ``models resume`` or their like; read by the
+        worker that has the lease, and by ``status``. While the key exists, no worker learns or
+        publishes the model. Never expires.
+        """
+        return self._key("paused")
+
+    @property
     def fixed(self) -> tuple[str, ...]:
         """All keys of the model except the codes of several streams; the lease is the first."""
         return (
@@ -223,6 +234,7 @@ class Keys:
             self.token,
             self.refitting,
             self.health,
+            self.paused,
             self.state,
             self.coreset,
             self.models,

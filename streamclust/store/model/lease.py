@@ -46,8 +46,11 @@ _RENEW = """
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2] .. ':' .. ARGV[1], 'PX', ARGV[3])
 if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
-return 1
+return 1 + redis.call('EXISTS', KEYS[4])
 """
+
+RENEWED_PAUSED = 2
+"""Reply to a renewal of the lease of a model that a user has paused."""
 
 _DROP = """
 if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[3]) end
@@ -161,10 +164,23 @@ class Lease:
         return bool(self._client.eval(*self.renewal(health, seconds)[1:]))
 
     def renewal(self, health: str, seconds: float) -> tuple[Any, ...]:
-        """Return the words of the command of `renew`."""
+        """Return the words of the command of `renew`.
+
+        The reply is 0 if another worker has taken the lease, `RENEWED_PAUSED` if a user has paused
+        the model, else 1.
+        """
         keys, ms = self._keys, int(seconds * 1000)
-        names = (keys.lease, keys.token, keys.health)
-        return ("EVAL", _RENEW, 3, *names, self._owner, self.token, self._ttl_ms, health, ms)
+        return (
+            "EVAL",
+            _RENEW,
+            4,
+            *_renewed(keys),
+            self._owner,
+            self.token,
+            self._ttl_ms,
+            health,
+            ms,
+        )
 
     def sleeping(self, health: str, seconds: float) -> tuple[Any, ...]:
         """Return the words that renew the lease, and write the report, of a model that sleeps.
@@ -172,9 +188,8 @@ class Lease:
         The lease lasts for `seconds`, but other workers may break it when its worker has ended.
         """
         keys, ms = self._keys, int(seconds * 1000)
-        names = (keys.lease, keys.token, keys.health)
         owner = self._owner + _ASLEEP
-        return ("EVAL", _RENEW, 3, *names, owner, self.token, ms, health, ms)
+        return ("EVAL", _RENEW, 4, *_renewed(keys), owner, self.token, ms, health, ms)
 
     def report(self, health: str, seconds: float) -> bool:
         """Write the health key without the lease; return False if another worker holds the lease.
@@ -193,6 +208,11 @@ class Lease:
         keys = self._keys
         self._client.eval(_DROP, 3, keys.lease, keys.token, keys.health, self._owner, self.token)
         self.token = 0
+
+
+def _renewed(keys: Keys) -> tuple[str, ...]:
+    """Return the keys of the script that renews a lease."""
+    return keys.lease, keys.token, keys.health, keys.paused
 
 
 class Held(NamedTuple):

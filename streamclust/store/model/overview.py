@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from streamclust.store.model.health import PAUSED
+from streamclust.store.model.pause import pause_dict
 from streamclust.store.stream.names import missing_text
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from streamclust.formats.model_head import ModelHead
     from streamclust.models.codebook import CodebookHealth
     from streamclust.store.model.health import Health
+    from streamclust.store.model.pause import Pause
 
 WARMING_UP = "warming up"
 
@@ -46,6 +49,8 @@ class Overview:
         Points of an unfinished warm-up, and the number that ends the warm-up (0 if unknown).
     alerts : int or None
         Points that were flagged as anomalies.
+    pause : Pause or None
+        Since when a user has paused the model, and why.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Overview:
     missing: Mapping[str, bool] = field(default_factory=dict)
     warm_up: tuple[int, int] | None = None
     alerts: int | None = 0
+    pause: Pause | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -67,6 +73,7 @@ class Overview:
             "worker": None if health is None else f"{health.host}:{health.pid}",
             "phase": self.phase,
             "reason": self.reason or None,
+            "paused": None if self.pause is None else pause_dict(self.pause),
             "points_seen": self.points,
             "waiting": list(self.waits()),
             "missing_streams": list(self.missing),
@@ -133,17 +140,22 @@ class Overview:
 
     @property
     def phase(self) -> str:
-        """The worker's phase; without a worker 'stopped', or 'damaged' if a key can't be read."""
+        """The worker's phase; without a worker 'paused' or 'stopped', or 'damaged'.
+
+        A model is damaged if one of its keys can't be read.
+        """
         if self.health is not None:
             return self.health.phase
-        return "damaged" if self.troubles else "stopped"
+        return "damaged" if self.troubles else "stopped" if self.pause is None else PAUSED
 
     @property
     def reason(self) -> str:
-        """Why the model doesn't learn; empty if it does."""
-        if self.health is None and self.model is None and not self.troubles:
+        """Why the model doesn't learn; empty if it does, or if a user has paused it."""
+        health, reasons = self.health, list[str]()
+        if health is None and self.model is None and self.pause is None and not self.troubles:
             return "never published"
-        reasons = [] if self.health is None or not self.health.reason else [self.health.reason]
+        if health is not None and health.reason and health.phase != PAUSED:
+            reasons.append(health.reason)
         for trouble in self.troubles:
             if not any(trouble in reason for reason in reasons):
                 reasons.append(trouble)
@@ -157,7 +169,8 @@ class Overview:
         server : str
             Name of the server.
         """
-        lines = [
+        lines = [] if self.pause is None else [self._waits_for_resume(self.pause)]
+        lines += [
             missing_text(stream, server, end=" any more" if was_read else " yet")
             for stream, was_read in self.missing.items()
         ]
@@ -166,3 +179,12 @@ class Overview:
             of = f" of {wanted:,}" if wanted else ""
             lines.append(f"{WARMING_UP}: {gathered:,}{of} points")
         return tuple(lines)
+
+    def _waits_for_resume(self, pause: Pause) -> str:
+        """Return a line about a paused model: since when, by whom, and what goes on meanwhile."""
+        resume = f"`streamclust models resume {self.name}` continues"
+        if self.phase != PAUSED and self.alive:
+            return f"{PAUSED}: {pause.text_with_age}; the worker pauses after its current batch"
+        entries = "1 entry waits" if self.lag == 1 else f"{self.lag or 0:,} entries wait"
+        worker = "; no worker has the model" if self.health is None else ""
+        return f"{PAUSED}: {pause.text_with_age}; {entries}{worker}; {resume}"

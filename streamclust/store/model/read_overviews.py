@@ -18,6 +18,7 @@ from streamclust.store.model.attempts import attempt, raised
 from streamclust.store.model.health import decode_health
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.overview import Overview
+from streamclust.store.model.pause import pause_of
 from streamclust.store.model.read_healths import TOGETHER, LiveWorkers
 from streamclust.store.model.stored_values import ValueReader
 from streamclust.store.model.versions import decode_entry_head, model_names
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from streamclust.formats.model_head import ModelHead
     from streamclust.store.model.health import Health
+    from streamclust.store.model.pause import Pause
     from streamclust.store.model.stored_values import StoredValues
 
 T = TypeVar("T")
@@ -46,6 +48,7 @@ class _Unfinished(NamedTuple):
     gathered: int | None
     dead: int | None
     alerts: int | None
+    pause: Pause | None
     troubles: list[str]
 
 
@@ -142,7 +145,10 @@ class _Reader:
         state, gathered = attempt(covered, keys.state, troubles) or (None, None)
         refused = attempt(lambda: number(stored.dead), keys.dead, troubles)
         flagged = attempt(lambda: number(stored.alerts), keys.alerts, troubles)
-        unfinished = _Unfinished(keys, report, version, state, gathered, refused, flagged, troubles)
+        pause = attempt(lambda: pause_of(stored.pause), keys.paused, troubles)
+        unfinished = _Unfinished(
+            keys, report, version, state, gathered, refused, flagged, pause, troubles
+        )
         self._refuse_unknown(unfinished, stored)
         return unfinished
 
@@ -155,6 +161,7 @@ class _Reader:
             stored.health is not None
             or stored.state is not None
             or stored.version
+            or stored.pause is not None
             or keys.model in self._configured
             or keys.model in model_names(self._client, keys.namespace, keys.model)
         ):
@@ -206,6 +213,7 @@ class _Reader:
             missing,
             _warm_up(found.health, found.gathered, lambda: self._warm_ups.get(name, 0)),
             found.alerts,
+            found.pause,
         )
 
 

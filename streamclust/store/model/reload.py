@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from streamclust.store.model.keys import WorkerKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import redis
 
@@ -37,16 +37,25 @@ def request_reload(client: redis.Redis, namespace: str) -> str:
 
 
 def answer(client: redis.Redis, namespace: str, what: dict[str, Any]) -> None:
-    """Report what a worker did."""
+    """Report what a worker or an encoder did, or that an encoder has seen the request."""
     fields: Any = {"answer": json.dumps(what)}
     client.xadd(WorkerKeys(namespace).reloaded, fields, maxlen=_ANSWERS)
 
 
 def read_answers(
-    client: redis.Redis, namespace: str, after: str, seconds: float
+    client: redis.Redis, namespace: str, after: str, ends: Callable[[], float]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the answers after a position, from `request_reload`, for so many seconds."""
-    key, ends = WorkerKeys(namespace).reloaded, time.monotonic() + seconds
+    """Yield the answers after a position, from `request_reload`.
+
+    Parameters
+    ----------
+    client : redis.Redis
+    namespace : str
+    after : str
+    ends : callable
+        Returns until when to wait for another answer, by the monotonic clock.
+    """
+    key = WorkerKeys(namespace).reloaded
     while found := _read(client, key, after, ends):
         for entry_id, fields in found:
             after = entry_id.decode()
@@ -56,9 +65,9 @@ def read_answers(
                 continue  # not written by a worker
 
 
-def _read(client: redis.Redis, key: str, after: str, ends: float) -> list[Any]:
+def _read(client: redis.Redis, key: str, after: str, ends: Callable[[], float]) -> list[Any]:
     """Return the entries after a position; wait for them until a time."""
-    while (left := ends - time.monotonic()) > 0.0:
+    while (left := ends() - time.monotonic()) > 0.0:
         block = max(int(1000 * min(left, _BLOCK)), 1)
         found: Any = client.xread({key: after}, block=block)
         if found:

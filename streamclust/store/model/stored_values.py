@@ -66,10 +66,11 @@ local function look(keys)
     local entries = redis.pcall('XREVRANGE', key, '+', '-', 'COUNT', 1)
     return entries.err and entries or entries[1] and entries[1][1] or ''
   end
-  return {health, state, size, version, newest_id(keys[4]), newest_id(keys[5])}
+  local pause = redis.pcall('GET', keys[6])
+  return {health, state, size, version, newest_id(keys[4]), newest_id(keys[5]), pause}
 end
 local found = {}
-for i = 1, #KEYS, 5 do table.insert(found, look({unpack(KEYS, i, i + 4)})) end
+for i = 1, #KEYS, 6 do table.insert(found, look({unpack(KEYS, i, i + 5)})) end
 return found
 """
 )
@@ -92,6 +93,7 @@ class StoredValues(NamedTuple):
         ID of the newest dead letter; empty if there is none.
     alerts : bytes or Exception
         ID of the newest alert; empty if there is none.
+    pause : bytes, None or Exception
     """
 
     health: Any
@@ -100,6 +102,7 @@ class StoredValues(NamedTuple):
     version: Any
     dead: Any
     alerts: Any
+    pause: Any
 
 
 class ValueReader:
@@ -145,7 +148,8 @@ class ValueReader:
                 for value in values:
                     if isinstance(value, redis.RedisError) and is_forbidden(value):
                         raise value
-                named = (keys.health, keys.state, "", keys.models, keys.dead, keys.alerts)
+                streams = keys.models, keys.dead, keys.alerts
+                named = (keys.health, keys.state, "", *streams, keys.paused)
                 found.append(StoredValues(*map(self._with_key, values, named)))
         return found
 
@@ -176,6 +180,7 @@ class ValueReader:
             _value(version),
             _value(lambda: newest_id(keys.dead)),
             _value(lambda: newest_id(keys.alerts)),
+            _value(lambda: client.get(keys.paused)),
         )
 
 
@@ -183,7 +188,7 @@ def _look_command(models: Sequence[Keys]) -> tuple[Any, ...]:
     keys = [
         key
         for each in models
-        for key in (each.health, each.state, each.models, each.dead, each.alerts)
+        for key in (each.health, each.state, each.models, each.dead, each.alerts, each.paused)
     ]
     return ("EVAL", _SCRIPT, len(keys), *keys, _HEAD)
 

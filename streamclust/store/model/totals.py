@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamclust.store.model.overview import Overview
 
-PHASES = ("failed", "stalled", "damaged", "stopped", "warming", "learning")
+PHASES = ("failed", "stalled", "damaged", "stopped", "paused", "warming", "learning")
 """The phases of models, those with problems first."""
 
 

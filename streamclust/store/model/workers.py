@@ -82,6 +82,8 @@ class WorkerReport:
         Models that other workers hold, or that wait for a worker.
     failed, stalled : int
         Models that it can't continue, and models without progress for `worker.stall`.
+    paused : int
+        Models that users have paused; they are asleep too.
     avoids : int
         Models that have failed in this worker recently, and so count against its share.
     shares : str
@@ -106,6 +108,7 @@ class WorkerReport:
     waiting: int = 0
     failed: int = 0
     stalled: int = 0
+    paused: int = 0
     avoids: int = 0
     shares: str = ""
     offers: tuple[str, ...] = ()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -65,6 +65,26 @@ class Entries:
     def _gaps_in(self, part: slice | NDArray[np.intp]) -> tuple[tuple[int, Gap], ...]:
         places = np.arange(len(self))[part].tolist()
         return tuple((places.index(place), gap) for place, gap in self.gaps if place in places)
+
+    def count_up_to(self, last: NDArray[np.uint64], included: bool) -> int:
+        """Return how many entries, in the order of their IDs, come before an ID, or up to it.
+
+        Parameters
+        ----------
+        last : array of shape (2,)
+            Both numbers of the ID.
+        included : bool
+            Whether an entry with this ID counts.
+        """
+        times, numbers = self.id_parts.T
+        sides: tuple[Literal["left", "right"], ...] = ("left", "right")
+        start, stop = (int(np.searchsorted(times, last[0], side)) for side in sides)
+        side = sides[int(included)]
+        return start + int(np.searchsorted(numbers[start:stop], last[1], side))
+
+    def without_used_replies(self) -> Entries:
+        """Return the same entries, which keep no reply in memory that none of them is in."""
+        return replace(self, bodies=self.bodies.without_used_replies())
 
     def id_of(self, place: int) -> str:
         """Return an entry's ID as text."""

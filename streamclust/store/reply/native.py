@@ -34,12 +34,15 @@ if TYPE_CHECKING:
 BODY, SIZE, TEXTS = 2, 3, 4
 COLUMNS = 5
 
-PART, WHOLE, ODD, NO_ROOM, OTHER = range(5)
-"""Results of a scan; see src/redis_reply.hpp."""
+PART, WHOLE, ODD, _FULL, OTHER = range(5)
+"""Results of a scan; see src/redis_reply.hpp. `_FULL`: a table has no room for the next row."""
 
-SCAN = 8
+_SCAN = 8
 """Length of a scan's state. The second number is the scanned size; the last two are the numbers of
 streams and entries."""
+
+_ENTRIES = 1024
+"""Minimum number of rows in the table of a reply's entries."""
 
 _IGNORED, _WEIGHT, _BLOCK, _DIMENSION = -1, -2, -3, -4
 _LABEL = 1
@@ -95,32 +98,74 @@ def _function(name: str) -> Callable[..., int]:
     return _functions(library)[name]
 
 
-def scan(
-    state: NDArray[np.int64], data: NDArray[np.uint8], size: int, streams: Any, rows: Any
-) -> int:
-    """Continue the scan of a reply; return the result: PART, WHOLE, ODD, NO_ROOM or OTHER.
+class ReplyScan:
+    """The scan of one reply after the other.
+
+    A reply often arrives in pieces, and most replies are short. So the addresses of the tables are
+    kept, and the tables are only replaced when a reply keeps them.
 
     Parameters
     ----------
-    state : array of shape (SCAN,)
-        State of the scan; all 0 for a new reply.
-    data : array of bytes
-    size : int
-        Number of received bytes in `data`.
-    streams : array of shape (_, 3)
-        Receives the place and size of each stream's name, and the index of its first entry.
-    rows : array of shape (_, COLUMNS)
-        Receives the entries, with places in `data` as addresses.
+    rows : int, default=1024
+        Initial number of rows in the table of entries.
     """
-    return _function("scan_reply")(
-        state.ctypes.data,
-        data.ctypes.data,
-        size,
-        streams.ctypes.data,
-        len(streams),
-        rows.ctypes.data,
-        len(rows),
-    )
+
+    def __init__(self, rows: int = _ENTRIES) -> None:
+        self._state = np.zeros(_SCAN, np.int64)
+        self._state_address = self._state.ctypes.data
+        self._use(np.empty((1, 3), np.int64), np.empty((rows, COLUMNS), np.int64))
+
+    def _use(self, streams: NDArray[np.int64], rows: Rows) -> None:
+        self._streams, self._rows = streams, rows
+        self._tables = streams.ctypes.data, len(streams), rows.ctypes.data, len(rows)
+
+    @property
+    def scanned(self) -> int:
+        """Number of bytes that were scanned."""
+        return int(self._state[1])
+
+    def __call__(self, address: int, size: int) -> int:
+        """Continue the scan; return the result: PART, WHOLE, ODD or OTHER.
+
+        Parameters
+        ----------
+        address : int
+            Of the received bytes; they may move between two calls.
+        size : int
+            Number of received bytes.
+        """
+        scan = _function("scan_reply")
+        while True:
+            found = scan(self._state_address, address, size, *self._tables)
+            if found != _FULL:
+                return found
+            self._use(
+                *(
+                    np.concatenate([table, np.empty_like(table)]) if used == len(table) else table
+                    for table, used in zip(
+                        (self._streams, self._rows), self._state[-2:].tolist(), strict=True
+                    )
+                )
+            )
+
+    def take(self) -> tuple[list[list[int]], Rows]:
+        """Return the result of a whole reply, and start the next scan with other tables.
+
+        Returns
+        -------
+        streams : list of [place of the stream's name, its size, index of the first entry]
+        rows : array of shape (entries, COLUMNS)
+            With places in the received bytes instead of addresses.
+        """
+        n_streams, n_entries = self._state[-2:].tolist()
+        streams, rows = self._streams[:n_streams].tolist(), self._rows[:n_entries]
+        self._use(self._streams, np.empty((max(_ENTRIES, n_entries + 1), COLUMNS), np.int64))
+        self.reset()
+        return streams, rows
+
+    def reset(self) -> None:
+        """Start the scan of the next reply."""
+        self._state.fill(0)
 
 
 def texts(rows: Rows) -> list[Any]:

@@ -59,6 +59,16 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
         buffers = {id(each): each for part in parts for each in part._buffers}
         return cls(np.concatenate([part.rows for part in parts]), tuple(buffers.values()))
 
+    def without_used_replies(self) -> Packed:
+        """Return the same entries, without the replies before the first of them."""
+        if len(self._buffers) < 2 or not len(self):
+            return self if len(self) else Packed(self.rows, ())
+        first = int(self.rows[0, wire.BODY])
+        for place, buffer in enumerate(self._buffers):
+            if 0 <= first - buffer.ctypes.data < buffer.nbytes:
+                return Packed(self.rows, self._buffers[place:])
+        return self
+
     @property
     def id_parts(self) -> NDArray[np.uint64]:
         """Both numbers of each ID, (n, 2)."""

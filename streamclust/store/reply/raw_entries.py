@@ -59,6 +59,9 @@ class RawEntries(Protocol):
     def ids(self) -> list[bytes]:
         """Return the IDs."""
 
+    def without_used_replies(self) -> RawEntries:
+        """Return the same entries, without the replies before the first of them."""
+
     def flats(self) -> list[list[bytes]]:
         """Return the fields and values of each entry."""
 
@@ -134,6 +137,10 @@ class ListEntries:
     def ids(self) -> list[bytes]:
         """Return the IDs."""
         return [entry_id for entry_id, _ in self._entries.tolist()]
+
+    def without_used_replies(self) -> ListEntries:
+        """Return the entries: each has its own objects."""
+        return self
 
     def flats(self) -> list[list[bytes]]:
         """Return the fields and values of each entry."""

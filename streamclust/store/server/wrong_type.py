@@ -16,6 +16,7 @@ _TYPES = {
     "lease": "string",
     "token": "string",
     "health": "string",
+    "paused": "string",
     "refitting": "string",
     "proposal": "hash",
 }

@@ -76,8 +76,11 @@ class StreamNews:
         """
         if time.monotonic() < self._refused + _AGAIN:
             return False
+        nodes: defaultdict[_Node, list[str]] = defaultdict(list)
         try:
-            for node, keys in self._by_node(streams).items():
+            for stream in streams:
+                nodes[self._node_of(stream)].append(stream)
+            for node, keys in nodes.items():
                 node.watch(keys, wake)
         except redis.ResponseError as error:
             self.refusal = str(error)
@@ -96,12 +99,6 @@ class StreamNews:
             nodes, self._nodes = list(self._nodes.values()), {}
         for node in nodes:
             node.close()
-
-    def _by_node(self, streams: Iterable[str]) -> dict[_Node, list[str]]:
-        found: defaultdict[_Node, list[str]] = defaultdict(list)
-        for stream in streams:
-            found[self._node_of(stream)].append(stream)
-        return found
 
     def _node_of(self, stream: str) -> _Node:
         """Return the open connections to the node of a stream."""
@@ -190,13 +187,8 @@ class _Node:
         self._listener.send_command("PING")
         with self._lock:
             _ask(self._reading, "PING")
-        while self._take_or_pong():
-            pass
-
-    def _take_or_pong(self) -> bool:
-        message = self._listener.read_response()
-        self._take(message)
-        return bool(message[0] != b"pong")
+        while (message := self._listener.read_response())[0] != b"pong":
+            self._take(message)
 
     def _wake(self, keys: Iterable[bytes] | None) -> None:
         with self._lock:

@@ -27,18 +27,27 @@ class Prefetch:
     ----------
     client : redis.Redis
         A client of a cluster sends nothing in advance, because it must follow redirections.
+
+    Attributes
+    ----------
+    wanted : mapping of str to str
+        Stream -> ID after which the read that was sent begins; empty without one.
+    count : int
+        Entries per stream that it has asked for.
     """
 
     def __init__(self, client: redis.Redis) -> None:
         self._pool: Any = client.connection_pool if isinstance(client, redis.Redis) else None
         self._connection: Any = None
-        self._wanted: Mapping[str, str] = {}
+        self.wanted: Mapping[str, str] = {}
+        self.count = 0
 
     def send(self, wanted: Mapping[str, str], count: int) -> None:
         """Send a read of `count` entries of each stream after the IDs in `wanted`."""
         if self._pool is None:
             return
-        self._connection, self._wanted = self._pool.get_connection(), wanted
+        self._connection = self._pool.get_connection()
+        self.wanted, self.count = wanted, count
         commands = [("XREAD", "COUNT", count, "STREAMS", *wanted, *wanted.values())]
         commands += [probe_command(stream, at) for stream, at in wanted.items()]
         with suppress(redis.ConnectionError):
@@ -57,7 +66,7 @@ class Prefetch:
             with suppress(redis.ConnectionError):
                 reply = self._connection.read_response()
                 probes = {stream: probed(self._connection.read_response()) for stream in wanted}
-                return (reply, probes) if wanted == self._wanted else (None, {})
+                return (reply, probes) if wanted == self.wanted else (None, {})
         except redis.ResponseError:  # the next read repeats the error, and names the key
             self._connection.disconnect()  # more replies may follow
         finally:
@@ -73,5 +82,6 @@ class Prefetch:
 
     def _give_back(self) -> None:
         connection, self._connection = self._connection, None
+        self.wanted = {}
         if connection is not None:  # else another thread has dropped it
             self._pool.release(connection)

@@ -70,9 +70,11 @@ class RangeReader(MergingReader):
         self._on_fault = on_fault
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
-        for stream in streams:
-            if entries := self._retried(stream, count):
-                self._waiting[stream] = from_reply(stream, entries, None, None)
+        for stream in [*streams, *self._low(count)]:
+            entries = self._retried(stream, count)
+            (self._behind.add if len(entries) >= count else self._behind.discard)(stream)
+            if entries:
+                self._add(stream, from_reply(stream, entries, None, None))
                 self._position[stream] = entries[-1:].ids()[0].decode()
                 self._bytes += self._size.took(entries)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from streamclust.formats.lost import Gap
 from streamclust.store.reply.entries import NOTHING, from_reply, join
 from streamclust.store.reply.limits import ReplyTooLargeError
@@ -59,18 +57,19 @@ class MergingReader:
         self._bytes = 0
 
     def read(self, count: int, block_ms: int | None) -> Entries:
-        """Return the next entries, about `count` per stream; empty if none arrive in `block_ms`.
+        """Return the next entries, about `count`; empty if none arrive in `block_ms`.
 
         When the entries of one stream are used up, this stream is read again before a later entry
         of another stream is returned. So the order doesn't depend on the sizes of the reads.
         """
         parts: list[Entries] = []
         n = self._bytes = 0
+        each = self._each(count)
         while n < count and self._bytes < self._read_bytes and not self._gaps:
             dry = [stream for stream, waiting in self._waiting.items() if not waiting]
             if dry:
                 nothing = len(dry) == len(self._waiting)
-                self._fill(dry, count, block_ms if nothing and not parts else None)
+                self._fill(dry, each, block_ms if nothing and not parts else None)
             taken = self._merge()
             if not taken:
                 break
@@ -98,8 +97,30 @@ class MergingReader:
         return gaps
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
-        """Add the next entries of these streams, about `count` per stream, to `_waiting`."""
+        """Add the next entries of these streams, about `count` per stream, to `_waiting`.
+
+        Streams of `_low` can be read with them.
+        """
         raise NotImplementedError
+
+    def _low(self, count: int) -> list[str]:
+        """Return the streams with few entries that wait, and more at the server.
+
+        They are read together with a stream that has none. Otherwise each of many streams would
+        need a read of its own, and a merge.
+        """
+        few, waiting = range(1, count // 2 + 1), self._waiting
+        return [
+            stream for stream in waiting if stream in self._behind and len(waiting[stream]) in few
+        ]
+
+    def _each(self, count: int) -> int:
+        """Return how many entries of each stream are about `count` entries of all streams."""
+        return -(-count // max(1, len(self._waiting)))
+
+    def _add(self, stream: str, entries: Entries) -> None:
+        """Add the next entries of a stream to those that wait."""
+        self._waiting[stream] = join([self._waiting[stream], entries])
 
     def _merge(self) -> Entries:
         """Return entries in order, up to the last read entry of the first stream that ends."""
@@ -107,15 +128,16 @@ class MergingReader:
         if len(waiting) < 2:
             self._waiting |= dict.fromkeys(waiting, NOTHING)
             return next(iter(waiting.values()), NOTHING)
-        together = join(list(waiting.values()))
-        order = together.order()
-        ends = np.cumsum([len(entries) for entries in waiting.values()]) - 1
-        stop = int(np.flatnonzero(np.isin(order, ends))[0]) + 1
-        rest = together[order[stop:]]
-        for stream in waiting:
-            places = np.flatnonzero(rest.streams == rest.names.index(stream))
-            self._waiting[stream] = rest[places]
-        return together[order[:stop]]
+        first_end = min(
+            waiting, key=lambda stream: (*waiting[stream].id_parts[-1].tolist(), stream)
+        )
+        parts: list[Entries] = []
+        for stream, entries in waiting.items():
+            count = entries.count_up_to(waiting[first_end].id_parts[-1], stream <= first_end)
+            parts.append(entries[:count])
+            self._waiting[stream] = entries[count:].without_used_replies()
+        together = join(parts)
+        return together[together.order()]
 
 
 class StreamReader(MergingReader):
@@ -174,8 +196,16 @@ class StreamReader(MergingReader):
         self._prefetch.drop()
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
+        if self._receive_early():
+            streams, block_ms = [s for s in streams if not self._waiting[s]], None
+        if streams:
+            self._fill_now(streams, count, block_ms)
+        self._send_early()
+
+    def _fill_now(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
+        low = self._low(count)
         try:
-            found, probes = read_whole(self._client, lambda: self._xread(streams, count, block_ms))
+            found = read_whole(self._client, lambda: self._xread([*streams, *low], count, block_ms))
         except ReplyTooLargeError as error:
             fewer = self._size.less(
                 count, error, ", ".join(streams), ", ".join(self._after(streams).values())
@@ -183,29 +213,51 @@ class StreamReader(MergingReader):
             for stream in streams:
                 self._fill_less(stream, fewer)
             return
-        for stream in streams:
-            full = len(found.get(stream, ())) >= count
-            (self._behind.add if full else self._behind.discard)(stream)
+        for stream in [*streams, *low]:
+            self._note_end(stream, len(found.get(stream, ())) >= count)
             if stream in found:
-                self._arrived(stream, found[stream], probes.get(stream))
-                # With several streams, the merged order would depend on when each was read.
-                if full and len(self._watches) == 1 and self.prefetching:
-                    self._prefetch.send(self._after(streams), self.next_count)
-            elif gap := self._watches[stream].idle():
+                self._arrived(stream, found[stream])
+            elif stream in streams and (gap := self._watches[stream].idle()):
                 self._gaps.append(gap)
+
+    def _note_end(self, stream: str, full: bool) -> None:
+        """Record whether a reply had as many entries as it could, so that more may follow."""
+        (self._behind.add if full else self._behind.discard)(stream)
+
+    def _send_early(self) -> None:
+        """Send the next read of the streams that have more entries, and few that wait."""
+        count, waiting = self._each(self.next_count), self._waiting
+        few = count + count // 2  # else the entries of a stream that is ahead would pile up
+        soon = [name for name in waiting if name in self._behind and len(waiting[name]) <= few]
+        if self.prefetching and soon:
+            self._prefetch.send(self._after(soon), count)
+
+    def _receive_early(self) -> bool:
+        """Add the entries of the read that was sent early; return whether there were any.
+
+        A stream without entries at that time can have some now. So it must be read again before a
+        later entry of another stream is returned.
+        """
+        wanted, count = self._prefetch.wanted, self._prefetch.count
+        try:
+            reply, probes = self._prefetch.receive(self._after(wanted))
+        except ReplyTooLargeError:  # the next read finds out
+            return False
+        found = by_stream(reply)
+        for stream in probes:
+            self._note_end(stream, len(found.get(stream, ())) >= count)
+            if stream in found:
+                self._arrived(stream, found[stream], probes[stream])
+        return bool(found)
 
     def _xread(
         self, streams: Sequence[str], count: int, block_ms: int | None
-    ) -> tuple[dict[str, RawEntries], dict[str, StreamInfo | bool]]:
-        """Return the next entries of each stream that has any, and the results of its probe."""
-        wanted = self._after(streams)
-        reply, probes = self._prefetch.receive(wanted)
-        if not reply:
-            reply = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
-            probes = {}
-        return by_stream(reply), probes
+    ) -> dict[str, RawEntries]:
+        """Return the next entries of each stream that has any."""
+        reply = self._client.xread(self._after(streams), count=count, block=block_ms)  # type: ignore[arg-type]
+        return by_stream(reply)
 
-    def _after(self, streams: Sequence[str]) -> dict[str, str]:
+    def _after(self, streams: Iterable[str]) -> dict[str, str]:
         return {stream: self._watches[stream].position for stream in streams}
 
     def _fill_less(self, stream: str, count: int) -> None:
@@ -213,7 +265,7 @@ class StreamReader(MergingReader):
         self._behind.add(stream)
         position = self._watches[stream].position
         try:
-            found, probes = self._size.read(
+            found = self._size.read(
                 self._client,
                 lambda count: self._xread([stream], count, None),
                 count,
@@ -224,7 +276,7 @@ class StreamReader(MergingReader):
             self._refuse(stream)
             return
         if stream in found:
-            self._arrived(stream, found[stream], probes.get(stream))
+            self._arrived(stream, found[stream])
 
     def _refuse(self, stream: str) -> None:
         """Skip the next entry without reading it, and add a gap for it."""
@@ -240,8 +292,10 @@ class StreamReader(MergingReader):
         end = watch.position
         self._gaps.append(Gap(stream, end, "refused", None, end, watch.entries_added, reason))
 
-    def _arrived(self, stream: str, entries: RawEntries, probed: StreamInfo | bool | None) -> None:
+    def _arrived(
+        self, stream: str, entries: RawEntries, probed: StreamInfo | bool | None = None
+    ) -> None:
         watch = self._watches[stream]
         gap = watch.took(entries, probed)
-        self._waiting[stream] = from_reply(stream, entries, watch.entries_added, gap)
+        self._add(stream, from_reply(stream, entries, watch.entries_added, gap))
         self._bytes += self._size.took(entries)

@@ -11,6 +11,7 @@ import redis
 from streamclust.store.server.connect import Server
 from streamclust.store.stream.batches import Batch, Batcher, batches
 from streamclust.store.stream.prefetch import Prefetch
+from streamclust.store.stream.ranges import RangeReader
 from streamclust.store.stream.reader import StreamReader
 from tests.support.feeds import ANY, Feed, a_feed, grid, numbers, read_sizes
 
@@ -77,14 +78,61 @@ def test_a_reply_to_another_position_is_not_taken(feed: Feed) -> None:
     assert len(entries) == 5
 
 
-def test_of_several_streams_nothing_is_read_early(server: Server, client: redis.Redis) -> None:
-    feed = a_feed(server, client, 2)
-    feed.add_points(grid(40))
-    with read_sizes(10, first=10):
+def test_several_streams_are_read_early_where_there_is_more(
+    server: Server, client: redis.Redis
+) -> None:
+    feed = a_feed(server, client, 3)
+    for number in range(60):
+        feed.add_points(grid(1, number), stream=number % 2)
+    with read_sizes(30, first=30):
         reader, batcher = start(feed)
-        next(batches(reader, batcher, linger=0.0, until_idle=True))
+        found = batches(reader, batcher, linger=0.0, until_idle=True)
+        read, early = list[int](), set[int]()
+        for batch in found:
+            read += batch.X[:, 0].astype(int).tolist()
+            early.add(len(reader._prefetch.wanted))
+        assert read == list(range(60))
+        assert max(early) == 2
         assert not under_way(reader)
-        assert sum(map(len, numbers(rest(reader, batcher)))) == 30
+
+
+def test_an_entry_that_came_after_an_early_read_keeps_its_place(
+    server: Server, client: redis.Redis
+) -> None:
+    feed, point = a_feed(server, client, 2), [b"f8", grid(1).tobytes()]
+    for time in range(1001, 1013):
+        feed.add(0, point, f"{time}-0")
+    for time in range(1001, 1006):
+        feed.add(1, point, f"{time}-1")
+    with read_sizes(10, first=10):
+        reader, _ = start(feed)
+        first = reader.read(10, None)
+        assert set(reader._prefetch.wanted) == {feed.streams[0]}
+        assert not reader._waiting[feed.streams[1]]  # and its early read has found nothing
+        feed.add(1, point, "1007-1")
+        rest = reader.read(10, None)
+    assert [entries.id_of(len(entries) - 1) for entries in (first, rest)] == ["1005-1", "1012-0"]
+    assert [rest.id_of(place) for place in range(3)] == ["1006-0", "1007-0", "1007-1"]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_entries_that_wait_and_their_replies_are_few(
+    server: Server, client: redis.Redis, apart: bool
+) -> None:
+    feed = a_feed(server, client, 3)
+    for number in range(600):
+        feed.add_points(grid(1, number), stream=number // 200 if apart else number % 3)
+    until = dict(feed.added)
+    with read_sizes(30, first=30):
+        raw = feed.server.raw_client(1 << 30)
+        for reader in (StreamReader(raw, feed.start), RangeReader(raw, feed.start, until)):
+            read = 0
+            while items := reader.read(30, None):
+                read += len(items)
+                waiting = reader._waiting.values()
+                assert all(len(entries) <= 30 for entries in waiting)
+                assert all(len(getattr(e.bodies, "_buffers", ())) <= 3 for e in waiting)
+            assert read == 600
 
 
 def test_what_is_trimmed_between_early_reads_is_missing_once(feed: Feed) -> None:
