@@ -187,6 +187,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needs_token=True,
     ),
     ("post", "/api/models/{name}/pause"): Operation(
+        "pause",
         "Stop learning and publishing the model, until it is resumed",
         schemas.Action,
         {},
@@ -196,6 +197,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needs_token=True,
     ),
     ("post", "/api/models/{name}/resume"): Operation(
+        "resume",
         "Continue a paused model where it was paused",
         schemas.Action,
         {},

@@ -169,6 +169,7 @@ class ModelView {
 
   showWaiting() {
     this.closePanels();
+    this.actions.setVersions(null);
     const { warm_up: warmUp, waiting } = this.row;
     const of = warmUp?.of ? `waiting for ${plural(warmUp.of, "point")}, ${count(warmUp.points)} there` : warmUp ? `${plural(warmUp.points, "point")} there` : "";
     const lines = waiting.filter((text) => !(warmUp && text.startsWith("warming up"))).map((text) => printable(text[0].toUpperCase() + text.slice(1), 400));
