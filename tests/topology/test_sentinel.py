@@ -13,8 +13,8 @@ import redis
 
 from streamclust import failpoints
 from streamclust.encoder.coding import Coder
-from streamclust.encoder.daemon import encoder_jobs
 from streamclust.encoder.loop import run_encoder
+from streamclust.encoder.roster import encoder_jobs
 from streamclust.errors import ServerError, ServerUnreachableError
 from streamclust.failpoints import Instant
 from streamclust.refit.command import Callbacks
