@@ -215,6 +215,22 @@ def test_a_deleted_model_says_so_and_comes_back(browser: Browser, site: Site) ->
         assert figure(page, "Version") == "2"
 
 
+TEXTS = """
+import("./static/format.js").then(({ digitsFor, number }) => {
+  const texts = (values) => values.map((value) => number(value, digitsFor(values)));
+  return [texts([1e8, 1e8 + 2]), texts([0.1058, 0.10585]), texts([1.5, -3e-9])];
+})
+"""
+
+
+def test_numbers_have_the_digits_that_tell_them_apart(browser: Browser, site: Site) -> None:
+    with visit(browser, site.url) as found:
+        far, near, small = found.open("#/").evaluate(TEXTS)
+    assert far == ["100,000,000", "100,000,002"]
+    assert near == ["0.1058", "0.10585"]
+    assert small == ["1.5", "-3e-9"]
+
+
 def test_the_page_is_light(browser: Browser, site: Site) -> None:
     with visit(browser, site.url) as found:
         sizes: list[int] = []
