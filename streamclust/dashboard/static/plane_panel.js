@@ -82,6 +82,7 @@ export class PlanePanel {
     plane.forgetMarks(this.versions.at(-RECENT) ?? 0);
     this.markBirths(this.newest, components, model.version);
     this.newest = components;
+    plane.setAxes(axesOf(model.projection)); // the shares of the variance have changed
     plane.chooseTrailed(components);
     for (const { id, x, y } of components) plane.pushTrail(id, x, y);
     if (this.replay === undefined || this.replay === null) plane.setComponents(components);
