@@ -29,6 +29,7 @@ _FLAGS = shlex.split(
 TESTS = (
     *("tests/kernels/test_kernels.py", "tests/kernels/test_kmeans_step.py"),
     *("tests/kernels/test_mixture_step.py", "tests/kernels/test_sampling.py"),
+    "tests/kernels/test_gaps.py",
     *("tests/kernels/test_seeding_searches.py", "tests/kernels/test_threads.py"),
     "tests/store/reply/test_native.py",
     *("tests/store/reply/test_packed_codes.py", "tests/store/reply/test_parser.py", "tests/fuzz"),

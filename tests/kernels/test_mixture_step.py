@@ -78,6 +78,27 @@ def test_all_kernels_agree_with_a_background(kind: CovarianceType, D: int, sprea
 
 
 @kinds
+@pytest.mark.parametrize("spread", [2.0, 300.0])
+@pytest.mark.parametrize("background", [-np.inf, -1e3, 50.0])
+def test_the_log_densities_of_the_points_change_no_sum(
+    native_kernel: str, kind: CovarianceType, spread: float, background: float
+) -> None:
+    for D, N in ((1, 0), (3, 130), (12, 517), (5, 20_000)):
+        rng = np.random.default_rng(D)
+        model = components(kind, 9, D, rng, spread)
+        X, w = spread * rng.normal(size=(N, D)), rng.random(N)
+        density, expected = np.full((2, N), np.nan)
+        found, score = kernels.mixture_step(X, w, *model, kind, background, density)
+        plain, same = kernels.mixture_step(X, w, *model, kind, background)
+        assert score == same
+        for one, other in zip(found, plain, strict=True):
+            assert one.tobytes() == other.tobytes()
+        log_weights, means, root = model
+        expected = twin.normalise(log_weights + twin.log_gaussians(X, means, root, kind))[1]
+        assert_allclose(density, expected, rtol=1e-11)
+
+
+@kinds
 def test_a_background_takes_the_far_points_and_no_others(
     native_kernel: str, kind: CovarianceType
 ) -> None:

@@ -1,7 +1,8 @@
 // Which part of the plane is shown.
 
 export const SIGMAS = 2;
-const LARGE = 0.02; // share of a component whose whole area is shown; a few outliers have a huge area
+// Share of a component whose whole area is shown: the area of a few outliers is huge.
+export const LARGE = 0.02;
 export const MARGIN = { left: 52, right: 12, top: 12, bottom: 40 };
 
 // Return the rectangle of components and of most points. A model of one feature is flat.
