@@ -15,6 +15,7 @@ from streamclust.formats.container import Fields
 from streamclust.formats.model import family_of
 from streamclust.kernels import Assigned
 from streamclust.models.family import BatchStep, Wanted, to_hyperparameters
+from streamclust.models.kmeans import KMeans
 from streamclust.models.stats import Stats, merge, zero
 
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ class EStep:
     def kernels(self) -> str:
         """The kernels of the family."""
         return kernels_of(self.family)
+
+    @property
+    def takes_stored(self) -> bool:
+        """Whether the points of a block can be `StoredPoints`: the kernel of K-means reads them."""
+        return isinstance(self.family, KMeans)
 
     def run(self, number: int, blocks: Iterable[Points]) -> Stats:
         """Return the statistics of a part."""

@@ -24,6 +24,7 @@ from streamclust.kernels.results import (
     Sampled,
     Sums,
 )
+from streamclust.kernels.stored import StoredPoints, read_into
 from streamclust.kernels.threads import limit_threads
 from streamclust.kernels.twin import mixture_moments, normalise
 
@@ -48,6 +49,7 @@ __all__ = [
     "Moments",
     "PointScores",
     "Sampled",
+    "StoredPoints",
     "Sums",
     "assign",
     "available",
@@ -69,6 +71,7 @@ __all__ = [
     "normalise",
     "partial_step",
     "plusplus",
+    "read_into",
     "sample",
     "split_rows",
     "squared_distances",
@@ -117,8 +120,11 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     return chosen().kmeans_step(X, w, centroids)
 
 
-def kmeans_sums(X: Points, w: Array, centroids: Array) -> Sums:
-    """Return the same sums as `kmeans_step`, without arrays of N numbers for the assignments."""
+def kmeans_sums(X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
+    """Return the same sums as `kmeans_step`, without arrays of N numbers for the assignments.
+
+    The points can be in a file.
+    """
     return chosen().kmeans_sums(X, w, centroids)
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Sampled,
         Sums,
     )
+    from streamclust.kernels.stored import StoredPoints
 
 NUMPY = "numpy"
 
@@ -66,7 +67,7 @@ class Kernels(Protocol):
     def kmeans_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
         """See `streamclust.kernels.kmeans_step`."""
 
-    def kmeans_sums(self, X: Points, w: Array, centroids: Array) -> Sums:
+    def kmeans_sums(self, X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
         """See `streamclust.kernels.kmeans_sums`."""
 
     def interleave(self, columns: Sequence[NDArray[Any]], out: Points) -> None:

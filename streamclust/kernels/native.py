@@ -18,6 +18,7 @@ import numpy as np
 
 from streamclust.kernels import native_gaps, native_seeding
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled, Sums
+from streamclust.kernels.stored import StoredPoints, cut_off
 from streamclust.kernels.threads import limit
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         inertia = ctypes.c_double()
         addresses = [0 if a is None else _address(a) for a in (X, w, C, *results)]
         sizes = (_single(X), self._threads(), len(X), *C.shape)
-        if self._functions[function](_STEP.pack(*sizes, *addresses, ctypes.addressof(inertia))):
+        here = ctypes.addressof(inertia)
+        if self._functions[function](_STEP.pack(*sizes, *addresses, here, 0, 0)):
             raise MemoryError
         return inertia.value
 
@@ -173,12 +175,31 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         inertia = self._points_call("kmeans_step", X, w, C, weight, first, labels, sqdist)
         return ClusterSums(weight, first, inertia, Assigned(labels, sqdist))
 
-    def kmeans_sums(self, X: Points, w: Array, centroids: Array) -> Sums:
+    def kmeans_sums(self, X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
         """See `streamclust.kernels.kmeans_sums`."""
-        X, w, C = _points(X, centroids), _weights(w, len(X)), _doubles(centroids)
+        w, C = _weights(w, len(X)), _doubles(centroids)
         weight, first = np.zeros(len(C)), np.zeros(C.shape)
-        inertia = self._points_call("kmeans_step", X, w, C, weight, first, None, None)
+        if isinstance(X, StoredPoints):
+            return Sums(weight, first, self._step_of_file(X, w, C, weight, first))
+        inertia = self._points_call("kmeans_step", _points(X, C), w, C, weight, first, None, None)
         return Sums(weight, first, inertia)
+
+    def _step_of_file(
+        self, X: StoredPoints, w: Array, C: Array, weight: Array, first: Array
+    ) -> float:
+        """Add the sums of points in a file to `weight` and `first`; return the inertia."""
+        if X.shape[1:] != C.shape[1:] or not len(C) or X.dtype not in (_FLOAT, _DOUBLE):
+            raise ValueError(f"shapes {X.shape} and {C.shape} don't fit")
+        inertia = ctypes.c_double()
+        addresses = (0, _address(w), _address(C), _address(weight), _address(first), 0, 0)
+        sizes = (X.dtype == _FLOAT, self._threads(), len(X), *C.shape)
+        place = (ctypes.addressof(inertia), X.file.fileno(), X.offset)
+        status = self._functions["kmeans_step_of_file"](_STEP.pack(*sizes, *addresses, *place))
+        if status == 1:
+            raise MemoryError
+        if status:
+            raise cut_off(X.label)
+        return inertia.value
 
     def interleave(self, columns: Sequence[NDArray[Any]], out: Points) -> None:
         """See `streamclust.kernels.interleave`."""
@@ -290,6 +311,7 @@ _POINTS = (ctypes.c_char_p,)
 
 _ARGUMENTS: dict[str, Sequence[Any]] = {
     **dict.fromkeys(("assign", "squared_distances", "cluster_sums", "kmeans_step"), _POINTS),
+    "kmeans_step_of_file": _POINTS,
     "log_gaussians": (_BOOL, _SIZE, _ARRAY, *3 * (_SIZE,), *2 * (_BOOL,), *4 * (_ARRAY,)),
     "mixture_step": (
         *(_BOOL, _SIZE, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *3 * (_ARRAY,)),
@@ -302,5 +324,5 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
 }
 """As in src/kernels.cpp."""
 
-_STEP = struct.Struct("13q")
+_STEP = struct.Struct("15q")
 """A `KmeansStep` of src/kmeans.hpp: conversions by ctypes take longer than a small step."""

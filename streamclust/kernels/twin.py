@@ -17,6 +17,7 @@ import numpy as np
 from streamclust.kernels import twin_gaps, twin_seeding
 from streamclust.kernels.chunks import CHUNK, chunks
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled, Sums
+from streamclust.kernels.stored import StoredPoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -152,8 +153,9 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     return ClusterSums(weight, first, inertia, assigned)
 
 
-def kmeans_sums(X: Points, w: Array, centroids: Array) -> Sums:
+def kmeans_sums(X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
     """Return the sums of the step."""
+    X = X.read() if isinstance(X, StoredPoints) else X
     return Sums(*kmeans_step(X, w, centroids)[:3])
 
 

@@ -146,13 +146,17 @@ class KMeans:
         """Return the number of centroids."""
         return len(params.centroids)
 
-    def e_step(self, params: KMeansParams, X: Points, w: Array) -> Stats:
-        """Assign each point to its nearest centroid; return weights and first moments."""
+    def e_step(self, params: KMeansParams, X: Points | kernels.StoredPoints, w: Array) -> Stats:
+        """Assign each point to its nearest centroid; return weights and first moments.
+
+        Points that are stored in a file have no missing values.
+        """
         count = float(w.sum())
-        if not self._incomplete(X):
+        if isinstance(X, kernels.StoredPoints) or not self._incomplete(X):
             sums = kernels.kmeans_sums(X, w, params.centroids)
             if sums.inertia >= _UNDERFLOW * count:
                 return self._stats(params, *sums, count)
+        X = X.read() if isinstance(X, kernels.StoredPoints) else X
         return self.batch_step(params, X, w, Wanted()).stats
 
     def batch_step(self, params: KMeansParams, X: Points, w: Array, wanted: Wanted) -> BatchStep:

@@ -13,6 +13,7 @@ from streamclust.arrays import Array, CovarianceType
 from streamclust.kernels import twin
 from streamclust.kernels.patterns import Patterns
 from streamclust.models.covariance import COVARIANCES
+from tests.support.cases import cases
 from tests.support.gaps import with_gaps
 from tests.support.kernel_inputs import SIZES
 from tests.support.strategies import COVARIANCE_TYPES, random_covariances
@@ -43,7 +44,7 @@ def agree(found: kernels.Expected, wanted: kernels.Expected, rtol: float = 1e-9)
 
 @kinds
 @pytest.mark.parametrize("D", [2, *SIZES[2::3], 33])
-@pytest.mark.parametrize("K", [1, 3, 9])
+@cases("K", [1, 3, 9])
 def test_all_kernels_agree_at_any_size(
     native_kernel: str, kind: CovarianceType, D: int, K: int
 ) -> None:
@@ -90,7 +91,7 @@ def test_all_kernels_agree_where_features_nearly_determine_each_other(
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("K", [1, 7, 8, 33])
+@cases("K", [1, 7, 8, 33])
 @pytest.mark.parametrize("D", [2, 5, 16, 33])
 def test_partial_distances_have_the_same_bits_in_all_kernels(
     native_kernel: str, K: int, D: int, dtype: type[np.float64]

@@ -296,7 +296,7 @@ def test_the_scores_of_the_past_stay_without_points_to_move_them_by() -> None:
     memory = ScoreMemory().observe(rng.exponential(size=1000), np.ones(1000), 1.0)
     few = CoresetState(fresh=Coreset(np.zeros((3, 2)), np.ones(3)))
     family = KMeans(1)
-    one, other = (family.from_arrays({"centroids": [[x, 0.0]]}) for x in (0.0, 1.0))
+    one, other = (family.from_arrays({"centroids": np.array([[x, 0.0]])}) for x in (0.0, 1.0))
     assert carried(memory, family, one, other, few) is memory
     equal, far = np.zeros(100), rng.exponential(size=100)
     for before, after in ((equal, far), (far, equal), (far, 9.0 * far), (far, np.inf + far)):

@@ -1,5 +1,5 @@
 // The functions for Python, compiled once per target, with TARGET as the suffix of all names.
-// Each function returns 0, or 1 if there wasn't enough memory.
+// Each function returns 0, or 1 if there wasn't enough memory; one returns 2 if a file was cut off.
 
 #include "gaps.hpp"
 #include "interleave.hpp"
@@ -30,6 +30,11 @@ EXPORT(cluster_sums)(const KmeansStep* step) {
 EXPORT(kmeans_step)(const KmeansStep* step) {
     const Caller caller;
     return !(step->single ? kmeans_step<float>(*step) : kmeans_step<double>(*step));
+}
+
+EXPORT(kmeans_step_of_file)(const KmeansStep* step) {
+    const Caller caller;
+    return step->single ? kmeans_step_of_file<float>(*step) : kmeans_step_of_file<double>(*step);
 }
 
 EXPORT(interleave)(int single, const void* const* columns, int64_t N, int64_t F, void* rows) {

@@ -58,7 +58,7 @@ def test_batches_are_the_same_however_little_a_reply_may_hold(feed: Feed) -> Non
     # Then the same batches come, and what was asked is said
     assert found == expected
     assert 1 <= len(said) <= 6
-    assert "to a read of 128 entries of " in said[0]
+    assert "to a read of 64 entries of " in said[0]
     assert "asking for 16." in said[0]
 
 
