@@ -25,7 +25,7 @@ ARGUMENTS: dict[str, Sequence[Any]] = {
 class NativeSeeding:
     """The part of `Native` for seeding."""
 
-    def _call(self, function: str, *arguments: Any) -> None:
+    def _call(self, function: str, *arguments: Any) -> int:
         raise NotImplementedError
 
     def _threads(self) -> int:

@@ -2,7 +2,7 @@
 
 import { colour, css } from "./dom.js";
 import { digitsFor, number, percent } from "./format.js";
-import { LARGE, MARGIN, SIGMAS } from "./plane_domain.js";
+import { isLarge, MARGIN, SIGMAS } from "./plane_domain.js";
 
 const MOST_LABELS = 48;
 
@@ -78,7 +78,7 @@ function paintComponent(context, plane, { id, x, y, cov, mass }, { top, total })
     }
     context.lineWidth = plane.selected === id ? 3 : many ? 0.75 : 1.75;
     context.stroke();
-    if (!many && mass > LARGE * total) {
+    if (!many && isLarge(mass, total, plane.components.length)) {
       const alpha = context.globalAlpha;
       context.globalAlpha = alpha * 0.08;
       context.fill();
