@@ -9,7 +9,6 @@ processor times doesn't depend on other load: with 2 workers, 1.00x allows a spe
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -116,13 +115,15 @@ def seam(n: int, rounds: int) -> None:
         click.echo(f"seam, {name}: {plain:.3f} s direct, {seamed / plain - 1.0:+.2%} through it")
 
 
+def seconds_of(pid: int) -> float:
+    """Return the processor time of all threads of a process."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(each.read_text().split()[0]) for each in threads) / 1e9
+
+
 def processor_seconds(processes: Processes) -> float:
     """Return the processor time of this process and of the engine's processes."""
-    ticks = 0
-    for pid in processes.pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+    return time.process_time() + sum(map(seconds_of, processes.pids))
 
 
 def engines(folder: Path, n: int, workers: int, rounds: int) -> None:

@@ -10,6 +10,7 @@ worker too, and the costs of one worker.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engine import FAMILIES, parts_of, write_npy
+from engine import FAMILIES, parts_of, seconds_of, write_npy
 from engine_sim import Costs, simulate
 
 from streamclust.engine import EStep, Inline, Part, Reader, deadlines
@@ -62,7 +63,7 @@ class Counting(Dask):
         super().succeeded(*arguments)
 
 
-def used(cluster: DaskCluster) -> list[float]:
+def seconds_used(cluster: DaskCluster) -> list[float]:
     """Return the processor seconds of the scheduler and of each worker up to now."""
     times = [psutil.Process(process.pid).cpu_times() for process in cluster.processes]
     return [each.user + each.system for each in times]
@@ -77,12 +78,12 @@ def by_processor_time(
     for _ in range(rounds):
         Inline(threads=1).fold(task, reader, parts)
     alone = (time.process_time() - own) / rounds
-    start, own, bundles = used(cluster), time.process_time(), dask.bundles
+    start, own, bundles = seconds_used(cluster), time.process_time(), dask.bundles
     for _ in range(rounds):
         dask.fold(task, reader, parts)
     own = (time.process_time() - own) / rounds
     scheduler, *each = (
-        (end - begin) / rounds for begin, end in zip(start, used(cluster), strict=True)
+        (end - begin) / rounds for begin, end in zip(start, seconds_used(cluster), strict=True)
     )
     sent = (dask.bundles - bundles) / rounds
     computed = sum(each) / sent
@@ -113,7 +114,7 @@ def main(points: float, workers: tuple[int, ...], rounds: int, by_process: bool)
             for label, family in FAMILIES
         ]
         alone = {
-            label: timed(lambda t=task: Inline(threads=1).fold(t, reader, parts), rounds)[0]
+            label: timed(lambda t=task: Inline(threads=1).fold(t, reader, parts), rounds + 2)
             for label, task in tasks
             if not by_process
         }
@@ -123,27 +124,54 @@ def main(points: float, workers: tuple[int, ...], rounds: int, by_process: bool)
                     cluster.start_worker()
                 wait_until(lambda n=number: dask.connection.slots == n, 120.0)
                 for label, task in tasks:
+                    data = (reader, parts)
                     if by_process:
                         deadlines.SHORTEST = deadlines.UNKNOWN = 120.0  # no part is computed here
-                        by_processor_time(cluster, dask, label, task, (reader, parts), rounds)
+                        by_processor_time(cluster, dask, label, task, data, rounds)
                     else:
-                        row(dask, label, task, (reader, parts), alone[label], rounds)
+                        row(dask, cluster, label, task, data, alone[label], rounds)
 
 
-def row(dask: Dask, label: str, task: EStep, data: Any, alone: float, rounds: int) -> None:
+def used(cluster: DaskCluster, call: Any, rounds: int) -> tuple[float, dict[str, float]]:
+    """Return the least seconds of a call, and the least processor time of each process."""
+    pids = {"here": os.getpid(), "scheduler": cluster.scheduler_pid}
+    pids |= {f"worker {number}": each.pid for number, each in enumerate(cluster.workers, 1)}
+    best, least = float("inf"), dict.fromkeys(pids, float("inf"))
+    for _ in range(rounds + 2):
+        before, started = {name: seconds_of(pid) for name, pid in pids.items()}, time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - started)
+        for name, pid in pids.items():
+            least[name] = min(least[name], seconds_of(pid) - before[name])
+    return best, least
+
+
+def row(
+    dask: Dask,
+    cluster: DaskCluster,
+    label: str,
+    task: EStep,
+    data: Any,
+    inline: tuple[float, float],
+    rounds: int,
+) -> None:
     """Print the speed of one number of workers, and that of the simulator."""
     (reader, parts), workers = data, dask.connection.slots
     each = cost_per_part(dask, task, rounds)
     before = dask.counts.workers, dask.counts.here
-    seconds, own = timed(lambda: dask.fold(task, reader, parts), rounds)
+    seconds, least = used(cluster, lambda: dask.fold(task, reader, parts), rounds)
     by_workers, here = dask.counts.workers - before[0], dask.counts.here - before[1]
-    cores = cores_of_process()
+    cores, (alone, plain) = cores_of_process(), inline
     costs = Costs(part=alone / len(parts), submit=each / 4, receive=3 * each / 4, cores=cores)
     expected = simulate(costs, workers, len(parts), 5).seconds
+    times = ", ".join(f"{name} {1e3 * spent:.0f} ms" for name, spent in least.items())
     click.echo(
-        f"{label}, {workers} workers: {alone / seconds:.2f}x of one thread ({alone:.2f} s), "
+        f"{label}, {workers} workers: {alone / seconds:.2f}x of one thread ({alone:.3f} s), "
         f"simulated {alone / expected:.2f}x; {len(parts)} parts, {1e3 * each:.2f} ms here "
-        f"per part, {own:.2f} s here in all; parts by workers {by_workers}, here {here}"
+        f"per bundle; parts by workers {by_workers}, here {here}\n"
+        f"    processor time: one thread {1e3 * plain:.0f} ms, {times}; together "
+        f"{sum(least.values()) / plain:.2f}x, so {cores} cores allow at most "
+        f"{min(cores, workers + 1) * plain / sum(least.values()):.2f}x"
     )
 
 

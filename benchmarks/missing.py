@@ -1,13 +1,15 @@
 """Points with missing values: what they cost, and how good imputed values are.
 
-    python benchmarks/missing.py [--seeds 3] [--only cost imputation] [--dry]
+    python benchmarks/missing.py [--seeds 3] [--only cost imputation plot] [--dry]
 
 Cost: processor time of `StreamLearner.update` for a batch, divided by that of the same batch
 without missing values, in one thread. Imputation: the root mean squared error of imputed values,
 divided by that of the mean of each feature; lower is better. Values are missing completely at
 random, and the points are standardised.
 
-The tables are written to docs/quality.md between their markers.
+The tables are written to docs/quality.md between their markers, and the plot to
+docs/pictures/imputation.png. scikit-learn's IterativeImputer is fitted to at most 1,000 points, in
+5 rounds: with all points it takes minutes.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from quality import write
@@ -36,6 +39,10 @@ BATCH = 4096
 SHARE = 0.3
 REG_COVAR = 1e-3
 COMPONENTS = 5
+FEWER_POINTS, ROUNDS = 1000, 5
+"""Points and rounds of IterativeImputer."""
+
+PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "imputation.png"
 
 
 # ---- cost
@@ -147,15 +154,31 @@ def centroids(gaps: np.ndarray, seed: int) -> np.ndarray:
     return impute(family, fit(family, gaps, seed=seed).params, gaps).X
 
 
+def regressions(gaps: np.ndarray, seed: int) -> np.ndarray:
+    imputer = IterativeImputer(random_state=seed, max_iter=ROUNDS)
+    return imputer.fit(gaps[:FEWER_POINTS]).transform(gaps)
+
+
+def neighbours(gaps: np.ndarray, seed: int) -> np.ndarray:
+    return KNNImputer().fit_transform(gaps)
+
+
+def averages(gaps: np.ndarray, seed: int) -> np.ndarray:
+    return SimpleImputer().fit_transform(gaps)
+
+
 METHODS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     f"**streamclust** mixture, K {COMPONENTS}, one pass": one_pass,
     f"**streamclust** mixture, K {COMPONENTS}, batch fit": batch_fit,
     "**streamclust** K-means, K 20, batch fit": centroids,
-    "scikit-learn IterativeImputer": lambda gaps, seed: IterativeImputer(
-        random_state=seed, max_iter=20
-    ).fit_transform(gaps),
-    "scikit-learn KNNImputer, 5 neighbours": lambda gaps, _: KNNImputer().fit_transform(gaps),
+    f"scikit-learn IterativeImputer, {FEWER_POINTS:,} points, {ROUNDS} rounds": regressions,
+    "scikit-learn KNNImputer, 5 neighbours": neighbours,
 }
+
+
+def error(filled: np.ndarray, points: np.ndarray, gaps: np.ndarray) -> float:
+    """Return the root mean squared error of the imputed values."""
+    return float(np.sqrt(((filled - points)[np.isnan(gaps)] ** 2).mean()))
 
 
 def imputation(seeds: int) -> str:
@@ -169,31 +192,102 @@ def imputation(seeds: int) -> str:
             for seed in range(seeds):
                 points = np.random.default_rng(seed).permutation(X)
                 gaps = with_gaps(points, SHARE, seed)
-                missing = np.isnan(gaps)
                 begin = time.process_time()
                 filled = method(gaps, seed)
                 seconds.append(time.process_time() - begin)
-                by_mean = SimpleImputer().fit_transform(gaps)
-                error = [((each - points)[missing] ** 2).mean() for each in (filled, by_mean)]
-                ratios.append(np.sqrt(error[0] / error[1]))
+                ratios.append(error(filled, points, gaps) / error(averages(gaps, 0), points, gaps))
             cells.append(f"{np.median(ratios):.3f} ({np.median(seconds):.1f})")
         lines.append(f"| {name} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     return "\n".join(lines)
 
 
+# ---- plot
+
+
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+BLUE, RED, GREEN = "#1f5fa8", "#c1272d", "#2d7d46"
+LINES = {
+    "mixture, one pass": (one_pass, BLUE, "-"),
+    "K-means, batch fit": (centroids, GREEN, "-"),
+    "IterativeImputer": (regressions, RED, "--"),
+    "KNNImputer": (neighbours, RED, ":"),
+}
+
+
+def curves() -> np.ndarray:
+    """Return points of two features that depend on each other in three different ways."""
+    rng = np.random.default_rng(0)
+    means = np.array([[-4.0, 2.0], [0.0, -1.0], [4.0, 3.0]])
+    roots = np.array(
+        [[[1.0, 0.0], [1.2, 0.3]], [[1.2, 0.0], [-0.9, 0.3]], [[0.9, 0.0], [0.2, 0.7]]]
+    )
+    owners = rng.integers(3, size=3000)
+    return means[owners] + np.einsum("nij,nj->ni", roots[owners], rng.normal(size=(3000, 2)))
+
+
+def plot(seeds: int) -> None:
+    """Draw imputed values of two features, and the errors against the share of missing values."""
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.1, 4.4), layout="constrained")
+    points = curves()
+    gaps = points.copy()
+    gaps[::3, 1] = np.nan
+    family = GaussianMixture(3, missing="learn")
+    learner = StreamLearner(family, warm_up=1000)
+    state = learner.init()
+    for start in range(0, len(gaps), 250):
+        state, _ = learner.update(state, gaps[start : start + 250])
+    left.plot(*points.T, ",", color="#999999", label="complete points")
+    x = np.linspace(-7.0, 7.0, 400)
+    found = impute(family, learner.in_units(state), np.column_stack([x, np.full(len(x), np.nan)]))
+    middle, deviation = found.X[:, 1], np.sqrt(found.variances[:, 1])
+    left.fill_between(
+        x, middle - 2 * deviation, middle + 2 * deviation, color=BLUE, alpha=0.15, lw=0
+    )
+    left.plot(x, middle, color=BLUE, lw=1.5, label="imputed value, and two standard deviations")
+    left.axhline(np.nanmean(gaps[:, 1]), color="#555555", ls=":", lw=1, label="mean of the feature")
+    left.set(xlabel="feature that is present", ylabel="feature that is missing in a third of them")
+    left.set_title("a mixture learned from points with missing values")
+    left.legend(loc="lower right", fontsize="small", frameon=False)
+
+    X = standardised(synthetic())
+    for name, (method, colour, style) in LINES.items():
+        ratios = []
+        for share in SHARES:
+            each = []
+            for seed in range(seeds):
+                gaps = with_gaps(X, share, seed)
+                each.append(error(method(gaps, seed), X, gaps) / error(averages(gaps, 0), X, gaps))
+            ratios.append(np.median(each))
+        right.plot(SHARES, ratios, style, color=colour, marker="o", ms=4, lw=1.5, label=name)
+        print(name, np.round(ratios, 3).tolist(), flush=True)
+    right.axhline(1.0, color="#555555", ls=":", lw=1, label="mean of the feature")
+    right.set(
+        xlabel="share of missing values", ylabel="error / error of the mean", ylim=(0.0, None)
+    )
+    right.set_title("four Gaussians, 5,000 x 8")
+    right.legend(fontsize="small", frameon=False)
+    figure.savefig(PICTURE, dpi=100)
+
+
 TABLES = {"cost": cost, "imputation": imputation}
+PARTS = [*TABLES, "plot"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--dry", action="store_true", help="print the figures, write nothing")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     with threadpool_limits(1), kernels.limit_threads(1):
         for name in options.only:
+            if name == "plot":
+                plot(options.seeds)
+                continue
             text = TABLES[name](options.seeds)
             if not options.dry:
                 write(f"missing-{name}", text)

@@ -141,14 +141,15 @@ def _checked(
 
 def _check_present(points: NDArray[Any], most: float) -> None:
     """Refuse points with gaps if a point has no value, or a value isn't a sane number."""
-    absent = np.isnan(points)
-    if not are_sane(points[~absent], most):
+    # fmax and fmin ignore NaN; if all values are NaN, both comparisons are false.
+    if np.fmax.reduce(points, axis=None) > most or np.fmin.reduce(points, axis=None) < -most:
         raise DataError(f"X holds infinity or a magnitude beyond {most:g}; drop them")
-    if (empty := absent.all(axis=1)).any():
-        rows = "1 row" if (count := int(empty.sum())) == 1 else f"{count:,} rows"
+    empty = np.flatnonzero(np.isnan(points[:, 0]))
+    empty = empty[np.isnan(points[empty]).all(axis=1)]
+    if len(empty):
+        rows = "1 row" if len(empty) == 1 else f"{len(empty):,} rows"
         raise DataError(
-            f"{rows} of X, the first at index {int(empty.argmax())}: all values are missing; drop "
-            "such rows"
+            f"{rows} of X, the first at index {empty[0]}: all values are missing; drop such rows"
         )
 
 

@@ -46,6 +46,9 @@ DEFAULT_SERVERS = ("valkey9", "redis6.2")
 EVERY_SERVER = (*DEFAULT_SERVERS, "redis7", "redis8")
 """For tests marked `every_server`, and with TEST_SERVERS=all for all tests."""
 
+BETWEEN = ("redis7",)
+"""Between two others: without TEST_SERVERS=all, `make test-all` only."""
+
 
 LONG_WAITS = (
     "worker/test_server_faults.py",
@@ -134,10 +137,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
+def pytest_collectstart() -> None:
+    """Let the collector rest while tests are collected: nearly all objects stay until the end."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Spare the collector the objects of all modules and tests: it would search them repeatedly."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -145,9 +153,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     named = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "server_name" in metafunc.fixturenames and "server_name" not in named:
         marked = metafunc.definition.get_closest_marker("every_server") is not None
-        every = marked or os.environ.get("TEST_SERVERS") == "all"
-        names = EVERY_SERVER if every else DEFAULT_SERVERS
-        metafunc.parametrize("server_name", names, scope="session")
+        every = os.environ.get("TEST_SERVERS") == "all"
+        names = EVERY_SERVER if marked or every else DEFAULT_SERVERS
+        rare = () if every else BETWEEN
+        marks = [(pytest.mark.exhaustive,) if name in rare else () for name in names]
+        params = [pytest.param(name, marks=mark) for name, mark in zip(names, marks, strict=True)]
+        metafunc.parametrize("server_name", params, scope="session")
 
 
 # A child that a test starts is to hear these, also where this run is to ignore them (`make test &`,

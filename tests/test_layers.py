@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def layers(package: Path) -> list[set[str]]:
     return [set(row.replace("·", " ").split()) for row in rows]
 
 
+@cache
+def import_nodes(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """Return the imports of a file, wherever they are."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def modules() -> dict[str, set[str]]:
     """Each module of the package with the modules that it imports, also for types."""
     paths = {
@@ -37,16 +45,16 @@ def modules() -> dict[str, set[str]]:
         for path in PACKAGE.rglob("*.py")
     }
 
-    def named(node: ast.AST) -> Iterator[str]:
+    def named(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 submodule = f"{node.module}.{alias.name}"
                 yield submodule if submodule in paths else str(node.module)
-        elif isinstance(node, ast.Import):
+        else:
             yield from (alias.name for alias in node.names)
 
     return {
-        name: {module for node in ast.walk(ast.parse(path.read_text())) for module in named(node)}
+        name: {module for node in import_nodes(path) for module in named(node)}
         for name, path in paths.items()
     }
 
@@ -58,13 +66,10 @@ def imports(package: Path) -> Iterator[tuple[str, str]]:
         if path.relative_to(PACKAGE).as_posix() in FORMER:
             continue
         own = path.relative_to(package).with_suffix("").parts[0]
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in import_nodes(path):
+            modules = [alias.name for alias in node.names]
             if isinstance(node, ast.ImportFrom):
-                modules = [f"{node.module}.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            else:
-                continue
+                modules = [f"{node.module}.{name}" for name in modules]
             for module in modules:
                 if module.startswith(f"{root}."):
                     yield own, module.removeprefix(f"{root}.").split(".")[0]

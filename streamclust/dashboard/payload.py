@@ -48,7 +48,7 @@ def apart(values: Array) -> list[float | None]:
     spread = float(np.ptp(known)) if len(known) else 0.0
     if not spread:
         return short(values, _MOST_DIGITS)
-    more = math.ceil(math.log10(float(np.abs(known).max()) / spread))
+    more = round(math.log10(float(np.abs(known).max()) / spread))
     return short(values, min(_DIGITS + max(more, 0), _MOST_DIGITS))
 
 

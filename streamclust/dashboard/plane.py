@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,7 +124,7 @@ def principal_plane(
         as possible to their earlier places, and the centre is the earlier one.
     """
     S, scale, centre = _comparable(model, residuals)
-    values, vectors = np.linalg.eigh(S)
+    vectors = np.linalg.eigh(S)[1]
     axes = vectors[:, ::-1][:, :2].T
     if before is None or before.axes.shape != axes.shape:
         sides = axes[[0, 1], np.abs(axes).argmax(axis=1)]
@@ -133,10 +133,18 @@ def principal_plane(
         # Orthogonal Procrustes: the covariance of places in the new plane and in the earlier one.
         U, _, Vt = np.linalg.svd(axes @ S @ (before.A * scale).T)
         axes, centre = (U @ Vt).T @ axes, before.centre
-    total = float(values.sum()) or 1.0
-    along = np.maximum(np.einsum("id,de,ie->i", axes, S, axes), 0.0) / total
-    share = float(along[0]), float(along[1])
+    share = _share(axes, S)
     return Plane(f"p{number}", "principal", centre, axes / scale, axes, share, features)
+
+
+def with_share(plane: Plane, model: Model, residuals: Array | None) -> Plane:
+    """Return a principal plane with the parts of the variance that a later version has in it."""
+    return replace(plane, share=_share(plane.axes, _comparable(model, residuals)[0]))
+
+
+def _share(axes: Array, S: Array) -> tuple[float, float]:
+    along = np.maximum(np.einsum("id,de,ie->i", axes, S, axes), 0.0) / (float(np.trace(S)) or 1.0)
+    return float(along[0]), float(along[1])
 
 
 def explained(plane: Plane, model: Model, residuals: Array | None) -> float:

@@ -173,7 +173,7 @@ def _coded(model: Model, X: Array) -> tuple[Labels, Array]:
 
 def _shown(model: Model, X: Array) -> Array:
     """Return points without missing values, for a picture."""
-    return model.impute(X) if np.isnan(X).any() else X
+    return np.asarray(model.impute(X)) if np.isnan(X).any() else X
 
 
 def joined(parts: Sequence[Coded]) -> Coded:

@@ -17,7 +17,13 @@ from streamclust.dashboard.payload import (
     points_dict,
     version_events,
 )
-from streamclust.dashboard.plane import Plane, explained, feature_plane, principal_plane
+from streamclust.dashboard.plane import (
+    Plane,
+    explained,
+    feature_plane,
+    principal_plane,
+    with_share,
+)
 from streamclust.dashboard.points import RecentPoints, residuals
 from streamclust.dashboard.rows import SCORES, Row
 from streamclust.dashboard.stored import as_learned, read_version
@@ -179,17 +185,16 @@ class Reading:
         if self.plane is not None and changes.model is None:
             return
         rest, features = residuals(self._newest_points(model), model), feature_names(model)
-        if self.plane is not None and explained(self.plane, model, rest) >= _ENOUGH:
-            return
         D = model.shape[1]
         if D <= 2:
-            plane = feature_plane(model, features, 0, D - 1, rest)
+            self.plane = feature_plane(model, features, 0, D - 1, rest)
+        elif self.plane is not None and explained(self.plane, model, rest) >= _ENOUGH:
+            self.plane = with_share(self.plane, model, rest)
         else:
+            if self.plane is not None:
+                changes.reset = changes.reset or "projection"
             self._planes += 1
-            plane = principal_plane(model, features, rest, self._planes, self.plane)
-        if self.plane is not None and self.plane.id != plane.id:
-            changes.reset = changes.reset or "projection"
-        self.plane = plane
+            self.plane = principal_plane(model, features, rest, self._planes, self.plane)
 
     def plane_of(self, axes: tuple[str, str] | None) -> Plane:
         """Return the plane of two features, or the principal plane.

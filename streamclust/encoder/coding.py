@@ -12,7 +12,7 @@ from streamclust.formats.code_fields import TOP_VALUES
 from streamclust.formats.codes import encode_fields, encode_points, spread
 from streamclust.formats.points import DeadPoints, Decoded, detect_first
 from streamclust.models.family import by_kind
-from streamclust.models.quantize import Codes, numbered, quantize
+from streamclust.models.quantize import Codes, numbered, quantize, quantize_and_score
 from streamclust.models.scores import anomaly_score, point_scores
 from streamclust.runtime.assemble import points_format
 from streamclust.store.reply.entries import from_reply
@@ -24,15 +24,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Array, Points
+    from streamclust.arrays import Points
     from streamclust.config.model import ModelSettings
     from streamclust.formats.layout import Layout
     from streamclust.formats.model import Model
     from streamclust.formats.points import PointsFormat
+    from streamclust.models.scores import RawScores
     from streamclust.store.reply.entries import Entries
     from streamclust.store.reply.raw_entries import Entry, RawEntries
-
-_NOTHING = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -131,12 +130,14 @@ class Coder:
         decoded = self._decode(from_reply("", entries, None, None), model)
         K = len(model.means)
         model = model.accepting(self._spec.missing)
-        codes = quantize(model.family, model.params, decoded.X, min(self._top, K))
-        flagged = NONE_FLAGGED
+        points, flagged = (model.family, model.params, decoded.X, min(self._top, K)), NONE_FLAGGED
         if self._scores or self._flagging is not None:
-            codes, scores = self._scored(codes, decoded.X, model)
+            codes, raw = quantize_and_score(*points)
+            codes = self._with_scores(codes, decoded.X, model, raw)
             if self._flagging is not None:
-                flagged = self._flagging(entries, decoded, scores, model)
+                flagged = self._flagging(entries, decoded, raw.anomaly, model)
+        else:
+            codes = quantize(*points)
         if len(model.ids):
             codes = numbered(codes, model.ids)
         n, bad = len(codes), len(decoded.dead)
@@ -161,13 +162,12 @@ class Coder:
         scores = anomaly_score(model.family, model.params, X)
         return self._flagging(entries, decoded, scores, model)
 
-    def _scored(self, codes: Codes, X: Points, model: Model) -> tuple[Codes, Array]:
-        """Return the codes with the scores of the settings, and the anomaly scores."""
-        names = self._scores if self._flagging is None else (*self._scores, "anomaly")
-        points = np.asarray(X, np.float64)
-        found = point_scores(model.family, model.params, points, codes.index, names, model.scores)
-        anomaly = found.pop("anomaly", _NOTHING)
-        return replace(codes, scores=found), anomaly
+    def _with_scores(self, codes: Codes, X: Points, model: Model, raw: RawScores) -> Codes:
+        """Return the codes with the scores of the settings."""
+        points, known = np.asarray(X, np.float64), model.scores
+        family, params, names = model.family, model.params, self._scores
+        scores = point_scores(family, params, points, codes.index, names, known, raw)
+        return replace(codes, scores=scores)
 
     def use(self, model: Model) -> None:
         """Use another model or version for the following entries.
@@ -218,9 +218,8 @@ class Coder:
         """Return the entry of codes of an entry that isn't read: no code, and the reason."""
         nothing = np.empty((0, model.means.shape[1]))
         top = min(self._top, len(model.means))
-        codes = quantize(model.family, model.params, nothing, top)
-        if self._scores:
-            codes, _ = self._scored(codes, nothing, model)
+        codes, raw = quantize_and_score(model.family, model.params, nothing, top)
+        codes = self._with_scores(codes, nothing, model, raw)
         codes = _with_bad(codes, np.zeros(1, np.int64))
         flat = encode_fields(codes, model.version, _values(model), reason)
         return Coded([(entry_id, flat + _id_fields(model))], 0, 1)

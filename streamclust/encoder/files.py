@@ -24,7 +24,7 @@ from streamclust.formats.code_file import (
     unpack_codes,
 )
 from streamclust.formats.codes import NO_CODE, score_type, spread
-from streamclust.models.quantize import Codes, quantize, reconstruct
+from streamclust.models.quantize import Codes, quantize, quantize_and_score, reconstruct
 from streamclust.models.scores import point_scores
 from streamclust.text import csv_cell
 
@@ -97,11 +97,14 @@ def encode_chunks(
         if model.metric == "cosine":
             good &= X.any(axis=1)
         points = X if good.all() else X[good]
-        codes = quantize(model.family, model.params, points)
+        family, params = model.family, model.params
         if scores:
+            codes, raw = quantize_and_score(family, params, points)
             prepared: Array = np.asarray(points, np.float64)
-            found = point_scores(model.family, model.params, prepared, codes.index, scores, known)
+            found = point_scores(family, params, prepared, codes.index, scores, known, raw)
             codes = replace(codes, scores=found)
+        else:
+            codes = quantize(family, params, points)
         yield codes if good.all() else spread(codes, good)
 
 

@@ -238,11 +238,11 @@ class _Encoders:
                 if life.job.stop.is_set():
                     pool.remove(job_id)
             for job in every:
-                life = self._encoders.get(job.id)
-                if life is None:
+                before = self._encoders.get(job.id)
+                if before is None:
                     found.append(job)
                     self._start(job)
-                elif life.job is not job and life.job.stop.is_set():
+                elif before.job is not job and before.job.stop.is_set():
                     self._next[job.id] = job
             self._note_change()
         return found

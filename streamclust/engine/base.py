@@ -140,7 +140,8 @@ class Engine(ABC):
 def compute(task: Task[R], reader: Reader, number: int, part: Part) -> Done[R]:
     """Return the result of one part, computed by this thread."""
     notes: list[Notes] = []
-    value = task.run(number, reader.blocks(part, notes.append))
+    stored = getattr(task, "takes_stored", False)
+    value = task.run(number, reader.blocks(part, notes.append, stored=stored))
     return Done(value, *notes)
 
 

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.engine.parts import ArrayPart
 from streamclust.engine.reader import Reader
-from streamclust.engine.tasks import AssigningEStep, EStep
-from streamclust.online.batch_parts import one_by_one, products
+from streamclust.engine.tasks import BatchEStep, EStep
+from streamclust.online.batch_parts import STATS_AND_ASSIGNED, one_by_one, products
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from streamclust.arrays import Array
     from streamclust.engine.base import Engine
-    from streamclust.engine.tasks import Assignment
-    from streamclust.models.family import Family
+    from streamclust.models.family import BatchStep, Family, Wanted
     from streamclust.online.batch_parts import EachPart
 
 WORTH_SENDING = 64
@@ -32,13 +31,16 @@ def on_engine(engine: Engine) -> EachPart:
     """
 
     def each(
-        family: Family[Any], params: Any, parts: Sequence[tuple[Any, Array]]
-    ) -> Iterable[Assignment]:
+        family: Family[Any],
+        params: Any,
+        parts: Sequence[tuple[Any, Array]],
+        wanted: Wanted = STATS_AND_ASSIGNED,
+    ) -> Iterable[BatchStep]:
         size = parts[0][0].itemsize * parts[0][0].shape[1] + 8
         if engine.remote and products(family, params) < WORTH_SENDING * size:
-            return one_by_one(family, params, parts)
+            return one_by_one(family, params, parts, wanted)
         numbered = ((number, ArrayPart(X, w)) for number, (X, w) in enumerate(parts))
-        task = AssigningEStep(EStep(family, params))
+        task = BatchEStep(EStep(family, params), wanted)
         return (done.value for done in engine.map(task, Reader(), numbered))
 
     return each

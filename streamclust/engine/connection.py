@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -146,21 +146,27 @@ class Connection:
         """Wait at most so long; return whether all workers have answered, or none will soon."""
         return self._looked.wait(seconds)
 
-    def submit(self, deliver: Deliver, task: Task, number: int, parts: list[bytes]) -> str:
-        """Give parts to one worker; an answer for all of them is delivered, unless it is silent.
+    def submit(
+        self, deliver: Deliver, task: Task, bundles: Mapping[int, list[bytes]]
+    ) -> dict[int, str]:
+        """Give bundles of parts to workers, all in one message to the scheduler.
 
-        Returns the key of the answer.
+        An answer for each bundle is delivered with its number, unless its worker is silent.
+        Returns the key of each answer.
         """
         client, slots = self._client, self._usable_slots()
-        key = f"streamclust-part-{uuid4()}"
+        keys = {number: f"streamclust-part-{uuid4()}" for number in bundles}
         if client is None:
-            deliver(Answer(number, None))
-            return key
+            for number in bundles:
+                deliver(Answer(number, None))
+            return keys
         with self._lock:
-            self._running[key] = number, deliver
+            self._running.update({key: (number, deliver) for number, key in keys.items()})
         named = self._refused or self._suspects or len(slots) <= _NAMED
-        self._start(client, self._compute(client, key, task, parts, list(slots) if named else None))
-        return key
+        only = list(slots) if named else None
+        found = {keys[number]: parts for number, parts in bundles.items()}
+        self._start(client, self._compute(client, task, found, only))
+        return keys
 
     def locate(self, key: str, found: Callable[[], object]) -> None:
         """Find the worker that has a late part; it gets no others until that part has ended."""
@@ -184,18 +190,27 @@ class Connection:
             self._drop("closed")
 
     async def _compute(
-        self, client: Client, key: str, task: Task, parts: list[bytes], only: list[str] | None
+        self, client: Client, task: Task, bundles: dict[str, list[bytes]], only: list[str] | None
     ) -> None:
         try:
-            future = client.submit(
+            futures = client.map(
                 compute,
-                task.on(client),
-                parts,
-                key=key,
+                [task.on(client)] * len(bundles),
+                list(bundles.values()),
+                key=list(bundles),
                 pure=False,
                 retries=_RETRIES,
                 workers=only,
             )
+        except Exception as error:
+            for key in bundles:
+                self._end(key, None, _reason(error))
+            return
+        await asyncio.gather(*map(self._answer, bundles, futures))
+
+    async def _answer(self, key: str, future: Any) -> None:
+        """Wait for an answer, and deliver it."""
+        try:
             try:
                 self._end(key, await future)
             finally:

@@ -220,11 +220,13 @@ class LocalDask(Dask):
 
     def __init__(self, workers: int, *, required: bool, report: Callable[[str], object]) -> None:
         import_distributed()
+        import dask
         from distributed import LocalCluster
 
-        self._cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50
-        )
+        with dask.config.set({"distributed.worker.profile.enabled": False}):
+            self._cluster = LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50
+            )
         super().__init__(self._cluster.scheduler_address, required=required, report=report)
 
     def close(self) -> None:
@@ -277,15 +279,16 @@ class _Fold(Generic[R]):
 
     def _submit(self) -> None:
         engine, most = self._engine, self._engine.bundle_size(self._kind)
+        bundles: dict[int, list[bytes]] = {}
         while engine.room() and self._taken - self._next < _AHEAD * engine.workers * most:
             first, bundle = self._taken, self._take(self._size(most))
             if not bundle:
-                return
+                break
             self._submitted[first] = bundle
             engine.deadlines.submitted(self, first, time.monotonic(), self._kind_of(bundle))
-            self._keys[first] = engine.connection.submit(
-                self._deliver, self._message, first, [encode_part(*each) for each in bundle]
-            )
+            bundles[first] = [encode_part(*each) for each in bundle]
+        if bundles:
+            self._keys |= engine.connection.submit(self._deliver, self._message, bundles)
 
     def _kind_of(self, bundle: list[Numbered]) -> Hashable:
         """Return the kind of a bundle: points in memory are in smaller parts than files."""

@@ -17,6 +17,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar, cast
@@ -112,12 +113,11 @@ class Processes(Engine):
     ) -> Iterator[Done[R]]:
         """Yield the result of each part; see `Engine.map`."""
         message, ended = list[bytes](), threading.Event()
-        each = threads_of_process() // self.workers  # reads files of the system
         kind = task.kind, sum(array.nbytes for array in task.to_fields().arrays.values())
 
         def call(bundle: list[Numbered]) -> list[Done[R]]:
             if isinstance(bundle[0][1], ArrayPart):
-                with limit_threads(each):
+                with limit_threads(self._threads_each):
                     return [compute(task, reader, *numbered) for numbered in bundle]
             with self._lock:
                 if not message:
@@ -137,6 +137,11 @@ class Processes(Engine):
                 yield from results
         finally:
             ended.set()
+
+    @cached_property
+    def _threads_each(self) -> int:
+        """The number of threads of a kernel here. It is found once: that reads files."""
+        return threads_of_process() // self.workers
 
     @property
     def pids(self) -> list[int]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
 
 from streamclust.engine.parts import ArrayPart, FilePart, check_unchanged
-from streamclust.engine.points import BLOCK, Points, array_blocks, in_blocks, points
+from streamclust.engine.points import BLOCK, Points, array_blocks, block_rows, in_blocks, points
 from streamclust.errors import EngineError
 from streamclust.formats.layout import PointsFormat
 from streamclust.models.directions import ZERO, have_direction
 from streamclust.store.stream.batches import Batcher, batches
 from streamclust.store.stream.ranges import RangeReader, raise_fault
-from streamclust.tables.split import read_span
+from streamclust.tables.split import read_span, stored_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     import redis
 
+    from streamclust.arrays import Array
     from streamclust.engine.parts import Part, StreamPart
     from streamclust.models.scaling import Scaling
     from streamclust.store.stream.ranges import OnFault
@@ -99,11 +102,14 @@ class Reader:
     on_fault: OnFault = raise_fault
     _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
-    def blocks(self, part: Part, note: Callable[[Notes], object]) -> Iterable[Points]:
+    def blocks(
+        self, part: Part, note: Callable[[Notes], object], *, stored: bool = False
+    ) -> Iterable[Points]:
         """Return the points of a part in blocks; call `note` before the end.
 
         The blocks depend on the part and on what it holds alone. Points that can't be decoded are
-        skipped, as a worker skips them.
+        skipped, as a worker skips them. With `stored`, the points of a block may be `StoredPoints`,
+        which aren't read yet.
 
         Raises
         ------
@@ -117,13 +123,28 @@ class Reader:
             note(Notes(len(part.w)))
             found = array_blocks(Points(part.X, part.w))
         elif isinstance(part, FilePart):
-            found = in_blocks(self._of_file(part, note))
+            is_plain = stored and self.scaling is None and not part.directions
+            found = (self._stored if is_plain else self._blocks_of_file)(part, note)
         else:
             found = in_blocks(self._of_stream(part, note))
         scaling = self.scaling
         if scaling is None:
             return found
         return (Points(scaling.apply(X), w) for X, w in found)
+
+    def _stored(self, part: FilePart, note: Callable[[Notes], object]) -> Iterator[Points]:
+        check_unchanged(part)
+        span, options = part.span, part.options
+        with stored_span(part.path, options, span, part.name, part.model) as found:
+            if found is None or len(found) > block_rows(found.shape[1]):
+                yield from self._blocks_of_file(part, note)
+                return
+            yield Points(cast("Array", found), np.ones(len(found)))
+            check_unchanged(part)
+            note(Notes(len(found)))
+
+    def _blocks_of_file(self, part: FilePart, note: Callable[[Notes], object]) -> Iterator[Points]:
+        return in_blocks(self._of_file(part, note))
 
     def _of_file(self, part: FilePart, note: Callable[[Notes], object]) -> Iterator[Points]:
         check_unchanged(part)

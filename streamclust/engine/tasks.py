@@ -14,7 +14,8 @@ from streamclust.engine.survey import Survey
 from streamclust.formats.container import Fields
 from streamclust.formats.model import family_of
 from streamclust.kernels import Assigned
-from streamclust.models.family import to_hyperparameters
+from streamclust.models.family import BatchStep, Wanted, to_hyperparameters
+from streamclust.models.kmeans import KMeans
 from streamclust.models.stats import Stats, merge, zero
 
 if TYPE_CHECKING:
@@ -79,6 +80,11 @@ class EStep:
         """The kernels of the family."""
         return kernels_of(self.family)
 
+    @property
+    def takes_stored(self) -> bool:
+        """Whether the points of a block can be `StoredPoints`: the kernel of K-means reads them."""
+        return isinstance(self.family, KMeans)
+
     def run(self, number: int, blocks: Iterable[Points]) -> Stats:
         """Return the statistics of a part."""
         total: Stats | None = None
@@ -140,60 +146,66 @@ class EStep:
         )
 
 
-Assignment = tuple[Stats, Assigned]
-"""The statistics of points; and the cluster and the squared distance of each point."""
-
-
 @dataclass(frozen=True, eq=False)
-class AssigningEStep:
-    """The e-step, with the cluster and the squared distance of each point.
+class BatchEStep:
+    """The e-step of a part of a batch that is learned; see `Family.batch_step`.
 
     Parameters
     ----------
     step : EStep
+    wanted : Wanted
     """
 
     step: EStep
+    wanted: Wanted
 
-    kind: ClassVar[str] = "assigning_e_step"
+    kind: ClassVar[str] = "batch_e_step"
 
     @property
     def kernels(self) -> str:
         """The kernels of the family."""
         return self.step.kernels
 
-    def run(self, number: int, blocks: Iterable[Points]) -> Assignment:
-        """Return the statistics and the assignments of a part, which has points."""
+    def run(self, number: int, blocks: Iterable[Points]) -> BatchStep:
+        """Return the result of a part, which has points."""
         X, w = joined(list(blocks))
-        return self.step.family.assigning_e_step(self.step.params, X, w)
+        return self.step.family.batch_step(self.step.params, X, w, self.wanted)
 
-    def merge(self, a: Assignment, b: Assignment) -> Assignment:
+    def merge(self, a: BatchStep, b: BatchStep) -> BatchStep:
         """Not needed: `e_step_of_batch` merges the results."""
         raise NotImplementedError
 
     def to_fields(self) -> Fields:
-        """Return the fields of the e-step."""
-        return self.step.to_fields()
+        """Return the fields of the e-step, and what is wanted."""
+        fields = self.step.to_fields()
+        return Fields(fields.arrays, {**fields.values, "wanted": self.wanted._asdict()})
 
     @classmethod
-    def from_fields(cls, fields: Fields) -> AssigningEStep:
+    def from_fields(cls, fields: Fields) -> BatchEStep:
         """Return the task; see `EStep.from_fields`."""
-        return cls(EStep.from_fields(fields))
+        return cls(EStep.from_fields(fields), Wanted(**fields.values["wanted"]))
 
-    def result_to_fields(self, result: Assignment) -> Fields:
-        """Return the statistics and the assignments."""
-        stats, assigned = result
+    def result_to_fields(self, result: BatchStep) -> Fields:
+        """Return the statistics, and the arrays of the points."""
+        stats, assigned, scores, entropy = result
         fields = self.step.result_to_fields(stats)
-        arrays = {"labels": assigned.labels, "sqdist": assigned.sqdist}
+        arrays = {"entropy": np.array([entropy])}
+        if assigned is not None:
+            arrays |= assigned._asdict()
+        if scores is not None:
+            arrays["scores"] = scores
         return Fields({**fields.arrays, **arrays}, fields.values)
 
-    def result_from_fields(self, fields: Fields) -> Assignment:
-        """Return the statistics and the assignments."""
-        assigned = Assigned(fields.arrays["labels"], fields.arrays["sqdist"])
-        return self.step.result_from_fields(fields), assigned
+    def result_from_fields(self, fields: Fields) -> BatchStep:
+        """Return the statistics, and the arrays of the points."""
+        arrays, assigned = fields.arrays, None
+        if self.wanted.assigned:
+            assigned = Assigned(arrays["labels"], arrays["sqdist"])
+        stats, entropy = self.step.result_from_fields(fields), float(arrays["entropy"][0])
+        return BatchStep(stats, assigned, arrays.get("scores"), entropy)
 
 
 TASKS: dict[str, type[Task[Any]]] = {
-    each.kind: each for each in (EStep, AssigningEStep, Survey, Draw, Condense)
+    each.kind: each for each in (EStep, BatchEStep, Survey, Draw, Condense)
 }
 """Kind of a task -> its class."""

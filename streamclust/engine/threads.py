@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError, wait
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from streamclust.engine.base import Engine, check, compute, never
@@ -116,13 +117,17 @@ class Threads(Engine):
         stop: Callable[[], bool] = never,
     ) -> Iterator[Done[R]]:
         """Yield the result of each part; see `Engine.map`."""
-        each = threads_of_process() // self.workers  # reads files of the system
 
         def call(numbered: Numbered) -> Done[R]:
-            with limit_threads(each):
+            with limit_threads(self._threads_each):
                 return compute(task, reader, *numbered)
 
         return ordered(self._pool, self.workers, call, parts, stop)
+
+    @cached_property
+    def _threads_each(self) -> int:
+        """The number of threads of a kernel. It is found once: that reads files of the system."""
+        return threads_of_process() // self.workers
 
     def close(self) -> None:
         """End the threads."""

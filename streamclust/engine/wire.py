@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import asdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamclust import errors
@@ -38,6 +39,12 @@ PART = "streamclust.part/1"
 RESULT = "streamclust.result/1"
 
 _SIZE = struct.Struct("<Q")
+
+_REMEMBERED = 1024
+"""Parts whose messages are remembered for the next pass."""
+
+_SHORT = 1 << 14
+"""Bytes of a message up to which it is remembered: longer ones have points."""
 
 
 def encode_task(task: Task[Any], scaling: Scaling | None) -> bytes:
@@ -83,6 +90,15 @@ def encode_part(number: int, part: Part) -> bytes:
     """Return the message of a part."""
     if isinstance(part, ArrayPart):
         return pack(PART, {"X": part.X, "w": part.w}, {"kind": part.kind, "number": number})
+    try:
+        return _encode_place(number, part)
+    except TypeError:  # a list among the options
+        return _encode_place.__wrapped__(number, part)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _encode_place(number: int, part: StreamPart | FilePart) -> bytes:
+    """Return the message of a part without its points, which is the same in each pass."""
     return pack(PART, {}, {"kind": part.kind, "number": number, "part": asdict(part)})
 
 
@@ -94,6 +110,15 @@ def decode_part(data: bytes) -> tuple[int, Part]:
     FormatError
         If the message is damaged.
     """
+    return _decode_part(data) if len(data) > _SHORT else _decode_place(data)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _decode_place(data: bytes) -> tuple[int, Part]:
+    return _decode_part(data)
+
+
+def _decode_part(data: bytes) -> tuple[int, Part]:
     arrays, meta = unpack(data, PART, "the part")
     number, kind = meta["number"], meta["kind"]
     try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from streamclust.arrays import square_unit
 from streamclust.errors import DataError, MissingExtraError, TooFewPointsError
@@ -68,6 +67,8 @@ def fit_medoids(X: Array, n_clusters: int, *, n_init: int = 4, seed: int = 0) ->
             f"{distinct} distinct points are too few for {n_clusters} components; "
             "give more points or fewer components"
         )
+    from scipy.spatial.distance import cdist  # late: a scheduled refit doesn't need it
+
     scaled = X / square_unit(X)
     distances = cdist(scaled, scaled)
     runs = (

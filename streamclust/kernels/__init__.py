@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 from streamclust.kernels.choice import REMEDY, available, chosen, describe, missing, using
 from streamclust.kernels.chunks import CHUNK
 from streamclust.kernels.identity import Identity, identity
-from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled, Sums
+from streamclust.kernels.results import (
+    Assigned,
+    ClusterSums,
+    Components,
+    Expected,
+    Moments,
+    PointScores,
+    Sampled,
+    Sums,
+)
+from streamclust.kernels.stored import StoredPoints, read_into
 from streamclust.kernels.threads import limit_threads
 from streamclust.kernels.twin import mixture_moments, normalise
 
@@ -27,16 +37,19 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
     from streamclust.kernels.patterns import Patterns
-    from streamclust.kernels.results import Mixture
 
 __all__ = [
     "CHUNK",
     "REMEDY",
     "Assigned",
     "ClusterSums",
+    "Components",
+    "Expected",
     "Identity",
     "Moments",
+    "PointScores",
     "Sampled",
+    "StoredPoints",
     "Sums",
     "assign",
     "available",
@@ -56,8 +69,11 @@ __all__ = [
     "mixture_step",
     "moves",
     "normalise",
+    "partial_step",
     "plusplus",
+    "read_into",
     "sample",
+    "split_rows",
     "squared_distances",
     "swaps",
     "using",
@@ -104,8 +120,11 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     return chosen().kmeans_step(X, w, centroids)
 
 
-def kmeans_sums(X: Points, w: Array, centroids: Array) -> Sums:
-    """Return the same sums as `kmeans_step`, without arrays of N numbers for the assignments."""
+def kmeans_sums(X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
+    """Return the same sums as `kmeans_step`, without arrays of N numbers for the assignments.
+
+    The points can be in a file.
+    """
     return chosen().kmeans_sums(X, w, centroids)
 
 
@@ -168,6 +187,7 @@ def mixture_step(
     cholesky: Array,
     kind: CovarianceType,
     background: float = -inf,
+    log_density: Array | None = None,
 ) -> tuple[Moments, float]:
     """Return the moments of the responsibilities about `means`, and sum_n w_n log p(x_n).
 
@@ -185,14 +205,23 @@ def mixture_step(
     background : float, default=-inf
         Log of a constant density that is added to p(x): that of points that belong to no
         component. Such points have responsibilities with a sum near 0.
+    log_density : array of shape (N,), optional
+        OUT: log p(x_n) of each point, without the background.
     """
-    return chosen().mixture_step(X, w, log_weights, means, cholesky, kind, background=background)
+    mixture = (log_weights, means, cholesky, kind)
+    return chosen().mixture_step(X, w, *mixture, background=background, log_density=log_density)
 
 
 def expected_step(
-    X: Points, w: Array, patterns: Patterns, mixture: Mixture, floor: Array
-) -> tuple[Moments, float]:
-    """Return the expected moments of the points with gaps, and sum_n w_n log p(x_o).
+    X: Points,
+    w: Array,
+    patterns: Patterns,
+    components: Components,
+    floor: Array,
+    background: Array | None = None,
+    each: PointScores | None = None,
+) -> Expected:
+    """Return the expected moments of the points with gaps, and their log-likelihood.
 
     See `streamclust.models.conditionals` for the formulas. The second moment may not be symmetric
     in the last bit.
@@ -205,31 +234,60 @@ def expected_step(
         Sample weights.
     patterns : Patterns
         The patterns of `X`.
-    mixture : tuple
-        Log-weights (K,), means (K, D), covariances (instead of their factors) and their kind.
+    components : Components
     floor : array of shape (D,)
         Subtracted from the conditional variances of missing values.
+    background : array of shape (P,), optional
+        As for `mixture_step`, for the points of each pattern.
+    each : PointScores, optional
+        OUT: the rows of the points with gaps are written.
     """
-    return chosen().expected_step(X, w, patterns, mixture, floor)
+    return chosen().expected_step(X, w, patterns, components, floor, background, each)
 
 
 def marginal_log_gaussians(
-    X: Points,
-    patterns: Patterns,
-    means: Array,
-    covariances: Array,
-    kind: CovarianceType,
-    out: Array,
+    X: Points, patterns: Patterns, components: Components, out: Array
 ) -> None:
     """Write log N(x_o | mu_o, Sigma_oo) to the rows of `out` (N, K) whose points have gaps."""
-    chosen().marginal_log_gaussians(X, patterns, means, covariances, kind, out)
+    chosen().marginal_log_gaussians(X, patterns, components, out)
 
 
-def marginal_log_dets(
-    absent: NDArray[np.bool_], means: Array, covariances: Array, kind: CovarianceType
-) -> Array:
+def marginal_log_dets(absent: NDArray[np.bool_], components: Components) -> Array:
     """Return log det Sigma_oo of each pattern (P, D) and component: (P, K), or (P, 1) if tied."""
-    return chosen().marginal_log_dets(absent, means, covariances, kind)
+    return chosen().marginal_log_dets(absent, components)
+
+
+def split_rows(X: Points) -> tuple[Labels, Labels]:
+    """Return the rows of points without gaps, and of those with gaps (NaN); both ascend."""
+    return chosen().split_rows(X)
+
+
+def partial_step(
+    X: Points, w: Array | None, rows: Labels, centroids: Array, assigned: Assigned
+) -> tuple[Array, Array, float]:
+    """Do a step of K-means with points that have gaps, by partial distances.
+
+    See `streamclust.models.partial`. All kernels return the same bits.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+        NaN is a missing value.
+    w : array of shape (N,) or None
+        Sample weights; None only assigns.
+    rows : array of shape (n,)
+        Rows of the points with gaps. Each has a value.
+    centroids : array of shape (K, D)
+    assigned : Assigned
+        OUT: `rows` of the labels (N,) and of the squared distances (N,) are written.
+
+    Returns
+    -------
+    weight, first : arrays of shape (K,) and (K, D)
+        Moments about the centroids.
+    inertia : float
+    """
+    return chosen().partial_step(X, w, rows, centroids, assigned)
 
 
 def squared_distances(X: Points, C: Array) -> Array:

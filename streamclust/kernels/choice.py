@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
     from streamclust.kernels.patterns import Patterns
-    from streamclust.kernels.results import Assigned, ClusterSums, Mixture, Moments, Sampled, Sums
+    from streamclust.kernels.results import (
+        Assigned,
+        ClusterSums,
+        Components,
+        Expected,
+        Mixture,
+        Moments,
+        PointScores,
+        Sampled,
+        Sums,
+    )
+    from streamclust.kernels.stored import StoredPoints
 
 NUMPY = "numpy"
 
@@ -56,7 +67,7 @@ class Kernels(Protocol):
     def kmeans_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
         """See `streamclust.kernels.kmeans_step`."""
 
-    def kmeans_sums(self, X: Points, w: Array, centroids: Array) -> Sums:
+    def kmeans_sums(self, X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
         """See `streamclust.kernels.kmeans_sums`."""
 
     def interleave(self, columns: Sequence[NDArray[Any]], out: Points) -> None:
@@ -73,30 +84,42 @@ class Kernels(Protocol):
         """See `streamclust.kernels.log_gaussians`."""
 
     def mixture_step(
-        self, X: Points, w: Array, *mixture: *Mixture, background: float = ...
+        self,
+        X: Points,
+        w: Array,
+        *mixture: *Mixture,
+        background: float = ...,
+        log_density: Array | None = ...,
     ) -> tuple[Moments, float]:
         """See `streamclust.kernels.mixture_step`."""
 
     def expected_step(
-        self, X: Points, w: Array, patterns: Patterns, mixture: Mixture, floor: Array
-    ) -> tuple[Moments, float]:
+        self,
+        X: Points,
+        w: Array,
+        patterns: Patterns,
+        components: Components,
+        floor: Array,
+        background: Array | None = ...,
+        each: PointScores | None = ...,
+    ) -> Expected:
         """See `streamclust.kernels.expected_step`."""
 
     def marginal_log_gaussians(
-        self,
-        X: Points,
-        patterns: Patterns,
-        means: Array,
-        covariances: Array,
-        kind: CovarianceType,
-        out: Array,
+        self, X: Points, patterns: Patterns, components: Components, out: Array
     ) -> None:
         """See `streamclust.kernels.marginal_log_gaussians`."""
 
-    def marginal_log_dets(
-        self, absent: NDArray[np.bool_], means: Array, covariances: Array, kind: CovarianceType
-    ) -> Array:
+    def marginal_log_dets(self, absent: NDArray[np.bool_], components: Components) -> Array:
         """See `streamclust.kernels.marginal_log_dets`."""
+
+    def split_rows(self, X: Points) -> tuple[Labels, Labels]:
+        """See `streamclust.kernels.split_rows`."""
+
+    def partial_step(
+        self, X: Points, w: Array | None, rows: Labels, centroids: Array, assigned: Assigned
+    ) -> tuple[Array, Array, float]:
+        """See `streamclust.kernels.partial_step`."""
 
     def plusplus(self, X: Array, w: Array, K: int, uniform: Array) -> Labels:
         """See `streamclust.kernels.plusplus`."""

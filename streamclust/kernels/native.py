@@ -18,6 +18,7 @@ import numpy as np
 
 from streamclust.kernels import native_gaps, native_seeding
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled, Sums
+from streamclust.kernels.stored import StoredPoints, cut_off
 from streamclust.kernels.threads import limit
 
 if TYPE_CHECKING:
@@ -114,11 +115,16 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
             functions[name] = function
         return functions
 
-    def _call(self, function: str, *arguments: Any) -> None:
-        """Call a function with the addresses of arrays, which must be contiguous."""
+    def _call(self, function: str, *arguments: Any) -> int:
+        """Call a function with the addresses of arrays, which must be contiguous.
+
+        Returns 0, or another number that the function returns, except for a lack of memory.
+        """
         values = [_address(a) if type(a) is np.ndarray else a for a in arguments]
-        if self._functions[function](*values):
+        result = self._functions[function](*values)
+        if result == 1:
             raise MemoryError
+        return result
 
     def _threads(self) -> int:
         return min(self.threads, limit.get())
@@ -130,7 +136,8 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         inertia = ctypes.c_double()
         addresses = [0 if a is None else _address(a) for a in (X, w, C, *results)]
         sizes = (_single(X), self._threads(), len(X), *C.shape)
-        if self._functions[function](_STEP.pack(*sizes, *addresses, ctypes.addressof(inertia))):
+        here = ctypes.addressof(inertia)
+        if self._functions[function](_STEP.pack(*sizes, *addresses, here, 0, 0)):
             raise MemoryError
         return inertia.value
 
@@ -168,12 +175,31 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         inertia = self._points_call("kmeans_step", X, w, C, weight, first, labels, sqdist)
         return ClusterSums(weight, first, inertia, Assigned(labels, sqdist))
 
-    def kmeans_sums(self, X: Points, w: Array, centroids: Array) -> Sums:
+    def kmeans_sums(self, X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
         """See `streamclust.kernels.kmeans_sums`."""
-        X, w, C = _points(X, centroids), _weights(w, len(X)), _doubles(centroids)
+        w, C = _weights(w, len(X)), _doubles(centroids)
         weight, first = np.zeros(len(C)), np.zeros(C.shape)
-        inertia = self._points_call("kmeans_step", X, w, C, weight, first, None, None)
+        if isinstance(X, StoredPoints):
+            return Sums(weight, first, self._step_of_file(X, w, C, weight, first))
+        inertia = self._points_call("kmeans_step", _points(X, C), w, C, weight, first, None, None)
         return Sums(weight, first, inertia)
+
+    def _step_of_file(
+        self, X: StoredPoints, w: Array, C: Array, weight: Array, first: Array
+    ) -> float:
+        """Add the sums of points in a file to `weight` and `first`; return the inertia."""
+        if X.shape[1:] != C.shape[1:] or not len(C) or X.dtype not in (_FLOAT, _DOUBLE):
+            raise ValueError(f"shapes {X.shape} and {C.shape} don't fit")
+        inertia = ctypes.c_double()
+        addresses = (0, _address(w), _address(C), _address(weight), _address(first), 0, 0)
+        sizes = (X.dtype == _FLOAT, self._threads(), len(X), *C.shape)
+        place = (ctypes.addressof(inertia), X.file.fileno(), X.offset)
+        status = self._functions["kmeans_step_of_file"](_STEP.pack(*sizes, *addresses, *place))
+        if status == 1:
+            raise MemoryError
+        if status:
+            raise cut_off(X.label)
+        return inertia.value
 
     def interleave(self, columns: Sequence[NDArray[Any]], out: Points) -> None:
         """See `streamclust.kernels.interleave`."""
@@ -211,7 +237,12 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         return out
 
     def mixture_step(
-        self, X: Points, w: Array, *mixture: *Mixture, background: float = -np.inf
+        self,
+        X: Points,
+        w: Array,
+        *mixture: *Mixture,
+        background: float = -np.inf,
+        log_density: Array | None = None,
     ) -> tuple[Moments, float]:
         """See `streamclust.kernels.mixture_step`."""
         log_weights, means, cholesky, kind = mixture
@@ -219,7 +250,9 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         gaussians = _gaussians(log_weights, means, cholesky, kind)
         weight, first, log_likelihood = np.zeros(len(means)), np.zeros(means.shape), np.zeros(1)
         second = np.zeros(means.shape if kind == "spherical" else cholesky.shape)
-        sums = (background, weight, first, second, log_likelihood)
+        if log_density is not None and log_density.shape != (len(X),):
+            raise ValueError(f"log_density has shape {log_density.shape}; expected ({len(X)},)")
+        sums = (background, weight, first, second, log_likelihood, log_density)
         self._call("mixture_step", _single(X), self._threads(), X, w, len(X), *gaussians, *sums)
         if kind == "spherical":
             second = second.mean(axis=1)
@@ -278,10 +311,11 @@ _POINTS = (ctypes.c_char_p,)
 
 _ARGUMENTS: dict[str, Sequence[Any]] = {
     **dict.fromkeys(("assign", "squared_distances", "cluster_sums", "kmeans_step"), _POINTS),
+    "kmeans_step_of_file": _POINTS,
     "log_gaussians": (_BOOL, _SIZE, _ARRAY, *3 * (_SIZE,), *2 * (_BOOL,), *4 * (_ARRAY,)),
     "mixture_step": (
         *(_BOOL, _SIZE, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *3 * (_ARRAY,)),
-        *(_REAL, *4 * (_ARRAY,)),
+        *(_REAL, *5 * (_ARRAY,)),
     ),
     "interleave": (_BOOL, _ARRAY, *2 * (_SIZE,), _ARRAY),
     "sample": (*3 * (_ARRAY,), *2 * (_SIZE,), *2 * (_REAL,), *3 * (_ARRAY,)),
@@ -290,5 +324,5 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
 }
 """As in src/kernels.cpp."""
 
-_STEP = struct.Struct("13q")
+_STEP = struct.Struct("15q")
 """A `KmeansStep` of src/kmeans.hpp: conversions by ctypes take longer than a small step."""

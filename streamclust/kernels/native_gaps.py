@@ -7,86 +7,166 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.kernels.results import Moments
+from streamclust.kernels import twin_gaps
+from streamclust.kernels.results import Expected, Moments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Array, CovarianceType, Points
+    from streamclust.arrays import Array, CovarianceType, Labels, Points
     from streamclust.kernels.patterns import Patterns
-    from streamclust.kernels.results import Mixture
+    from streamclust.kernels.results import Assigned, Components, Mixture, PointScores
 
 _BOOL, _SIZE, _ARRAY = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 
 _COMPONENTS = (*2 * (_SIZE,), *2 * (_BOOL,), *3 * (_ARRAY,))
 
 ARGUMENTS: dict[str, Sequence[Any]] = {
-    "expected_step": (_BOOL, *2 * (_ARRAY,), _SIZE, *3 * (_ARRAY,), *_COMPONENTS, *5 * (_ARRAY,)),
+    "expected_step": (_BOOL, *2 * (_ARRAY,), _SIZE, *3 * (_ARRAY,), *_COMPONENTS, *8 * (_ARRAY,)),
     "marginal_log_gaussians": (_BOOL, _ARRAY, _SIZE, *3 * (_ARRAY,), *_COMPONENTS, _ARRAY),
     "marginal_log_dets": (_SIZE, _ARRAY, *_COMPONENTS, _ARRAY),
+    "split_rows": (_BOOL, _ARRAY, *2 * (_SIZE,), *3 * (_ARRAY,)),
+    "partial_step": (_BOOL, *3 * (_ARRAY,), *3 * (_SIZE,), *6 * (_ARRAY,)),
 }
 """As in src/kernels.cpp."""
 
 
 class NativeGaps:
-    """The part of `Native` for points with gaps."""
+    """The part of `Native` for points with gaps.
 
-    def _call(self, function: str, *arguments: Any) -> None:
+    NumPy computes mixtures whose features depend on each other so strongly that their precisions
+    have too few digits.
+    """
+
+    _functions: Any
+
+    def _call(self, function: str, *arguments: Any) -> int:
+        raise NotImplementedError
+
+    def mixture_step(
+        self,
+        X: Points,
+        w: Array,
+        *mixture: *Mixture,
+        background: float = ...,
+        log_density: Array | None = ...,
+    ) -> tuple[Moments, float]:
+        """See `streamclust.kernels.mixture_step`."""
+        raise NotImplementedError
+
+    def log_gaussians(
+        self, X: Points, means: Array, cholesky: Array, kind: CovarianceType
+    ) -> Array:
+        """See `streamclust.kernels.log_gaussians`."""
         raise NotImplementedError
 
     def expected_step(
-        self, X: Points, w: Array, patterns: Patterns, mixture: Mixture, floor: Array
-    ) -> tuple[Moments, float]:
+        self,
+        X: Points,
+        w: Array,
+        patterns: Patterns,
+        components: Components,
+        floor: Array,
+        background: Array | None = None,
+        each: PointScores | None = None,
+    ) -> Expected:
         """See `streamclust.kernels.expected_step`."""
-        log_weights, means, covariances, kind = mixture
-        components = _components(log_weights, means, covariances, kind)
+        means, kind = components.means, components.kind
+        arguments = _components(components)
         X, single, groups = _groups(X, patterns, means)
         w, floor = _doubles(w), _doubles(floor)
         if w.shape != (len(X),) or floor.shape != means.shape[1:]:
             raise ValueError(f"weights have shape {w.shape}; expected ({len(X)},)")
-        weight, first, log_likelihood = np.zeros(len(means)), np.zeros(means.shape), np.zeros(1)
-        second = np.zeros(components[-1].shape)
-        sums = (weight, first, second, log_likelihood)
-        self._call("expected_step", single, X, w, *groups, *components, floor, *sums)
+        noise = None if background is None else _doubles(background)
+        if noise is not None and noise.shape != (len(patterns),):
+            raise ValueError(f"background has shape {noise.shape}; expected ({len(patterns)},)")
+        out = (None, None) if each is None else _per_point(each, len(X))
+        weight, first, totals = np.zeros(len(means)), np.zeros(means.shape), np.zeros(2)
+        second = np.zeros(arguments[-1].shape)
+        sums = (floor, noise, weight, first, second, totals, *out)
+        if self._call("expected_step", single, X, w, *groups, *arguments, *sums):
+            complete = twin_gaps.Complete(self.mixture_step, self.log_gaussians)
+            return twin_gaps.expected_step(
+                complete, X, w, patterns, components, floor, background, each
+            )
         if kind == "spherical":
             second = second.mean(axis=1)
-        return Moments(weight, first, second), float(log_likelihood[0])
+        log_likelihood, entropy = totals.tolist()
+        return Expected(Moments(weight, first, second), log_likelihood, entropy)
 
     def marginal_log_gaussians(
-        self,
-        X: Points,
-        patterns: Patterns,
-        means: Array,
-        covariances: Array,
-        kind: CovarianceType,
-        out: Array,
+        self, X: Points, patterns: Patterns, components: Components, out: Array
     ) -> None:
         """See `streamclust.kernels.marginal_log_gaussians`."""
-        components = _components(np.zeros(len(means)), means, covariances, kind)
+        means = components.means
+        arguments = _components(components._replace(log_weights=np.zeros(len(means))))
         X, single, groups = _groups(X, patterns, means)
         if out.shape != (len(X), len(means)) or not out.flags.c_contiguous:
             raise ValueError(f"out has shape {out.shape}; expected ({len(X)}, {len(means)})")
-        self._call("marginal_log_gaussians", single, X, *groups, *components, out)
+        if self._call("marginal_log_gaussians", single, X, *groups, *arguments, out):
+            twin_gaps.marginal_log_gaussians(self.log_gaussians, X, patterns, components, out)
 
-    def marginal_log_dets(
-        self, absent: NDArray[np.bool_], means: Array, covariances: Array, kind: CovarianceType
-    ) -> Array:
+    def marginal_log_dets(self, absent: NDArray[np.bool_], components: Components) -> Array:
         """See `streamclust.kernels.marginal_log_dets`."""
-        components = _components(np.zeros(len(means)), means, covariances, kind)
-        out = np.empty((len(absent), 1 if kind == "tied" else len(means)))
-        self._call("marginal_log_dets", len(absent), _bytes(absent, means), *components, out)
+        means, arguments = components.means, _components(components)
+        out = np.empty((len(absent), 1 if components.kind == "tied" else len(means)))
+        bits = _bytes(absent, means)
+        if self._call("marginal_log_dets", len(absent), bits, *arguments, out):
+            return twin_gaps.marginal_log_dets(absent, components)
         return out
+
+    def split_rows(self, X: Points) -> tuple[Labels, Labels]:
+        """See `streamclust.kernels.split_rows`."""
+        X, single = _as_given(X)
+        complete, gappy = np.empty((2, len(X)), np.int64)
+        count = np.zeros(1, np.int64)
+        self._call("split_rows", single, X, *X.shape, complete, gappy, count)
+        n = int(count[0])
+        return complete[:n], gappy[: len(X) - n]
+
+    def partial_step(
+        self, X: Points, w: Array | None, rows: Labels, centroids: Array, assigned: Assigned
+    ) -> tuple[Array, Array, float]:
+        """See `streamclust.kernels.partial_step`."""
+        (X, single), C = _as_given(X), _doubles(centroids)
+        rows = np.ascontiguousarray(rows, np.int64)
+        if X.ndim != 2 or X.shape[1] != C.shape[1] or not len(C):
+            raise ValueError(f"shapes {X.shape} and {C.shape} don't fit: expected (N, D), (K, D)")
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(X):
+            raise ValueError("a row isn't a point's")
+        labels, sqdist = assigned
+        if not labels.shape == sqdist.shape == (len(X),) or labels.dtype != np.int64:
+            raise ValueError(f"labels have shape {labels.shape}; expected ({len(X)},)")
+        inertia, weight, first = np.zeros(1), np.zeros(len(C)), np.zeros(C.shape)
+        mass = None if w is None else _doubles(w)
+        if mass is not None and mass.shape != (len(X),):
+            raise ValueError(f"weights have shape {mass.shape}; expected ({len(X)},)")
+        sums = (None, None) if mass is None else (weight, first)
+        points = (X, mass, rows, len(rows), *C.shape, C)
+        self._call("partial_step", single, *points, *sums, labels, sqdist, inertia)
+        return weight, first, float(inertia[0])
+
+
+def _per_point(each: PointScores, n: int) -> tuple[Array, Array]:
+    density, entropy = each.log_density, each.entropy
+    if entropy is None or not density.shape == entropy.shape == (n,):
+        raise ValueError(f"the scores of points have other shapes; expected ({n},)")
+    return density, entropy
+
+
+def _as_given(X: Points) -> tuple[Points, bool]:
+    """Return points as C reads them, and whether they are float32."""
+    single = X.dtype == np.float32
+    if single:
+        return np.ascontiguousarray(X, dtype=np.float32), single
+    return np.ascontiguousarray(X, dtype=np.float64), single
 
 
 def _groups(X: Points, patterns: Patterns, means: Array) -> tuple[Points, bool, tuple[Any, ...]]:
     """Return points, whether they are float32, and their patterns as arguments for C."""
-    single = X.dtype == np.float32
-    if single:
-        X = np.ascontiguousarray(X, dtype=np.float32)
-    else:
-        X = np.ascontiguousarray(X, dtype=np.float64)
+    X, single = _as_given(X)
     order = np.ascontiguousarray(patterns.order, np.int64)
     starts = np.ascontiguousarray(patterns.starts, np.int64)
     P = len(patterns.absent)
@@ -104,17 +184,16 @@ def _bytes(absent: NDArray[np.bool_], means: Array) -> NDArray[np.uint8]:
     return np.ascontiguousarray(absent).view(np.uint8)
 
 
-def _components(
-    log_weights: Array, means: Array, covariances: Array, kind: CovarianceType
-) -> tuple[Any, ...]:
+def _components(components: Components) -> tuple[Any, ...]:
     """Return the components as arguments for C; spherical ones as diagonal."""
+    log_weights, means, covariances, root, kind = components
     K, D = means.shape
     if kind == "spherical":
-        covariances = np.repeat(covariances[:, None], D, axis=1)
+        covariances, root = (np.repeat(each[:, None], D, axis=1) for each in (covariances, root))
     expected = {"full": (K, D, D), "tied": (D, D)}.get(kind, (K, D))
-    if log_weights.shape != (K,) or covariances.shape != expected or not K:
+    if log_weights.shape != (K,) or not covariances.shape == root.shape == expected or not K:
         raise ValueError(f"covariances have shape {covariances.shape}; expected {expected}")
-    arrays = (_doubles(log_weights), _doubles(means), _doubles(covariances))
+    arrays = (_doubles(log_weights), _doubles(means), _doubles(root))
     return K, D, kind in ("full", "tied"), kind == "tied", *arrays
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamclust.errors import DataError
+from streamclust.kernels.choice import chosen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,16 +17,6 @@ if TYPE_CHECKING:
 
 _WORD = 8
 """Bytes of a number that holds 64 features."""
-
-
-def split_rows(X: Points) -> tuple[Labels, Labels]:
-    """Return the rows of points without gaps, and of those with gaps; both ascend."""
-    owners = np.flatnonzero(np.isnan(X)) // max(X.shape[1], 1)
-    complete = np.ones(len(X), np.bool_)
-    complete[owners] = False
-    new = np.ones(len(owners), np.bool_)
-    new[1:] = owners[1:] != owners[:-1]
-    return np.flatnonzero(complete), owners[new]
 
 
 class Patterns:
@@ -55,7 +46,7 @@ class Patterns:
     """
 
     def __init__(self, X: Points) -> None:
-        self.complete, gappy = split_rows(X)
+        self.complete, gappy = chosen().split_rows(X)
         absent = np.isnan(X.take(gappy, axis=0))
         if absent.all(axis=1).any():
             raise DataError("a point has no value: all its values are missing; drop such points")

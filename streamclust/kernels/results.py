@@ -10,6 +10,27 @@ Mixture = tuple[Array, Array, Array, CovarianceType]
 """Log-weights, means, Cholesky factors and their kind; see `streamclust.kernels.mixture_step`."""
 
 
+class Components(NamedTuple):
+    """The components of a mixture, for points with gaps.
+
+    Attributes
+    ----------
+    log_weights : array of shape (K,)
+    means : array of shape (K, D)
+    covariances : array
+        In the shape of their kind.
+    root : array
+        Cholesky factors of the covariances, or standard deviations.
+    kind : {'full', 'tied', 'diag', 'spherical'}
+    """
+
+    log_weights: Array
+    means: Array
+    covariances: Array
+    root: Array
+    kind: CovarianceType
+
+
 class Assigned(NamedTuple):
     """Nearest centroid of each point: `labels` (N,), and squared distances `sqdist` (N,)."""
 
@@ -47,3 +68,37 @@ class Moments(NamedTuple):
     weight: Array
     first: Array
     second: Array
+
+
+class Expected(NamedTuple):
+    """The e-step of points with gaps.
+
+    Attributes
+    ----------
+    moments : Moments
+        The expected moments of whole points.
+    log_likelihood : float
+        sum_n w_n log p(x_o), with the background.
+    entropy : float
+        The sum over points and components of w_n gamma_nk times the entropy of the missing values,
+        given the present ones.
+    """
+
+    moments: Moments
+    log_likelihood: float
+    entropy: float
+
+
+class PointScores(NamedTuple):
+    """Scores of each point that an e-step writes.
+
+    Attributes
+    ----------
+    log_density : array of shape (N,)
+        OUT: log p of the present values, without the background.
+    entropy : array of shape (N,), optional
+        OUT: entropy of the missing values, given the present ones; of points with gaps only.
+    """
+
+    log_density: Array
+    entropy: Array | None = None

@@ -17,6 +17,7 @@ import numpy as np
 from streamclust.kernels import twin_gaps, twin_seeding
 from streamclust.kernels.chunks import CHUNK, chunks
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled, Sums
+from streamclust.kernels.stored import StoredPoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
     from streamclust.kernels.patterns import Patterns
-    from streamclust.kernels.results import Mixture
+    from streamclust.kernels.results import Components, Expected, Mixture, PointScores
 
 _TILE_CELLS = 1 << 18
 """Number of distances or densities per tile: 2 MiB, so that a tile stays in cache."""
@@ -152,8 +153,9 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     return ClusterSums(weight, first, inertia, assigned)
 
 
-def kmeans_sums(X: Points, w: Array, centroids: Array) -> Sums:
+def kmeans_sums(X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
     """Return the sums of the step."""
+    X = X.read() if isinstance(X, StoredPoints) else X
     return Sums(*kmeans_step(X, w, centroids)[:3])
 
 
@@ -242,13 +244,22 @@ def normalise(joint: Array, background: Array | float = -np.inf) -> tuple[Array,
 
 
 def mixture_step(
-    X: Points, w: Array, *mixture: *Mixture, background: float = -np.inf
+    X: Points,
+    w: Array,
+    *mixture: *Mixture,
+    background: float = -np.inf,
+    log_density: Array | None = None,
 ) -> tuple[Moments, float]:
     """Add the steps of the chunks."""
-    total, log_likelihood = _chunk_step(X[:CHUNK], w[:CHUNK], *mixture, background=background)
+
+    def step(start: int) -> tuple[Moments, float]:
+        part = slice(start, start + CHUNK)
+        density = None if log_density is None else log_density[part]
+        return _chunk_step(X[part], w[part], density, *mixture, background=background)
+
+    total, log_likelihood = step(0)
     for start in range(CHUNK, len(X), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        part, score = _chunk_step(X[chunk], w[chunk], *mixture, background=background)
+        part, score = step(start)
         total = Moments(*(sums + more for sums, more in zip(total, part, strict=True)))
         log_likelihood += score
     return total, log_likelihood
@@ -257,6 +268,7 @@ def mixture_step(
 def _chunk_step(
     X: Points,
     w: Array,
+    density: Array | None,
     log_weights: Array,
     means: Array,
     cholesky: Array,
@@ -264,13 +276,15 @@ def _chunk_step(
     *,
     background: float,
 ) -> tuple[Moments, float]:
-    """Tile by tile: log-densities, responsibilities, moments."""
+    """Tile by tile: log-densities, also without background (OUT), responsibilities, moments."""
     weight, first = np.zeros(len(means)), np.zeros_like(means)
     second: Array = np.zeros(())
     log_likelihood = 0.0
     for tile in _tiles(len(X), *means.shape):
         joint = log_weights + log_gaussians(X[tile], means, cholesky, kind)
         responsibilities, log_density = normalise(joint, background)
+        if density is not None:
+            density[tile] = log_density if background == -np.inf else normalise(joint)[1]
         log_likelihood += float((w[tile] * log_density).sum())
         part = mixture_moments(X[tile], w[tile, None] * responsibilities, means, kind)
         weight += part.weight
@@ -280,14 +294,30 @@ def _chunk_step(
 
 
 def expected_step(
-    X: Points, w: Array, patterns: Patterns, mixture: Mixture, floor: Array
-) -> tuple[Moments, float]:
+    X: Points,
+    w: Array,
+    patterns: Patterns,
+    components: Components,
+    floor: Array,
+    background: Array | None = None,
+    each: PointScores | None = None,
+) -> Expected:
     """See `streamclust.kernels.expected_step`."""
-    return twin_gaps.expected_step(mixture_step, X, w, patterns, mixture, floor)
+    complete = twin_gaps.Complete(mixture_step, log_gaussians)
+    return twin_gaps.expected_step(complete, X, w, patterns, components, floor, background, each)
 
 
 marginal_log_gaussians = partial(twin_gaps.marginal_log_gaussians, log_gaussians)
 marginal_log_dets = twin_gaps.marginal_log_dets
+
+split_rows = twin_gaps.split_rows
+
+
+def partial_step(
+    X: Points, w: Array | None, rows: Labels, centroids: Array, assigned: Assigned
+) -> tuple[Array, Array, float]:
+    """See `streamclust.kernels.partial_step`."""
+    return twin_gaps.partial_step(cluster_moments, X, w, rows, centroids, assigned)
 
 
 def mixture_moments(X: Points, weighted: Array, reference: Array, kind: CovarianceType) -> Moments:

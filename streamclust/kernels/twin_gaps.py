@@ -7,21 +7,22 @@ are computed as for complete points.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from streamclust.errors import DataError
-from streamclust.kernels.results import Moments
+from streamclust.kernels.results import Expected, Moments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
     from streamclust.kernels.patterns import Patterns
-    from streamclust.kernels.results import Mixture
+    from streamclust.kernels.results import Assigned, Components, PointScores
 
 _CELLS = 1 << 20
 """Largest number of cells of an array for a chunk of patterns: 8 MiB."""
@@ -85,22 +86,39 @@ def _inverse_of_lower(L: Array) -> Array:
     return inverse
 
 
+class Complete(NamedTuple):
+    """The kernels for complete points, by which those for points with gaps are computed."""
+
+    mixture_step: Callable[..., tuple[Moments, float]]
+    log_gaussians: Callable[..., Array]
+
+
 def expected_step(
-    step: Callable[..., tuple[Moments, float]],
+    complete: Complete,
     X: Points,
     w: Array,
     patterns: Patterns,
-    mixture: Mixture,
+    components: Components,
     floor: Array,
-) -> tuple[Moments, float]:
+    background: Array | None = None,
+    each: PointScores | None = None,
+) -> Expected:
     """Add the expected moments of one chunk of patterns after the other."""
-    _, means, covariances, kind = mixture
+    _, means, covariances, _, kind = components
     total = Moments(np.zeros(len(means)), np.zeros(means.shape), np.zeros(covariances.shape))
-    log_likelihood = 0.0
+    log_likelihood, entropy = 0.0, 0.0
+    entropies = entropies_of_patterns(
+        patterns.absent, components, marginal_log_dets(patterns.absent, components)
+    )
+    noise = np.full(len(patterns), -np.inf) if background is None else background
     for part in chunks_of_patterns(patterns.absent, covariances):
         absent, rows = patterns.absent[part], patterns.rows[part]
         roots = marginal_roots(absent, covariances, kind)
-        moments, score = _present_moments(step, X, w, absent, rows, mixture, roots)
+        moments, score = _present_moments(
+            complete, X, w, absent, rows, components, roots, noise[part]
+        )
+        log_likelihood += score
+        entropy += float((moments.weight * entropies[part]).sum())
         if roots is None:
             expected = _EXPECTED[kind](absent, moments, covariances, floor)
         else:
@@ -109,28 +127,70 @@ def expected_step(
             C[..., diagonal, diagonal] -= absent[:, None, :] * floor
             expected = _of_regressions(A, C, moments, kind)
         total = Moments(*(a + b for a, b in zip(total, expected, strict=True)))
-        log_likelihood += score
-    return total, log_likelihood
+    if each is not None:
+        _score_points(complete, X, patterns, components, entropies, each)
+    return Expected(total, log_likelihood, entropy)
+
+
+def _score_points(
+    complete: Complete,
+    X: Points,
+    patterns: Patterns,
+    components: Components,
+    entropies: Array,
+    each: PointScores,
+) -> None:
+    """Write the scores (OUT) of the points with gaps."""
+    joint = np.zeros((len(X), len(components.means)))
+    marginal_log_gaussians(complete.log_gaussians, X, patterns, components, joint)
+    for p, rows in enumerate(patterns.rows):
+        own = components.log_weights + joint[rows]
+        top = own.max(axis=1, keepdims=True)
+        shares = np.exp(own - top)
+        total = shares.sum(axis=1)
+        each.log_density[rows] = top[:, 0] + np.log(total)
+        if each.entropy is not None:
+            each.entropy[rows] = (shares * entropies[p]).sum(axis=1) / total
+
+
+def entropies_of_patterns(
+    absent: NDArray[np.bool_], components: Components, marginal: Array
+) -> Array:
+    """Return the entropy of the missing values of each pattern in each component, (P, K).
+
+    `marginal` is the result of `marginal_log_dets`.
+    """
+    (K, D), kind, root = components.means.shape, components.kind, components.root
+    if kind in ("full", "tied"):
+        root = np.diagonal(root, axis1=-2, axis2=-1)  # type: ignore[assignment]
+    logs = np.log(root)
+    whole = 2.0 * (D * logs if kind == "spherical" else logs.sum(axis=-1))
+    log_dets = np.broadcast_to(whole - marginal, (len(absent), K))
+    missing = absent.sum(axis=1)[:, None]
+    return np.asarray(0.5 * (float(np.log(2.0 * np.pi) + 1.0) * missing + log_dets))
 
 
 def _present_moments(
-    step: Callable[..., tuple[Moments, float]],
+    complete: Complete,
     X: Points,
     w: Array,
     absent: NDArray[np.bool_],
     rows: list[Labels],
-    mixture: Mixture,
+    components: Components,
     roots: Array | None,
+    background: Array,
 ) -> tuple[Moments, float]:
     """Return the moments of the present features, zero-padded, one pattern after the other."""
-    log_weights, means, covariances, kind = mixture
+    log_weights, means, covariances, _, kind = components
     weight, first = np.zeros((len(rows), len(means))), np.zeros((len(rows), *means.shape))
     second, log_likelihood = np.zeros((len(rows), *covariances.shape)), 0.0
     for p, own in enumerate(rows):
         present = np.flatnonzero(~absent[p])
         root = root_of(roots, p, present, covariances, kind)
         values = X.take(own, axis=0).take(present, axis=1)
-        found, score = step(values, w[own], log_weights, means.take(present, axis=1), root, kind)
+        mixture = (log_weights, means.take(present, axis=1), root, kind)
+        noise = float(background[p])
+        found, score = complete.mixture_step(values, w[own], *mixture, background=noise)
         weight[p], first[p][:, present] = found.weight, found.first
         if roots is not None:
             second[p][..., present[:, None], present] = found.second
@@ -181,12 +241,11 @@ def marginal_log_gaussians(
     log_gaussians: Callable[..., Array],
     X: Points,
     patterns: Patterns,
-    means: Array,
-    covariances: Array,
-    kind: CovarianceType,
+    components: Components,
     out: Array,
 ) -> None:
     """Write the rows (OUT) of points with gaps, one pattern after the other."""
+    _, means, covariances, _, kind = components
     for part in chunks_of_patterns(patterns.absent, covariances):
         roots = marginal_roots(patterns.absent[part], covariances, kind)
         for p, own in enumerate(patterns.rows[part]):
@@ -196,15 +255,59 @@ def marginal_log_gaussians(
             out[own] = log_gaussians(values, means.take(present, axis=1), root, kind)
 
 
-def marginal_log_dets(
-    absent: NDArray[np.bool_], means: Array, covariances: Array, kind: CovarianceType
-) -> Array:
+def marginal_log_dets(absent: NDArray[np.bool_], components: Components) -> Array:
     """Return log det of the present features' covariances, shape (P, K), or (P, 1) if tied."""
+    _, means, covariances, _, kind = components
     if kind in ("full", "tied"):
         found = []
         for part in chunks_of_patterns(absent, covariances):
             roots = marginal_roots(absent[part], covariances, kind)
             found.append(2.0 * np.log(np.diagonal(roots, axis1=-2, axis2=-1)).sum(axis=-1))  # type: ignore[arg-type]
-        return np.concatenate(found)
+        return np.concatenate([np.empty((0, 1 if kind == "tied" else len(means))), *found])
     logs = np.log(covariances.reshape(len(means), -1))
     return np.asarray(~absent @ np.broadcast_to(logs, means.shape).T)
+
+
+def split_rows(X: Points) -> tuple[Labels, Labels]:
+    """Return the rows of points without gaps, and of those with gaps; both ascend."""
+    gappy = np.isnan(X).any(axis=1)
+    return np.flatnonzero(~gappy), np.flatnonzero(gappy)
+
+
+def partial_step(
+    cluster_moments: Callable[..., tuple[Array, Array]],
+    X: Points,
+    w: Array | None,
+    rows: Labels,
+    centroids: Array,
+    assigned: Assigned,
+) -> tuple[Array, Array, float]:
+    """Assign from all distances; the coordinate of the centroid stands for a missing value."""
+    step = max(1, _CELLS // len(centroids))
+    for start in range(0, len(rows), step):
+        own = rows[start : start + step]
+        distances, present = _partial_distances(X[own], centroids)
+        assigned.labels[own] = distances.argmin(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # NaN for a point without a value
+            assigned.sqdist[own] = distances.min(axis=1) * (X.shape[1] / present.sum(axis=1))
+    if w is None:
+        return np.zeros(len(centroids)), np.zeros(centroids.shape), 0.0
+    labels, mass, points = assigned.labels[rows], w[rows], X[rows]
+    imputed = np.where(np.isnan(points), centroids[labels], points)
+    weight, first = cluster_moments(imputed, mass, labels, centroids)
+    # One after the other: the sum of a matrix product depends on the machine.
+    nothing = np.zeros(len(mass), np.intp)
+    return weight, first, float(np.bincount(nothing, mass * assigned.sqdist[rows], 1)[0])
+
+
+def _partial_distances(X: Points, centroids: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the sums of the present squared differences, from the first feature on."""
+    total, difference = np.zeros((2, len(X), len(centroids)))
+    present = ~np.isnan(X)
+    values = np.where(present, X, 0.0)
+    for x, there, u in zip(values.T, present.T, centroids.T, strict=True):
+        np.subtract(x[:, None], u, out=difference)
+        difference *= there[:, None]
+        difference *= difference
+        total += difference
+    return total, present

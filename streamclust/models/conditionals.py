@@ -14,7 +14,8 @@ which are computed as for complete points, in |o| dimensions: with A = [I; B],
 
     first = A first_o,    second = A second_oo A^T + weight C.
 
-One Cholesky factor per pattern and component gives the densities, B and C.
+The kernels don't factor Sigma_oo. With the precision P of a component, C = P_mm^-1 and B = -C P_mo,
+the Mahalanobis distance of x^ is that of x_o, and log det Sigma_oo = log det Sigma + log det P_mm.
 `docs/internals/missing.md` has the sources and the limits.
 """
 
@@ -28,6 +29,7 @@ from streamclust import kernels
 from streamclust.kernels.patterns import Patterns
 from streamclust.kernels.twin_gaps import (
     chunks_of_patterns,
+    entropies_of_patterns,
     marginal_roots,
     regressions,
     root_of,
@@ -67,14 +69,39 @@ class Mixture(Protocol):
         """Logarithms of the mixing weights, shape (K,)."""
 
 
+class Step(NamedTuple):
+    """The e-step of points with gaps.
+
+    Attributes
+    ----------
+    moments : Moments
+        About the means.
+    log_likelihood : float
+        sum_n w_n log p(x_o) of all points, with the background.
+    entropy : float
+        sum_n w_n times the entropy of the missing values of the point, given the present ones. It
+        is the average over the components, by the responsibilities of the point.
+    log_density, entropies : arrays of shape (N,), or None
+        Of each point; `log_density` is without the background.
+    """
+
+    moments: kernels.Moments
+    log_likelihood: float
+    entropy: float
+    log_density: Array | None
+    entropies: Array | None
+
+
 def e_step(
     params: Mixture,
     X: Points,
     w: Array,
     floor: Array | float = 0.0,
-    background: Array | float = -np.inf,
-) -> tuple[kernels.Moments, float]:
-    """Return the expected moments about the means, and sum_n w_n log p(x_o) of all points.
+    background: Array | None = None,
+    *,
+    each: bool = False,
+) -> Step:
+    """Return the expected moments about the means, and the log-likelihood of the present values.
 
     Complete points are summed first, as without gaps; then the patterns in their order.
 
@@ -89,28 +116,42 @@ def e_step(
         component would get it once per step.
     background : array of shape (N,), optional
         Log of a density that is added to p(x_o) of each point; see `streamclust.models.background`.
+        It depends on the missingness pattern alone.
+    each : bool, default=False
+        Return `log_density` and `entropies`.
     """
-    if np.any(background > -np.inf):
-        log_density = kernels.normalise(params.log_weights + log_densities(params, X))[1]
-        both = np.logaddexp(log_density, background)
-        inner = w * np.exp(log_density - both)
-        return e_step(params, X, inner, floor)[0], float(w @ both)
-    patterns, kind = Patterns(X), params.covariance_type
-    rows, log_weights, means = patterns.complete, params.log_weights, params.means
+    patterns, components = Patterns(X), _components(params)
+    rows, means, kind = patterns.complete, params.means, params.covariance_type
+    density, entropies, own = None, None, None
+    if each:
+        density, entropies, own = np.empty(len(X)), np.zeros(len(X)), np.empty(len(rows))
+    noise, constant = None, -np.inf
+    if background is not None:
+        noise = background[patterns.order[patterns.starts[:-1]]]
+        constant = float(background[rows[0]]) if len(rows) else constant
     one, score = kernels.mixture_step(
-        X.take(rows, axis=0), w[rows], log_weights, means, params.root, kind
+        X.take(rows, axis=0),
+        w[rows],
+        params.log_weights,
+        means,
+        params.root,
+        kind,
+        constant,
+        own,
     )
-    two, more = kernels.expected_step(
-        X,
-        w,
-        patterns,
-        (log_weights, means, params.covariances, kind),
-        np.broadcast_to(floor, means.shape[1:]),
-    )
-    second = one.second + two.second
+    scores = None
+    if density is not None:
+        density[rows] = own
+        scores = kernels.PointScores(density, entropies)
+    floor = np.broadcast_to(floor, means.shape[1:])
+    two = kernels.expected_step(X, w, patterns, components, floor, noise, scores)
+    second = one.second + two.moments.second
     if kind in ("full", "tied"):
         second = 0.5 * (second + second.swapaxes(-1, -2))
-    return kernels.Moments(one.weight + two.weight, one.first + two.first, second), score + more
+    moments = kernels.Moments(
+        one.weight + two.moments.weight, one.first + two.moments.first, second
+    )
+    return Step(moments, score + two.log_likelihood, two.entropy, density, entropies)
 
 
 def log_densities(params: Mixture, X: Points) -> Array:
@@ -118,45 +159,43 @@ def log_densities(params: Mixture, X: Points) -> Array:
     patterns, kind = Patterns(X), params.covariance_type
     rows, out = patterns.complete, np.empty((len(X), len(params.means)))
     out[rows] = kernels.log_gaussians(X.take(rows, axis=0), params.means, params.root, kind)
-    kernels.marginal_log_gaussians(X, patterns, params.means, params.covariances, kind, out)
+    kernels.marginal_log_gaussians(X, patterns, _components(params), out)
     return out
 
 
-def entropy_of_missing(params: Mixture, X: Points, w: Array, shares: Array) -> float:
-    """Return the sum of w_n times the entropy of the missing values, given the present ones.
-
-    This is what -log p of the missing values would add on average, in nats, if the components
-    `shares` (K,) of a batch had the points of each pattern alike.
-    """
-    patterns = Patterns(X)
-    mass = np.add.reduceat(w[patterns.order], patterns.starts[:-1])
-    return float(mass @ (_entropies(params, patterns) @ shares))
-
-
-def entropies_of_missing(params: Mixture, X: Points) -> Array:
+def entropies_of_missing(params: Mixture, X: Points, joint: Array | None = None) -> Array:
     """Return the entropy of the missing values of each point, given the present ones, (N,).
 
     It is the average over the components, by their responsibilities; 0 for a complete point.
+
+    Parameters
+    ----------
+    params : MixtureParams
+    X : array of shape (N, D)
+    joint : array of shape (N, K), optional
+        log pi_k N(x_o | mu_o, Sigma_oo) of each point, if it is known.
     """
     patterns, found = Patterns(X), np.zeros(len(X))
-    rows = patterns.order
-    joint = params.log_weights + log_densities(params, X.take(rows, axis=0))
-    entropies = np.repeat(_entropies(params, patterns), np.diff(patterns.starts), axis=0)
-    found[rows] = np.einsum("nk,nk->n", kernels.normalise(joint)[0], entropies)
+    rows, components = patterns.order, _components(params)
+    if joint is None:
+        own = params.log_weights + log_densities(params, X.take(rows, axis=0))
+    else:
+        own = joint.take(rows, axis=0)
+    marginal = kernels.marginal_log_dets(patterns.absent, components)
+    entropies = entropies_of_patterns(patterns.absent, components, marginal)
+    entropies = np.repeat(entropies, np.diff(patterns.starts), axis=0)
+    found[rows] = np.einsum("nk,nk->n", kernels.normalise(own)[0], entropies)
     return found
 
 
-def _entropies(params: Mixture, patterns: Patterns) -> Array:
-    """Return the entropy of the missing values of each pattern in each component, (P, K)."""
-    kind, (K, D) = params.covariance_type, params.means.shape
-    if kind in ("full", "tied"):
-        whole = 2.0 * np.log(np.diagonal(params.root, axis1=-2, axis2=-1)).sum(axis=-1)
-    else:
-        whole = np.log(COVARIANCES[kind].variances(params.covariances, K, D)).sum(axis=1)
-    marginal = kernels.marginal_log_dets(patterns.absent, params.means, params.covariances, kind)
-    log_dets = np.broadcast_to(whole - marginal, (len(patterns), K))
-    missing = patterns.absent.sum(axis=1)[:, None]
-    return np.asarray(0.5 * (float(np.log(2.0 * np.pi) + 1.0) * missing + log_dets))
+def _components(params: Mixture) -> kernels.Components:
+    return kernels.Components(
+        params.log_weights,
+        params.means,
+        params.covariances,
+        params.root,
+        params.covariance_type,
+    )
 
 
 class Conditionals(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,41 @@ class Params(Protocol):
 P = TypeVar("P", bound=Params)
 T = TypeVar("T")
 F = TypeVar("F", bound="Family[Any]")
+
+
+class Wanted(NamedTuple):
+    """What a learner needs of a batch besides the statistics.
+
+    Attributes
+    ----------
+    assigned : bool
+        Each point's nearest mean: a coreset needs it.
+    scores : bool
+        Each point's anomaly score.
+    """
+
+    assigned: bool = True
+    scores: bool = False
+
+
+class BatchStep(NamedTuple):
+    """The e-step of a batch.
+
+    Attributes
+    ----------
+    stats : Stats
+    assigned : Assigned or None
+        The nearest mean of each point and its squared distance.
+    scores : array of shape (N,) or None
+        The anomaly score of each point; see `streamclust.models.scores`.
+    entropy : float
+        sum_n w_n times the entropy of the missing values of the point; 0 for K-means.
+    """
+
+    stats: Stats
+    assigned: Assigned | None
+    scores: Array | None
+    entropy: float = 0.0
 
 
 class Family(Protocol[P]):
@@ -81,8 +116,8 @@ class Family(Protocol[P]):
     def e_step(self, params: P, X: Array, w: Array) -> Stats:
         """Return the statistics of weighted points (N, D) under `params`, about its means."""
 
-    def assigning_e_step(self, params: P, X: Points, w: Array) -> tuple[Stats, Assigned]:
-        """Return the same statistics, and each point's nearest mean and its squared distance."""
+    def batch_step(self, params: P, X: Points, w: Array, wanted: Wanted) -> BatchStep:
+        """Return the same statistics with what is wanted of the points."""
 
     def if_too_many_outliers(
         self, params: P, X: Points, w: Array, stats: Stats
@@ -145,7 +180,7 @@ class Family(Protocol[P]):
         """Return the loss of a batch as if no value were missing, to compare it with others.
 
         `stats` are the statistics of the batch `X`, `w` under `params`. Without gaps, this is
-        `loss`.
+        `loss`; with gaps, the sum of `loss` and `BatchStep.entropy` per point.
         """
 
     def improvement(self, before: float, after: float) -> float:

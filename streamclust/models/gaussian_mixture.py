@@ -20,7 +20,7 @@ from streamclust.models.background import (
     without_farthest,
 )
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
-from streamclust.models.family import as_range, named_array, usable
+from streamclust.models.family import BatchStep, Wanted, as_range, named_array, usable
 from streamclust.models.matching import match
 from streamclust.models.present import filled_by_mean
 from streamclust.models.revive import split
@@ -189,12 +189,19 @@ class GaussianMixture:
         are present; see `streamclust.models.conditionals`. With a share of outliers, the density
         includes the background; see `streamclust.models.background`.
         """
-        count, background = float(w.sum()), self.log_background(params, X)
-        if self._incomplete(X):
-            spread = self.spread(params) if self.reg_covar > 0.0 else None
-            floor = 0.0 if spread is None else self.reg_covar * spread
-            moments, log_likelihood = conditionals.e_step(params, X, w, floor, background)
+        return self.batch_step(params, X, w, Wanted(assigned=False)).stats
+
+    def batch_step(self, params: MixtureParams, X: Points, w: Array, wanted: Wanted) -> BatchStep:
+        """Return the same statistics; each point's nearest mean; and the scores."""
+        incomplete, count = self._incomplete(X), float(w.sum())
+        scores, entropy = None, 0.0
+        if incomplete:
+            found = self._step_with_gaps(params, X, w, each=wanted.scores)
+            moments, log_likelihood, entropy = found[:3]
+            if found.log_density is not None and found.entropies is not None:
+                scores = found.entropies - found.log_density
         else:
+            density = np.empty(len(X)) if wanted.scores else None
             moments, log_likelihood = kernels.mixture_step(
                 X,
                 w,
@@ -202,11 +209,27 @@ class GaussianMixture:
                 params.means,
                 params.root,
                 self.covariance_type,
-                background=float(background),
+                background=float(self.log_background(params, X)),
+                log_density=density,
             )
+            scores = None if density is None else -density
         if self.outliers > 0.0:
             log_likelihood += count * float(np.log1p(-self.outliers))
-        return self._stats(moments, params.means, log_likelihood, count)
+        assigned = None
+        if wanted.assigned:
+            assigned = (partial if incomplete else kernels).assign(X, params.means)
+        stats = self._stats(moments, params.means, log_likelihood, count)
+        return BatchStep(stats, assigned, scores, entropy)
+
+    def _step_with_gaps(
+        self, params: MixtureParams, X: Points, w: Array, *, each: bool
+    ) -> conditionals.Step:
+        spread = self.spread(params) if self.reg_covar > 0.0 else None
+        floor = 0.0 if spread is None else self.reg_covar * spread
+        background = None
+        if self.outliers > 0.0:
+            background = np.asarray(self.log_background(params, X))
+        return conditionals.e_step(params, X, w, floor, background, each=each)
 
     def if_too_many_outliers(
         self, params: MixtureParams, X: Points, w: Array, stats: Stats
@@ -227,13 +250,6 @@ class GaussianMixture:
             return -np.inf
         variance = np.asarray(self.spread(params))
         return log_backgrounds(self.outliers, variance, X if self._incomplete(X) else None)
-
-    def assigning_e_step(
-        self, params: MixtureParams, X: Points, w: Array
-    ) -> tuple[Stats, kernels.Assigned]:
-        """Return the same statistics, and each point's nearest mean."""
-        assign = partial.assign if self.missing == "learn" else kernels.assign
-        return self.e_step(params, X, w), assign(X, params.means)
 
     def _incomplete(self, X: Points) -> bool:
         return self.missing == "learn" and has_gaps(X)
@@ -398,8 +414,7 @@ class GaussianMixture:
         loss = self.loss(stats)
         if not self._incomplete(X):
             return loss
-        shares = stats.weight / stats.mass
-        return loss + conditionals.entropy_of_missing(params, X, w, shares) / stats.count
+        return loss + float(w @ conditionals.entropies_of_missing(params, X)) / stats.count
 
     def check_spread(self, X: Array) -> None:
         """Refuse points whose covariances would underflow.

@@ -27,7 +27,7 @@ from streamclust.errors import DataError
 from streamclust.hyperparameters import check_choice, renamed, store
 from streamclust.models import partial
 from streamclust.models.directions import distinct_directions, have_direction, normalized
-from streamclust.models.family import as_range, named_array
+from streamclust.models.family import BatchStep, Wanted, as_range, named_array
 from streamclust.models.matching import match
 from streamclust.models.revive import reseed
 from streamclust.models.stats import Stats
@@ -146,25 +146,29 @@ class KMeans:
         """Return the number of centroids."""
         return len(params.centroids)
 
-    def e_step(self, params: KMeansParams, X: Points, w: Array) -> Stats:
-        """Assign each point to its nearest centroid; return weights and first moments."""
+    def e_step(self, params: KMeansParams, X: Points | kernels.StoredPoints, w: Array) -> Stats:
+        """Assign each point to its nearest centroid; return weights and first moments.
+
+        Points that are stored in a file have no missing values.
+        """
         count = float(w.sum())
-        if not self._incomplete(X):
+        if isinstance(X, kernels.StoredPoints) or not self._incomplete(X):
             sums = kernels.kmeans_sums(X, w, params.centroids)
             if sums.inertia >= _UNDERFLOW * count:
                 return self._stats(params, *sums, count)
-        return self.assigning_e_step(params, X, w)[0]
+        X = X.read() if isinstance(X, kernels.StoredPoints) else X
+        return self.batch_step(params, X, w, Wanted()).stats
 
-    def assigning_e_step(
-        self, params: KMeansParams, X: Points, w: Array
-    ) -> tuple[Stats, kernels.Assigned]:
-        """Return the same statistics, and the assignments."""
+    def batch_step(self, params: KMeansParams, X: Points, w: Array, wanted: Wanted) -> BatchStep:
+        """Return the same statistics, the assignments, and the scores."""
         count = float(w.sum())
         step = partial.kmeans_step if self._incomplete(X) else kernels.kmeans_step
         sums = step(X, w, params.centroids)
         if sums.inertia < _UNDERFLOW * count:
             sums = _step_of_small(step, X, w, params.centroids, sums)
-        return self._stats(params, *sums[:3], count), sums.assigned
+        stats, square = self._stats(params, *sums[:3], count), sums.assigned.sqdist
+        scores = 0.5 * square if self._cosine else square
+        return BatchStep(stats, sums.assigned, scores if wanted.scores else None)
 
     def _stats(
         self, params: KMeansParams, weight: Array, first: Array, inertia: float, count: float
@@ -284,13 +288,17 @@ class KMeans:
 
     def predict(self, params: KMeansParams, X: Array) -> Labels:
         """Return the number of the nearest centroid, shape (N,)."""
-        return partial.assign(*self._comparable(params, X)[:2]).labels
+        return self.nearest(params, X).labels
 
     def score_points(self, params: KMeansParams, X: Array) -> Array:
         """Return the squared distance to the nearest centroid, or 1 - cos, shape (N,)."""
+        return self.nearest(params, X).sqdist
+
+    def nearest(self, params: KMeansParams, X: Array) -> kernels.Assigned:
+        """Return both: the nearest centroid, and the squared distance to it, or 1 - cos."""
         X, centroids, unit = self._comparable(params, X)
-        square = partial.assign(X, centroids).sqdist
-        return 0.5 * square if self._cosine else square * unit * unit
+        labels, square = partial.assign(X, centroids)
+        return kernels.Assigned(labels, 0.5 * square if self._cosine else square * unit * unit)
 
     def squared_distances(self, params: KMeansParams, X: Array) -> Array:
         """Return the squared distance to each centroid, shape (N, K).

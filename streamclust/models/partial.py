@@ -22,50 +22,32 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import has_gaps
 from streamclust.errors import DataError
-from streamclust.kernels.patterns import Patterns, split_rows
 
 if TYPE_CHECKING:
-    from streamclust.arrays import Array, Labels, Points
+    from streamclust.arrays import Array, Points
 
 _CELLS = 1 << 17
 """Largest number of distances in memory: 1 MiB, so that they stay in cache."""
-
-_FEW = 1 << 13
-"""Differences of a pattern's points from which on the kernels are faster."""
 
 
 def assign(X: Points, centroids: Array) -> kernels.Assigned:
     """Return each point's nearest centroid, and its squared partial distance."""
     if not has_gaps(X):
         return kernels.assign(X, centroids)
-    (K, D), groups = centroids.shape, Patterns(X)
-    labels, sqdist = np.empty(len(X), np.intp), np.empty(len(X))
-    rows = groups.complete
-    labels[rows], sqdist[rows] = kernels.assign(X.take(rows, axis=0), centroids)
-    sizes = np.diff(groups.starts)
-    many = sizes * (K * D) >= _FEW
-    for p in np.flatnonzero(many):
-        own = groups.order[groups.starts[p] : groups.starts[p + 1]]
-        present = np.flatnonzero(~groups.absent[p])
-        part = X.take(own, axis=0).take(present, axis=1)
-        labels[own], distance = kernels.assign(part, centroids.take(present, axis=1))
-        sqdist[own] = distance * (D / len(present))
-    own = groups.order[np.repeat(~many, sizes)]
-    if len(own):
-        labels[own], sqdist[own] = _assign_one_by_one(X.take(own, axis=0), centroids)
-    return kernels.Assigned(labels, sqdist)
+    complete, gappy = kernels.split_rows(X)
+    assigned = kernels.Assigned(np.empty(len(X), np.int64), np.empty(len(X)))
+    if len(complete):
+        found = kernels.assign(X.take(complete, axis=0), centroids)
+        assigned.labels[complete], assigned.sqdist[complete] = found
+    kernels.partial_step(X, None, gappy, centroids, assigned)
+    _check(assigned.sqdist)
+    return assigned
 
 
-def _assign_one_by_one(X: Points, centroids: Array) -> tuple[Labels, Array]:
-    """Do the same for points of any patterns, from all squared distances; the same bits."""
-    labels, sqdist = np.empty(len(X), np.intp), np.empty(len(X))
-    step = max(1, _CELLS // len(centroids))
-    for start in range(0, len(X), step):
-        part = slice(start, start + step)
-        distances = _canonical(X[part], centroids)
-        labels[part] = distances.argmin(axis=1)
-        sqdist[part] = distances.min(axis=1) * _scale(X[part])
-    return labels, sqdist
+def _check(distances: Array) -> None:
+    """Refuse points without a value: their distances are NaN."""
+    if np.isnan(distances).any():
+        raise DataError("a point has no value: all its values are missing; drop such points")
 
 
 def squared_distances(X: Points, centroids: Array) -> Array:
@@ -74,11 +56,13 @@ def squared_distances(X: Points, centroids: Array) -> Array:
         return kernels.squared_distances(X, centroids)
     step = max(1, _CELLS // len(centroids))
     parts = [X[start : start + step] for start in range(0, len(X), step)]
-    return np.concatenate([_canonical(part, centroids) * _scale(part)[:, None] for part in parts])
+    found = np.concatenate([_canonical(part, centroids) for part in parts])
+    _check(found)
+    return found
 
 
 def _canonical(X: Points, centroids: Array) -> Array:
-    """Return the sums of the present squared differences, added from the first feature on."""
+    """Return D / |o| times the sums of the present squared differences, in feature order."""
     total, difference = np.zeros((2, len(X), len(centroids)))
     present = ~np.isnan(X)
     values = np.where(present, X, 0.0)
@@ -87,19 +71,8 @@ def _canonical(X: Points, centroids: Array) -> Array:
         difference *= there[:, None]
         difference *= difference
         total += difference
-    return total
-
-
-def _scale(X: Points) -> Array:
-    """Return D / |o| of each point."""
-    present = (~np.isnan(X)).sum(axis=1)
-    if not present.all():
-        raise _nothing()
-    return np.asarray(X.shape[1] / present)
-
-
-def _nothing() -> DataError:
-    return DataError("a point has no value: all its values are missing; drop such points")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(total * (X.shape[1] / present.sum(axis=1))[:, None])
 
 
 def filled(X: Points, values: Array) -> Array:
@@ -116,20 +89,12 @@ def filled_by_nearest(X: Points, centroids: Array) -> Array:
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> kernels.ClusterSums:
     """Return the sums of `kernels.kmeans_step`, of points with gaps: the complete points first."""
-    n, (complete, gappy) = len(X), split_rows(X)
+    complete, gappy = kernels.split_rows(X)
     sums = kernels.kmeans_step(X.take(complete, axis=0), w[complete], centroids)
-    X, mass = X.take(gappy, axis=0), w[gappy]
-    assigned = assign(X, centroids)
-    imputed = filled(X, centroids.take(assigned.labels, axis=0))
-    weight, first = kernels.cluster_moments(imputed, mass, assigned.labels, centroids)
-    # One after the other: the sum of a matrix product depends on the machine.
-    inertia = float(np.bincount(np.zeros(len(mass), np.intp), mass * assigned.sqdist, 1)[0])
-    labels, sqdist = np.empty(n, np.intp), np.empty(n)
-    for rows, part in ((complete, sums.assigned), (gappy, assigned)):
-        labels[rows], sqdist[rows] = part
+    assigned = kernels.Assigned(np.empty(len(X), np.int64), np.empty(len(X)))
+    assigned.labels[complete], assigned.sqdist[complete] = sums.assigned
+    weight, first, inertia = kernels.partial_step(X, w, gappy, centroids, assigned)
+    _check(assigned.sqdist)
     return kernels.ClusterSums(
-        sums.weight + weight,
-        sums.first + first,
-        sums.inertia + inertia,
-        kernels.Assigned(labels, sqdist),
+        sums.weight + weight, sums.first + first, sums.inertia + inertia, assigned
     )

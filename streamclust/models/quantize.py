@@ -7,15 +7,17 @@ distortion, the mean squared distance J / N.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.arrays import Array, as_points, has_gaps, short_repr, square_unit
 from streamclust.errors import DataError
+from streamclust.kernels import normalise
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.models.family import by_kind, metric_of
+from streamclust.models.scores import RawScores, anomaly_of_mixture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,8 +90,32 @@ class Codes:
         )
 
 
+class Ranked(NamedTuple):
+    """The best components of points.
+
+    Attributes
+    ----------
+    order : array of shape (N, top)
+    values : array of shape (N, K)
+        Distances or responsibilities; not used if `top` is 1.
+    scores : tuple of two arrays of shape (N,), or ()
+        See `RawScores`.
+    """
+
+    order: NDArray[np.intp]
+    values: Array
+    scores: tuple[Array, ...]
+
+
 def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Codes:
-    """Return the codes of points of shape (N, D).
+    """Return the codes of points; see `quantize_and_score` for the parameters."""
+    return _quantized(family, params, X, top, scored=False)[0]
+
+
+def quantize_and_score(
+    family: Family[Any], params: Any, X: ArrayLike, top: int = 1
+) -> tuple[Codes, RawScores]:
+    """Return the codes and the scores of points of shape (N, D), from the same densities.
 
     Parameters
     ----------
@@ -104,6 +130,13 @@ def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Co
     DataError
         If the points don't fit the model, or `top` isn't within 1 to K.
     """
+    codes, scores = _quantized(family, params, X, top, scored=True)
+    return codes, RawScores(*scores)
+
+
+def _quantized(
+    family: Family[Any], params: Any, X: ArrayLike, top: int, *, scored: bool
+) -> tuple[Codes, list[Array]]:
     means: Array = params.means
     K, D = means.shape
     if not 1 <= top <= K:
@@ -112,16 +145,16 @@ def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Co
     points = np.asarray(
         family.prepare(as_points(X, D, family.max_magnitude, family.missing)), np.float64
     )
-    if top == 1:
-        index = family.predict(params, points).astype(np.int32)
-        return _with_distances(family, points, means, Codes(index, _NO_DISTANCE))
-    rows = max(1, _TILE_CELLS // K)
+    rows = max(1, _TILE_CELLS // K) if top > 1 or scored else max(1, len(points))
     starts = range(0, max(len(points), 1), rows)
-    parts = [ranking(family, params, points[start : start + rows], top) for start in starts]
-    best = np.concatenate([order for order, _ in parts]).astype(np.int32)
-    values = np.concatenate([np.take_along_axis(each, order, axis=1) for order, each in parts])
-    codes = Codes(best[:, 0].copy(), _NO_DISTANCE, best, values)
-    return _with_distances(family, points, means, codes)
+    parts = [ranking(family, params, points[start : start + rows], top, scored) for start in starts]
+    best = np.concatenate([part.order for part in parts]).astype(np.int32)
+    codes = Codes(best[:, 0].copy(), _NO_DISTANCE)
+    if top > 1:
+        values = [np.take_along_axis(each.values, each.order, axis=1) for each in parts]
+        codes = replace(codes, top=best, top_values=np.concatenate(values))
+    scores = [np.concatenate(each) for each in zip(*(part.scores for part in parts), strict=True)]
+    return _with_distances(family, points, means, codes), scores
 
 
 def numbered(codes: Codes, ids: NDArray[np.intp]) -> Codes:
@@ -172,27 +205,36 @@ def _distances(X: Array, means: Array, index: NDArray[np.int32]) -> Array:
     return np.asarray(np.sqrt(square))
 
 
-def _nearest(
-    family: KMeans, params: KMeansParams, X: Array, top: int
-) -> tuple[NDArray[np.intp], Array]:
+def _nearest(family: KMeans, params: KMeansParams, X: Array, top: int, scored: bool) -> Ranked:
+    best, square = family.nearest(params, X)  # the exact argmin, also in a near tie: it comes first
+    scores = (square, square) if scored else ()
+    if top == 1:
+        return Ranked(best[:, None], np.empty(0), scores)
     values = family.distances(params, X)
     order = np.argsort(values, axis=1, kind="stable")[:, :top]
-    best = family.predict(params, X)  # the exact argmin, also in a near tie: it comes first
     rest = np.where(order == best[:, None], top, np.arange(top))
     place = np.argsort(rest, axis=1, kind="stable")
     moved = np.take_along_axis(order, place, axis=1)
-    return np.column_stack([best, moved[:, : top - 1]]), values
+    return Ranked(np.column_stack([best, moved[:, : top - 1]]), values, scores)
 
 
 def _most_responsible(
-    family: GaussianMixture, params: MixtureParams, X: Array, top: int
-) -> tuple[NDArray[np.intp], Array]:
-    values = family.responsibilities(params, X)
-    return np.argsort(-values, axis=1, kind="stable")[:, :top], values
+    family: GaussianMixture, params: MixtureParams, X: Array, top: int, scored: bool
+) -> Ranked:
+    joint = family.log_joint(params, X)
+    if top == 1 and not scored:
+        return Ranked(joint.argmax(axis=1)[:, None], np.empty(0), ())
+    values, density = normalise(joint)
+    if top == 1:
+        order = joint.argmax(axis=1)[:, None]
+    else:
+        order = np.argsort(-values, axis=1, kind="stable")[:, :top]
+    scores = (density, anomaly_of_mixture(params, X, joint, density)) if scored else ()
+    return Ranked(order, values, scores)
 
 
-RANKINGS: dict[str, Callable[[Any, Any, Array, int], tuple[NDArray[np.intp], Array]]] = {
+RANKINGS: dict[str, Callable[[Any, Any, Array, int, bool], Ranked]] = {
     KMeans.kind: _nearest,
     GaussianMixture.kind: _most_responsible,
 }
-"""Kind of a family -> the `top` best components of points, (N, top), and values of all, (N, K)."""
+"""Kind of a family -> the best components of points, and with True their scores."""

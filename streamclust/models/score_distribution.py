@@ -60,6 +60,9 @@ _UNCERTAIN = 5.0
 """Posterior variances that are added to the shape. A threshold that is too low by chance flags more
 points in excess than one that is too high flags too few; with this, the average is the rate."""
 
+_HEAVY, _FEWEST_IN_TAIL = 0.5, 10.0
+"""Shape, and least number of points, that limit a single excess."""
+
 _SHAPES = (-0.5, 0.9)
 """Smallest and largest shape of the tail; the moments of others don't exist, or are unreliable."""
 
@@ -387,6 +390,11 @@ def _pareto(excess: Array, mass: Array, points_per_mass: float) -> tuple[float, 
     by what its uncertainty costs. The scale then follows from the mean.
     """
     total = float(mass.sum())
+    # A few far anomalies would decide the mean, so no excess counts more than the largest one of a
+    # tail of the shape `_HEAVY`.
+    middle = excess[np.searchsorted(np.cumsum(mass), 0.5 * total)] / math.log(2.0)
+    n = max(total * points_per_mass, _FEWEST_IN_TAIL)
+    excess = np.minimum(excess, middle * (n**_HEAVY - 1.0) / _HEAVY)
     above = np.cumsum(mass[::-1])[::-1] - 0.5 * mass
     mean = float(mass @ excess) / total
     weighted = float((mass * above) @ excess) / (total * total)

@@ -16,13 +16,15 @@ gaps are comparable.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from streamclust.arrays import has_gaps
 from streamclust.errors import DataError
+from streamclust.kernels import normalise
 from streamclust.models.conditionals import entropies_of_missing
+from streamclust.models.gaussian_mixture import GaussianMixture
 from streamclust.models.precision import mahalanobis
 
 if TYPE_CHECKING:
@@ -32,7 +34,23 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.models.family import Family
+    from streamclust.models.gaussian_mixture import MixtureParams
     from streamclust.models.score_distribution import ScoreDistribution
+
+
+class RawScores(NamedTuple):
+    """Scores that all others follow from; see the top of the module.
+
+    Attributes
+    ----------
+    objective : array of shape (N,)
+        `Family.score_points`.
+    anomaly : array of shape (N,)
+        The anomaly score.
+    """
+
+    objective: Array
+    anomaly: Array
 
 
 def anomaly_score(family: Family[Any], params: Any, X: Array) -> Array:
@@ -44,10 +62,27 @@ def anomaly_score(family: Family[Any], params: Any, X: Array) -> Array:
     params : KMeansParams or MixtureParams
     X : array of shape (N, D)
     """
-    scores = family.score_points(params, X)
-    if family.objective == "inertia":
-        return scores
-    return entropies_of_missing(params, X) - scores if has_gaps(X) else -scores
+    return raw_scores(family, params, X).anomaly
+
+
+def raw_scores(family: Family[Any], params: Any, X: Array) -> RawScores:
+    """Return the scores of prepared points (N, D)."""
+    if not isinstance(family, GaussianMixture):
+        scores = family.score_points(params, X)
+        return RawScores(scores, scores)
+    joint = family.log_joint(params, X)
+    density = normalise(joint)[1]
+    return RawScores(density, anomaly_of_mixture(params, X, joint, density))
+
+
+def anomaly_of_mixture(params: MixtureParams, X: Array, joint: Array, log_density: Array) -> Array:
+    """Return the anomaly score of points (N, D), (N,), from their densities.
+
+    `joint` (N, K) is the log-density of each component times its weight.
+    """
+    if has_gaps(X):
+        return entropies_of_missing(params, X, joint) - log_density
+    return -log_density
 
 
 def point_scores(
@@ -57,6 +92,7 @@ def point_scores(
     index: NDArray[np.integer],
     names: Collection[str],
     known: ScoreDistribution | None = None,
+    raw: RawScores | None = None,
 ) -> dict[str, Array]:
     """Return the scores of prepared points by name, each of shape (N,).
 
@@ -72,13 +108,17 @@ def point_scores(
         score.
     known : ScoreDistribution, optional
         For `quantile`, which is NaN without it or while it has no scores.
+    raw : RawScores, optional
+        The scores of the points, if they are known.
 
     Raises
     ------
     DataError
         If the family has no score of a name.
     """
-    scores = anomaly_score(family, params, X) if set(names) - {"mahalanobis"} else np.empty(0)
+    if raw is None and set(names) - {"mahalanobis"}:
+        raw = raw_scores(family, params, X)
+    objective, scores = (np.empty(0), np.empty(0)) if raw is None else raw
     is_mixture = family.objective == "log_likelihood"
     found: dict[str, Array] = {}
     for name in names:
@@ -89,7 +129,7 @@ def point_scores(
             if known is not None and not known.is_empty:
                 found[name] = known.quantile(scores)
         elif name == "log_density" and is_mixture:
-            found[name] = family.score_points(params, X) if has_gaps(X) else -scores
+            found[name] = objective
         elif name == "mahalanobis" and is_mixture:
             found[name] = mahalanobis(params, X, index)
         elif name == "scaled_distance" and not is_mixture:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from streamclust.kernels import Assigned
+from streamclust.models.family import BatchStep, Wanted
 from streamclust.models.stats import merge
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, Points
     from streamclust.models.family import Family, Params
-    from streamclust.models.stats import Stats
 
 P = TypeVar("P", bound="Params")
+
+STATS_AND_ASSIGNED = Wanted()
 
 COSTLY = 1 << 30
 """Products in the e-step of a batch, from which on it is computed in parts: about 0.1 s."""
@@ -38,22 +40,34 @@ class EachPart(Protocol):
     """Computes the parts of a batch; returns their results in order."""
 
     def __call__(
-        self, family: Family[Any], params: Any, parts: Sequence[tuple[Points, Array]]
-    ) -> Iterable[tuple[Stats, Assigned]]:
-        """Return the result of `family.assigning_e_step` of each part."""
+        self,
+        family: Family[Any],
+        params: Any,
+        parts: Sequence[tuple[Points, Array]],
+        wanted: Wanted = ...,
+    ) -> Iterable[BatchStep]:
+        """Return the result of `family.batch_step` of each part."""
 
 
 def one_by_one(
-    family: Family[Any], params: Any, parts: Sequence[tuple[Points, Array]]
-) -> Iterable[tuple[Stats, Assigned]]:
+    family: Family[Any],
+    params: Any,
+    parts: Sequence[tuple[Points, Array]],
+    wanted: Wanted = STATS_AND_ASSIGNED,
+) -> Iterable[BatchStep]:
     """Compute the parts in this thread."""
-    return (family.assigning_e_step(params, X, w) for X, w in parts)
+    return (family.batch_step(params, X, w, wanted) for X, w in parts)
 
 
 def e_step_of_batch(
-    family: Family[P], params: P, X: Points, w: Array, each: EachPart = one_by_one
-) -> tuple[Stats, Assigned]:
-    """Return the statistics of a batch, and the cluster and squared distance of each point.
+    family: Family[P],
+    params: P,
+    X: Points,
+    w: Array,
+    each: EachPart = one_by_one,
+    wanted: Wanted = STATS_AND_ASSIGNED,
+) -> BatchStep:
+    """Return the statistics of a batch, and what is wanted of each point.
 
     Parameters
     ----------
@@ -62,16 +76,22 @@ def e_step_of_batch(
     X, w : arrays of shape (N, D) and (N,)
     each : callable, optional
         Computes the parts.
+    wanted : Wanted, optional
     """
     rows = part_rows(len(X), products(family, params))
     if rows >= len(X):
-        return family.assigning_e_step(params, X, w)
+        return family.batch_step(params, X, w, wanted)
     parts = [(X[start : start + rows], w[start : start + rows]) for start in range(0, len(X), rows)]
-    results = list(each(family, params, parts))
-    stats = reduce(merge, (stats for stats, _ in results))
-    labels = np.concatenate([assigned.labels for _, assigned in results])
-    sqdist = np.concatenate([assigned.sqdist for _, assigned in results])
-    return stats, Assigned(labels, sqdist)
+    results = list(each(family, params, parts, wanted))
+    stats = reduce(merge, (result.stats for result in results))
+    assigned = [each.assigned for each in results if each.assigned is not None]
+    scores = [each.scores for each in results if each.scores is not None]
+    return BatchStep(
+        stats,
+        Assigned(*map(np.concatenate, zip(*assigned, strict=True))) if assigned else None,
+        np.concatenate(scores) if scores else None,
+        float(sum(result.entropy for result in results)),
+    )
 
 
 def products(family: Family[P], params: P) -> int:

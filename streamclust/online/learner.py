@@ -32,7 +32,7 @@ from streamclust.hyperparameters import (
     renamed,
     store,
 )
-from streamclust.models.family import metric_of
+from streamclust.models.family import Wanted, metric_of
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.online.batch_parts import one_by_one
@@ -352,7 +352,7 @@ class StreamLearner(Generic[P]):
             ),
             components=self._first_components(best.params),
         )
-        assigned = self.family.assigning_e_step(best.params, sample, w)[1]
+        assigned = self.family.batch_step(best.params, sample, w, Wanted()).assigned
         coreset = self._recluster_policy.remember(
             state.coreset, sample, w, assigned, stats, state.clock.steps
         )

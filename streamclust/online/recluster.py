@@ -86,17 +86,21 @@ class ReclusterPolicy(Generic[P]):
         coreset: CoresetState,
         X: Points,
         w: Array,
-        assigned: Assigned,
+        assigned: Assigned | None,
         stats: Stats,
         step: int,
         lam: float = 1.0,
     ) -> CoresetState:
         """Return the coreset with a sample of a batch; empty if no coreset is wanted."""
         size = self._size(X.shape[1])
-        if size == 0:
+        if size == 0 or assigned is None:
             return coreset if coreset.is_empty else CoresetState()
         rng = np.random.default_rng((self.seed, step, _DRAWN))
         return coreset.remember(X, w, assigned, stats, size, lam, rng)
+
+    def has_coreset(self, n_features: int) -> bool:
+        """Return whether batches are remembered: `remember` needs their assignments then."""
+        return self._size(n_features) > 0
 
     def _size(self, n_features: int) -> int:
         return (

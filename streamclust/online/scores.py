@@ -27,8 +27,7 @@ from streamclust.models.scores import anomaly_score
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Array, Points
-    from streamclust.kernels import Assigned
+    from streamclust.arrays import Array
     from streamclust.models.coreset import CoresetState
     from streamclust.models.family import Family, Params
 
@@ -202,33 +201,11 @@ class ScoreMemory:
         return float(np.max(np.abs(more) / deviation, where=counts, initial=0.0))
 
 
-def batch_scores(
-    family: Family[P], params: P, X: Points, assigned: Assigned | None = None
-) -> Array:
-    """Return the anomaly scores of a batch, shape (N,).
-
-    Parameters
-    ----------
-    family : KMeans or GaussianMixture
-    params : KMeansParams or MixtureParams
-    X : array of shape (N, D)
-    assigned : Assigned, optional
-        Result of the e-step under `params`, if there is one.
-    """
-    if assigned is not None and family.objective == "inertia":
-        cosine = getattr(family, "metric", "euclidean") == "cosine"
-        return 0.5 * assigned.sqdist if cosine else assigned.sqdist
-    return anomaly_score(family, params, np.asarray(X, np.float64))
-
-
-def unflagged(
-    family: Family[P], params: P, X: Points, memory: ScoreMemory, anomaly: Anomaly
-) -> tuple[Array, NDArray[np.bool_]]:
-    """Return the scores of a batch, and which of its points aren't flagged; both of shape (N,)."""
-    scores = batch_scores(family, params, X)
-    if anomaly.rate is None:
-        return scores, np.ones(len(X), np.bool_)
-    return scores, scores <= memory.current.threshold(anomaly.rate)
+def unflagged(scores: Array, memory: ScoreMemory, anomaly: Anomaly) -> NDArray[np.bool_]:
+    """Return which points of a batch are learned, (N,): with `learn_flagged`, all of them."""
+    if anomaly.learn_flagged or anomaly.rate is None:
+        return np.ones(len(scores), np.bool_)
+    return np.asarray(scores <= memory.current.threshold(anomaly.rate))
 
 
 def first_memory(family: Family[P], params: P, X: Array, w: Array) -> ScoreMemory:
@@ -257,7 +234,7 @@ def cross_fitted(family: Family[P], params: P, X: Array, w: Array, parts: int) -
     for number in range(min(parts, len(X))):
         own = part == number
         others = family.m_step(family.e_step(params, X[~own], w[~own]), params)
-        scores[own] = batch_scores(family, others if usable(others) else params, X[own])
+        scores[own] = anomaly_score(family, others if usable(others) else params, X[own])
     return scores
 
 
@@ -273,7 +250,7 @@ def carried(
     if before is after or len(X) < _FEWEST_REFERENCES:
         return memory
     X = X[:: max(1, len(X) // _REFERENCES)]
-    return memory.carried(batch_scores(family, before, X), batch_scores(family, after, X))
+    return memory.carried(anomaly_score(family, before, X), anomaly_score(family, after, X))
 
 
 def rebuilt(
@@ -298,5 +275,5 @@ def rebuilt(
     if is_fit:
         scores = cross_fitted(family, params, points.X, points.w, _OF_CORESET)
     else:
-        scores = batch_scores(family, params, points.X)
+        scores = anomaly_score(family, params, points.X)
     return ScoreMemory(ScoreDistribution().add(scores, points.w))

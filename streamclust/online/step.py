@@ -16,13 +16,13 @@ import numpy as np
 
 from streamclust.errors import DataError
 from streamclust.models.coreset import CoresetState
-from streamclust.models.family import usable
+from streamclust.models.family import Wanted, usable
 from streamclust.models.spread import Spread
 from streamclust.models.stats import decay, merge, reorder
 from streamclust.online.averaging import averaged
 from streamclust.online.batch_parts import e_step_of_batch, one_by_one
 from streamclust.online.components import to_remove
-from streamclust.online.scores import ScoreMemory, batch_scores, carried, unflagged
+from streamclust.online.scores import ScoreMemory, carried, unflagged
 from streamclust.online.state import Info, LearnerState
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, Points
     from streamclust.kernels import Assigned
-    from streamclust.models.family import Family, Params
+    from streamclust.models.family import BatchStep, Family, Params
     from streamclust.models.stats import Stats
     from streamclust.online.batch_parts import EachPart
     from streamclust.online.drift import Drift, DriftState
@@ -52,8 +52,8 @@ class _Batch(NamedTuple):
         Number of points with those that aren't learned.
     time_ms : float or None
     stats : Stats
-    assigned : Assigned
-        Cluster and squared distance of each point.
+    assigned : Assigned or None
+        Cluster and squared distance of each point, if there is a coreset.
     loss : float
         Per point, as if no value were missing: `Family.comparable_loss`.
     unit : float
@@ -73,7 +73,7 @@ class _Batch(NamedTuple):
     n_points: int
     time_ms: float | None
     stats: Stats
-    assigned: Assigned
+    assigned: Assigned | None
     loss: float
     unit: float
     drift: DriftState
@@ -124,20 +124,18 @@ class StreamingStep(Generic[P]):
         of the forgetting policy.
         """
         # Score: the batch had no part in these parameters.
-        family, n_points, scores, all_w = self.family, len(X), None, w
+        family, n_points, all_w = self.family, len(X), w
         memory = state.scores or ScoreMemory()
-        if self.anomaly is not None and not self.anomaly.learn_flagged:
-            scores, learned = unflagged(family, params, X, memory, self.anomaly)
-            X, w = X[learned], w[learned]
-            if not len(X):
-                clock = state.clock.advance(n_points, None, steps=1)
-                after = replace(state, clock=clock, scores=memory.observe(scores, all_w, lam))
-                return after, Info("learning", n_points)
-        stats, assigned = e_step_of_batch(family, params, X, w, self.each_part)
+        found, scores, X, w = self._scored(params, X, w, memory)
+        if scores is not None and not len(X):
+            clock = state.clock.advance(n_points, None, steps=1)
+            after = replace(state, clock=clock, scores=memory.observe(scores, all_w, lam))
+            return after, Info("learning", n_points)
+        stats, assigned = found.stats, found.assigned
         loss, weight, unit = family.loss(stats), stats.count, stats.count / len(X)
-        comparable = family.comparable_loss(stats, params, X, w)
+        comparable = loss + found.entropy / weight
         if instead := family.if_too_many_outliers(params, X, w, stats):
-            again = e_step_of_batch(instead[0], params, X, instead[1], self.each_part)[0]
+            again = e_step_of_batch(instead[0], params, X, instead[1], self.each_part, _STATS).stats
             stats = replace(again, objective=stats.objective, count=weight)
         if state.scaling is not None:
             stats = family.with_missing_volume(stats, state.scaling, X, w)
@@ -147,8 +145,7 @@ class StreamingStep(Generic[P]):
             kept = self.drift.kept if drifted else 1.0
         lam *= kept
         remembered = None
-        if self.anomaly is not None:
-            scores = batch_scores(family, params, X, assigned) if scores is None else scores
+        if scores is not None:
             remembered = memory.observe(scores, all_w, lam) if kept == 1.0 else memory.emptied
         batch = _Batch(
             *(X, w, n_points, time_ms, stats, assigned, comparable, unit, drift, drifted, kept),
@@ -168,6 +165,23 @@ class StreamingStep(Generic[P]):
         gamma = weight / (lam * running.mass + weight)
         info = Info("learning", n_points, loss, gamma, revived, drifted, resolved=reclustered)
         return _with_changes_of_ids(state, after, info)
+
+    def _scored(
+        self, params: P, X: Points, w: Array, memory: ScoreMemory
+    ) -> tuple[BatchStep, Array | None, Points, Array]:
+        """Return the e-step of the points that are learned, all scores, and the learned points."""
+        remembers = self.policy.has_coreset(X.shape[1])
+        wanted = Wanted(assigned=remembers, scores=self.anomaly is not None)
+        found = e_step_of_batch(self.family, params, X, w, self.each_part, wanted)
+        scores = found.scores
+        if scores is None or self.anomaly is None:
+            return found, None, X, w
+        learned = unflagged(scores, memory, self.anomaly)
+        if not learned.all():
+            X, w, wanted = X[learned], w[learned], Wanted(assigned=remembers)
+            if len(X):
+                found = e_step_of_batch(self.family, params, X, w, self.each_part, wanted)
+        return found, scores, X, w
 
     def _learn(
         self, state: LearnerState[P], params: P, running: Stats, batch: _Batch, lam: float
@@ -280,6 +294,8 @@ class StreamingStep(Generic[P]):
 
 
 _NONE: tuple[int, ...] = ()
+
+_STATS = Wanted(assigned=False)
 
 
 def first_spread(family: Family[P], params: P) -> Spread | None:

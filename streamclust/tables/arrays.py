@@ -68,6 +68,12 @@ def read_array(path: str, request: Request, rows: range | None = None) -> Iterat
             start += len(part)
 
 
+def reads_all_columns(n_columns: int, request: Request) -> bool:
+    """Return whether all columns of an array are features, in their order."""
+    chosen = select(default_names(n_columns), request, named=False)
+    return chosen.indexes == tuple(range(n_columns)) and len(chosen.features) == n_columns
+
+
 class _Table:
     """The columns of an array.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamclust.errors import DataError
 from streamclust.files import Contents, contents_of
+from streamclust.kernels import StoredPoints, read_into
 from streamclust.tables.chunk import Request
 
 HEADER_BYTES = 10_000
@@ -145,19 +146,24 @@ def rows_of_array(
         if header.fortran and F > 1:
             columns = np.empty((F, n), header.dtype)
             for f in range(F):
-                _read_into(columns[f], file, offset + (f * header.n + start) * size, request)
+                read_into(columns[f], file, offset + (f * header.n + start) * size, request.label)
             yield columns.T
             continue
         table = np.empty((n, F), header.dtype)
-        _read_into(table, file, offset + start * F * size, request)
+        read_into(table, file, offset + start * F * size, request.label)
         yield table
 
 
-def _read_into(out: NDArray[Any], file: IO[bytes], offset: int, request: Request) -> None:
-    """Fill a contiguous array from a place in a file."""
-    view = memoryview(out.view(np.uint8).reshape(-1))
-    while view:
-        count = os.preadv(file.fileno(), [view], offset)
-        if not count:
-            raise DataError(f"{request.label} was cut off while it was read")
-        view, offset = view[count:], offset + count
+def stored_rows(file: IO[bytes], request: Request, rows: range) -> StoredPoints | None:
+    """Return some rows of an .npy file for a kernel that reads by itself.
+
+    Returns None if a kernel can't read the numbers as they are, or the rows aren't known to be
+    sane.
+    """
+    header, offset, sane = known_header(file, request)
+    is_in_order = not header.fortran or header.n_columns == 1
+    if rows not in sane or header.dtype not in (np.float64, np.float32) or not is_in_order:
+        return None
+    shape = len(rows), header.n_columns
+    start = offset + rows.start * header.row_bytes
+    return StoredPoints(file, start, shape, header.dtype, request.label)

@@ -6,16 +6,17 @@ text with quotes can have a line end within a cell, so it is one span.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
 from streamclust.files import cannot, open_regular
-from streamclust.tables.arrays import read_array
+from streamclust.tables.arrays import read_array, reads_all_columns
 from streamclust.tables.chunk import Request
 from streamclust.tables.delimited import read_names
 from streamclust.tables.lines import Lines
-from streamclust.tables.npy import read_header
+from streamclust.tables.npy import read_header, stored_rows
 from streamclust.tables.options import TEXT_KINDS, Kind, TableOptions
 from streamclust.tables.parquet import opened_parquet, read_parquet
 from streamclust.tables.read import (
@@ -30,6 +31,7 @@ from streamclust.tables.read import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamclust.kernels import StoredPoints
     from streamclust.tables.chunk import Chunk, ModelColumns
 
 Unit = Literal["table", "rows", "row groups", "bytes"]
@@ -250,6 +252,29 @@ def read_span(
                 yield from read_rows(kind, lines, request)
     except OSError as error:
         raise cannot("read", label, error) from error
+
+
+@contextmanager
+def stored_span(
+    path: str | Path,
+    options: TableOptions,
+    span: Span,
+    label: str,
+    model: ModelColumns | None = None,
+) -> Iterator[StoredPoints | None]:
+    """Yield the rows of a span for a kernel that reads by itself; None if it can't read them.
+
+    It can read an .npy file of floats in C order after `read_span` has checked the span once.
+    """
+    if span.unit != "rows":
+        yield None
+        return
+    request = Request(label, options, model=model)
+    with open_regular(path) as file:
+        found = stored_rows(file, request, range(span.start, span.stop))
+        if found is not None and not reads_all_columns(found.shape[1], request):
+            found = None
+        yield found
 
 
 class _Piece:

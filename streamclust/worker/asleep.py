@@ -40,13 +40,13 @@ class Asleep(NamedTuple):
     progress : Progress
     position : mapping of str to str
         Stream -> ID of the last entry that is learned.
-    read : mapping of str to int
-        Stream -> number of entries that it had up to this position; without unknown numbers.
+    read : mapping of str to int or None
+        Stream -> number of entries that it had up to this position; None if unknown.
     """
 
     progress: Progress
     position: Mapping[str, str]
-    read: Mapping[str, int]
+    read: Mapping[str, int | None]
 
     @property
     def learned(self) -> dict[str, int]:

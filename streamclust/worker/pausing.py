@@ -158,7 +158,7 @@ def check_token(token: Any, lease: Lease) -> None:
 
 
 def trimmed(
-    client: redis.Redis, position: Mapping[str, str], read: Mapping[str, int]
+    client: redis.Redis, position: Mapping[str, str], read: Mapping[str, int | None]
 ) -> dict[str, int]:
     """Return how many entries were removed after the position of a model, by their streams.
 
@@ -168,8 +168,9 @@ def trimmed(
     found = {}
     for (stream, end), reply in zip(position.items(), replies, strict=True):
         info = None if isinstance(reply, Exception) else probed(reply)
-        if isinstance(info, StreamInfo) and info.trimmed_past(end) and stream in read:
-            missing = (info.removed or 0) - read[stream]
+        before = read.get(stream)
+        if isinstance(info, StreamInfo) and info.trimmed_past(end) and before is not None:
+            missing = (info.removed or 0) - before
             if missing > 0:
                 found[stream] = missing
     return found

@@ -163,7 +163,7 @@ class Roster:
         self._templates = self._templates_of(self.settings, set(jobs) - set(changes.removed))
         found = {"added": changes.added, "removed": changes.removed, "changed": changed}
         self._log.info("settings_reloaded", **{key: some(names) for key, names in found.items()})
-        answer = reload_answer(**found, refused=refused, fixed=fixed)
+        answer = reload_answer(changes.added, changes.removed, changed, refused, fixed)
         self._requests.answer(client, answer)
 
     def _templates_of(self, settings: Settings, running: set[str]) -> list[TemplateModels]:

@@ -19,6 +19,9 @@ from tests.support.workers import drain
 from tests.support.workspace import Workspace
 
 MISSING = "missing field 'x1'; points.missing: learn accepts missing values"
+CALM = {"lease": "30s", "health_ttl": "30s"}
+"""No lease lapses while a busy machine pauses a worker: that would be another story."""
+
 WRONG = "x0='ab\\x1b[31mc' is not a number"
 
 
@@ -31,7 +34,7 @@ def workspace(tmp_path: Path, valkey_url: str, namespace: str) -> Workspace:
         add_entry(client, found.stream(), x0="ab\x1b[31mc", x1="2")
         add_entry(client, found.stream(), x0="1")
         add_entry(client, found.stream(), x0="-1")
-    found.write({"m": kmeans(found.stream())})
+    found.write({"m": kmeans(found.stream())}, worker=CALM)
     drain(found)
     return found
 
@@ -90,7 +93,7 @@ def test_an_unknown_model_is_an_error_and_no_letters_are_none(workspace: Workspa
     done = shown(workspace, "dead", "n")
     assert done.exit_code == 1
     assert "model 'n' is neither configured in" in done.stderr
-    workspace.write({"other": kmeans(workspace.stream())})
+    workspace.write({"other": kmeans(workspace.stream())}, worker=CALM)
     done = shown(workspace, "dead", "other")
     assert (done.exit_code, done.stderr) == (0, "other: no dead letters\n")
 
@@ -126,12 +129,14 @@ def test_a_requeued_entry_is_learned_after_the_cause_is_gone(
     with workspace.client as client:
         add_points(client, workspace.stream(), blobs(60))
         add_entry(client, workspace.stream(), f8=bytes(16 * 70_000), d="2")
-    workspace.write({"m": kmeans(workspace.stream(), points={"format": "fields"}, **small)})
+    model = kmeans(workspace.stream(), points={"format": "fields"}, **small)
+    workspace.write({"m": model}, worker=CALM)
     drain(workspace)
     [letter] = listed(workspace)["letters"]
     assert "batch.max_entry_bytes" in letter["reason"]
     # When the limit is raised, and it is requeued Then it is read
-    workspace.write({"m": kmeans(workspace.stream(), points={"format": "fields"})})
+    model = kmeans(workspace.stream(), points={"format": "fields"})
+    workspace.write({"m": model}, worker=CALM)
     done = shown(workspace, "dead", "requeue", "m", "--yes", "--json")
     assert json.loads(done.stdout) == {"model": "m", "entries": 1, "letters": 1, "skipped": {}}
     drain(workspace)
@@ -149,7 +154,7 @@ def test_what_cannot_be_requeued_stays_with_the_reason(
         add_entry(client, workspace.stream(), f8=blobs(60).tobytes(), d="2")
         add_entry(client, workspace.stream(), f8=struct.pack("<6d", 1, 2, nan, 4, 5, 6), d="2")
         add_entry(client, workspace.stream(), f8=struct.pack("<4d", nan, 2, nan, 4), d="2")
-        workspace.write({"m": kmeans(workspace.stream())})
+        workspace.write({"m": kmeans(workspace.stream())}, worker=CALM)
         drain(workspace)
         client.xdel(workspace.stream(), gone)
     # When all are requeued Then only the block without a good point is added again

@@ -176,3 +176,29 @@ def test_any_value_is_a_pause(value: bytes) -> None:
     found = decode_pause(value)
     assert found == Pause()
     assert found.text == "by ?"
+
+
+def test_a_model_of_a_template_stays_paused_without_its_stream(workspace: Workspace) -> None:
+    template = kmeans("{tenant}-" + workspace.stream())
+    workspace.write({"clicks-{tenant}": template})
+    streams = {name: f"{name}-{workspace.stream()}" for name in ("acme", "blue")}
+    with workspace.client as client:
+        for stream in streams.values():
+            add_blocks(client, stream, blobs(90))
+        workspace.drain()
+        assert shown(workspace, "models", "pause", "clicks-acme").exit_code == 0
+        client.delete(streams["acme"])
+        # A worker doesn't find it any more, but it is shown
+        workspace.drain()
+        [row] = report(workspace, "status", "clicks-acme")
+        assert (row["phase"], row["worker"], row["published"]["version"]) == ("paused", None, 1)
+        # If the stream returns, the model is still paused
+        add_blocks(client, streams["acme"], blobs(90, seed=1))
+        assert "model_paused" in workspace.drain().stderr
+        assert workspace.committed("clicks-acme") == 90
+        # The name of the template resumes all that are paused
+        done = shown(workspace, "models", "resume", "clicks-{tenant}", "--json")
+        assert done.exit_code == 0
+        found = {each["model"]: each for each in map(json.loads, done.stdout.splitlines())}
+        assert found["clicks-acme"]["paused_before"]["by"]
+        assert found["clicks-blue"]["paused_before"] is None

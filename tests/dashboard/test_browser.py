@@ -13,8 +13,10 @@ import pytest
 
 from streamclust import Client
 from streamclust.dashboard.serve import Listen
+from streamclust.store.server.connect import Address, open_server
 from tests.support.browser import Visit, chromium, visit
 from tests.support.dashboard import opened
+from tests.support.publisher import Publisher
 from tests.support.servers import OwnServer, own_server
 from tests.support.waiting import wait_until
 from tests.support.workers import WorkerProcess
@@ -196,6 +198,37 @@ def test_a_model_without_a_version_shows_its_progress_and_foreign_names_as_text(
         assert FEATURES[1] in page.locator("select").first.inner_text()
         assert page.evaluate("globalThis.hacked") is None
         assert page.locator("main img, main script").count() == 0
+
+
+def test_a_deleted_model_says_so_and_comes_back(browser: Browser, site: Site) -> None:
+    with open_server(Address(site.server.url)) as server, visit(browser, site.url) as found:
+        found.expects_failures = True  # requests for the deleted model
+        publisher = Publisher(server, site.workspace.namespace)
+        publisher.publish(1, 2)
+        page = open_model(found, "m")
+        with site.workspace.client as client:
+            client.delete(*publisher.keys.fixed)
+        page.get_by_text("This model was deleted.").wait_for()
+        assert page.locator(".plane").count() == 0
+        Publisher(server, site.workspace.namespace).publish(1, 2, model_id=7)
+        page.locator(".u-over").wait_for()
+        assert figure(page, "Version") == "2"
+
+
+TEXTS = """
+import("./static/format.js").then(({ digitsFor, number }) => {
+  const texts = (values) => values.map((value) => number(value, digitsFor(values)));
+  return [texts([1e8, 1e8 + 2]), texts([0.1058, 0.10585]), texts([1.5, -3e-9])];
+})
+"""
+
+
+def test_numbers_have_the_digits_that_tell_them_apart(browser: Browser, site: Site) -> None:
+    with visit(browser, site.url) as found:
+        far, near, small = found.open("#/").evaluate(TEXTS)
+    assert far == ["100,000,000", "100,000,002"]
+    assert near == ["0.1058", "0.10585"]
+    assert small == ["1.5", "-3e-9"]
 
 
 def test_the_page_is_light(browser: Browser, site: Site) -> None:

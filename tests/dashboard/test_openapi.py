@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 from pydantic import BaseModel
@@ -80,6 +82,30 @@ def test_an_event_is_as_described(
         for kind in kinds:
             _, value = stream.next(kind)
             events[kind].model_validate(value, strict=True)
+
+
+def test_the_document_is_valid(api: httpx.Client) -> None:
+    validator = pytest.importorskip("openapi_spec_validator")
+    validator.validate(api.get("/openapi.json").json())
+
+
+def test_each_operation_has_a_name_of_its_own(api: httpx.Client) -> None:
+    paths = api.get("/openapi.json").json()["paths"]
+    names = [each["operationId"] for path in paths.values() for each in path.values()]
+    assert len(set(names)) == len(names) == len(OPERATIONS)
+    assert {name for name in names if re.fullmatch(r"[a-z_]+", name)} == set(names)
+
+
+def test_the_description_of_a_parameter_has_its_limits(api: httpx.Client) -> None:
+    """The bounds in the document are those that the server checks."""
+    for parameter in api.get("/openapi.json").json()["paths"]["/api/models"]["get"]["parameters"]:
+        name, schema = parameter["name"], parameter["schema"]
+        for limit, step in (("minimum", -1), ("maximum", 1)):
+            if limit in schema:
+                assert api.get(f"/api/models?{name}={schema[limit]}").status_code == 200
+                assert api.get(f"/api/models?{name}={schema[limit] + step}").status_code == 400
+        for value in schema.get("enum", ()):
+            assert api.get(f"/api/models?{name}={value}").status_code == 200
 
 
 def test_the_document_names_only_schemas_that_it_has(api: httpx.Client) -> None:

@@ -15,6 +15,7 @@ from streamclust.dashboard.plane import (
     feature_plane,
     principal_plane,
     sample_covariances,
+    with_share,
 )
 from streamclust.formats.model import Model
 from streamclust.models import GaussianMixture, KMeans, KMeansParams, MixtureParams
@@ -76,6 +77,8 @@ def test_the_principal_plane_has_the_most_variance_and_does_not_depend_on_units(
     plane = principal_plane(found, NAMES, None, 1)
     assert explained(plane, found, None) == pytest.approx(1.0)
     assert 0.0 < plane.share[1] <= plane.share[0] < 1.0
+    stale = replace(plane, share=(0.5, 0.1))
+    assert with_share(stale, found, None).share == pytest.approx(plane.share)
     for x in range(D):
         for y in range(x):
             assert explained(feature_plane(found, NAMES, x, y), found, None) <= 1.0 + 1e-9

@@ -39,6 +39,17 @@ def test_a_request_that_names_this_machine_is_accepted(api: httpx.Client, host: 
     assert api.get("/api/models", headers={"Host": host}).status_code == 200
 
 
+def test_a_client_that_sends_too_many_requests_is_refused(
+    learned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamclust.dashboard.security.REQUESTS_PER_MINUTE", 5)
+    with opened(learned) as client:
+        replies = [client.get("/api/actions/none") for _ in range(6)]
+        assert [found.status_code for found in replies] == [403] * 5 + [429]
+        assert int(replies[-1].headers["retry-after"]) > 1
+        assert client.get("/").status_code == 200  # the page itself has no limit
+
+
 def test_the_host_of_a_proxy_can_be_allowed(learned: Workspace) -> None:
     with opened(learned, Listen(hosts=["models.example"])) as client:
         assert client.get("/api/models", headers={"Host": "Models.example"}).status_code == 200

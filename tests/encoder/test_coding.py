@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
+from streamclust import GaussianMixture, MixtureParams, kernels
 from streamclust.encoder.coding import Coder
 from streamclust.formats.layout import Layout, PointsFormat
 from streamclust.formats.points import encode
 from streamclust.store.reply.packed_codes import PackedCodes
-from tests.support.encoder_fixture import model_of
+from tests.support.encoder_fixture import CENTROIDS, model_of
 from tests.support.replies import needs_native, packed
 
 pytestmark = needs_native
@@ -66,3 +71,33 @@ def test_bad_points_of_a_block_have_no_code_in_their_places() -> None:
         codes = np.frombuffer(fields[b"code"], "<i4")
         assert ((codes == -1) == np.isnan(values[:, 0])).all()
         assert fields[b"reason"].startswith(b"not finite: nan at feature 0; points.missing: learn")
+
+
+@pytest.mark.parametrize("top", [1, 2])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_codes_with_scores_need_one_computation_of_the_densities(
+    top: int, gaps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = MixtureParams(np.full(3, 1 / 3), CENTROIDS, np.stack([np.eye(2)] * 3), "full")
+    family = GaussianMixture(3, missing="learn" if gaps else "reject")
+    model = replace(model_of(1, features=("x", "y")), family=family, params=params)
+    X = 3.0 * np.random.default_rng(0).normal(size=(40, 2))
+    if gaps:
+        X[::3, 1] = np.nan
+    flats = encode(X, Layout("fields", None, None, ("x", "y"), 2, strict=False))
+    entries = [(b"%d-0" % n, [*flat]) for n, flat in enumerate(flats, 1)]
+    spec = PointsFormat(features=("x", "y"), missing=family.missing)
+    points: list[int] = []
+    log_gaussians = kernels.log_gaussians
+
+    def counted(X: Any, *mixture: Any) -> Any:
+        points.append(len(X))
+        return log_gaussians(X, *mixture)
+
+    monkeypatch.setattr(kernels, "log_gaussians", counted)
+    names = ("log_density", "quantile")
+    coded = Coder(spec, top, (), scores=names)(packed(entries), model)
+    assert points == [int((~np.isnan(X).any(axis=1)).sum())]
+    fields = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in list(coded.entries)]
+    found = [float(each[b"log_density"]) for each in fields]
+    assert_allclose(found, family.score_points(params, X), rtol=1e-5)

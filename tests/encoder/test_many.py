@@ -166,6 +166,23 @@ def test_an_encoder_waits_for_its_turn_without_a_thread(many: EncoderFixture) ->
         wait_until(lambda: is_coded(many))
 
 
+def test_entries_of_encoders_that_died_get_their_codes(many: EncoderFixture) -> None:
+    many.publish(1)
+    for stream in many.streams:
+        add_points(many.client, stream, blobs(5))
+    with encoding(many):
+        wait_until(lambda: is_coded(many))
+        # When another encoder of each stream takes an entry at once, and dies
+        for stream in many.streams:
+            with many.client.pipeline(transaction=True) as pipe:
+                pipe.xadd(stream, {"x0": "1", "x1": "2"})
+                pipe.xreadgroup(many.keys.encoders, "dead", {stream: ">"})
+                added, taken = pipe.execute()
+            assert [entry_id for entry_id, _ in taken[0][1]] == [added]
+        # Then the entries get their codes from the living
+        wait_until(lambda: is_coded(many))
+
+
 def replace_stream(fixture: EncoderFixture, stream: str) -> Any:
     """A member of the group of a stream, which takes entries and does nothing with them."""
     other = replace_fixture(fixture, stream)

@@ -168,8 +168,10 @@ def test_a_worker_that_is_killed_or_paused_costs_no_part(
                 victim.kill()
             if number == 30:
                 paused.send_signal(signal.SIGSTOP)
-            if number >= len(parts) and dask.counts.here:
-                return  # a part that the paused worker holds was computed here
+            # A part that the paused worker holds was computed here, and most others by workers.
+            settled = dask.counts.here and dask.counts.workers > number // 2
+            if number >= len(parts) and (settled or number > 50 * len(parts)):
+                return
             taken.append(part)
             yield number, part
 
@@ -215,7 +217,7 @@ def test_workers_that_are_all_paused_are_waited_for_once(
         return dask.counts.workers > before
 
     wait_until(used)
-    assert dask.counts.late
+    wait_until(lambda: dask.counts.late)
 
 
 def test_a_stop_ends_a_fold(dask: Dask) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,6 +31,7 @@ from streamclust.engine.remote import run_task
 from streamclust.engine.threads import Threads
 from streamclust.engine.wire import decode_result, encode_part, encode_task
 from streamclust.errors import DataError, EngineError, FormatError, StoppedError
+from streamclust.kernels import StoredPoints
 from streamclust.models import KMeans, KMeansParams
 from streamclust.models.directions import ZERO
 from tests.support.engines import (
@@ -84,6 +86,20 @@ def test_files_of_float32_have_the_sums_of_their_values(tmp_path: Path) -> None:
             for dtype in ("float32", "float64")
         )
         assert found == expected
+
+
+def test_the_kernel_of_kmeans_reads_checked_rows_by_itself(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", POINTS.X[:200_000])
+    parts, task = parts_of_files(tmp_path / "a.npy"), step_of("kmeans", POINTS)
+    expected = bits(Inline().fold(task, Reader(), cut_array(POINTS.X[:200_000], np.ones(200_000))))
+    for is_stored in (False, True):
+        (block,) = Reader().blocks(parts[0], lambda _: None, stored=True)
+        assert isinstance(block.X, StoredPoints) == is_stored
+        for engine in engines():
+            assert bits(engine.fold(task, Reader(), parts)) == expected
+    os.truncate(tmp_path / "a.npy", 100_000)
+    with pytest.raises(DataError, match="was changed while it was read"):
+        Inline().fold(task, Reader(), parts)
 
 
 @pytest.mark.parametrize("name", ["kmeans", "full"])

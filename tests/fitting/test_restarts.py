@@ -18,6 +18,7 @@ from streamclust.errors import DataError, TooFewPointsError
 from streamclust.fitting.em import EMResult, InMemory, run_em
 from streamclust.fitting.fit import fit
 from streamclust.models import GaussianMixture
+from tests.support.exhaustive import combinations
 from tests.support.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,
@@ -56,7 +57,7 @@ def test_the_best_of_several_runs_is_returned(name: str) -> None:
     assert losses[2] < losses[0]
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", combinations(range(50), always=lambda seed: seed < 10))
 def test_every_seed_finds_the_best_clusters_of_the_iris_data(seed: int) -> None:
     # Lloyd's algorithm alone ends at 78.8556658 more often than not, whatever it starts from.
     run = fit(KMeans(3), load_iris().data, seed=seed)

@@ -21,7 +21,7 @@ extern "C" {
 int kmeans_step_baseline(const KmeansStep*);
 int mixture_step_baseline(int, int64_t, const void*, const double*, int64_t, int64_t, int64_t, int, int,
                           const double*, const double*, const double*, double, double*, double*, double*,
-                          double*);
+                          double*, double*);
 int plusplus_baseline(int64_t, const double*, const double*, int64_t, int64_t, int64_t, int64_t,
                       const double*, int64_t*, int64_t*);
 int swaps_baseline(int64_t, const double*, const double*, int64_t, int64_t, double*, int64_t, const double*,
@@ -71,11 +71,11 @@ struct Driver {
         const int64_t cells = (shared ? 1 : K) * D * (matrix ? D : 1);
         const Array X = read(N * D), w = read(N), means = read(K * D), log_weights = read(K),
                     root = read(cells), background = read(1);
-        Array weight(K), first(K * D), second(cells), log_likelihood(1);
+        Array weight(K), first(K * D), second(cells), log_likelihood(1), density(N);
         mixture_step_baseline(0, threads, X.data(), w.data(), N, K, D, matrix, shared, log_weights.data(),
                               means.data(), root.data(), background[0], weight.data(), first.data(), second.data(),
-                              log_likelihood.data());
-        write(weight), write(first), write(second), write(log_likelihood);
+                              log_likelihood.data(), density.data());
+        write(weight), write(first), write(second), write(log_likelihood), write(density);
     }
 
     // From one search to the next: points are chosen, swapped for others, then moved one by one.

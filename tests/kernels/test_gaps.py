@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from streamclust import kernels
 from streamclust.arrays import Array, CovarianceType
 from streamclust.kernels import twin
 from streamclust.kernels.patterns import Patterns
+from streamclust.models.covariance import COVARIANCES
+from tests.support.cases import cases
 from tests.support.gaps import with_gaps
 from tests.support.kernel_inputs import SIZES
 from tests.support.strategies import COVARIANCE_TYPES, random_covariances
@@ -28,30 +30,89 @@ def points(D: int, rng: np.random.Generator, n: int = 300) -> Array:
 
 def mixture(kind: CovarianceType, K: int, D: int, rng: np.random.Generator) -> Any:
     log_weights = np.log(rng.dirichlet(np.ones(K)))
-    return log_weights, 2.0 * rng.normal(size=(K, D)), random_covariances(kind, K, D, rng), kind
+    covariances = random_covariances(kind, K, D, rng)
+    root = COVARIANCES[kind].root(covariances)
+    return kernels.Components(log_weights, 2.0 * rng.normal(size=(K, D)), covariances, root, kind)
+
+
+def agree(found: kernels.Expected, wanted: kernels.Expected, rtol: float = 1e-9) -> None:
+    for one, other in zip(found.moments, wanted.moments, strict=True):
+        assert_allclose(one, other, rtol=rtol, atol=rtol * np.abs(other).max())
+    assert found.log_likelihood == pytest.approx(wanted.log_likelihood, rel=1e-2 * rtol)
+    assert found.entropy == pytest.approx(wanted.entropy, rel=rtol, abs=rtol)
 
 
 @kinds
 @pytest.mark.parametrize("D", [2, *SIZES[2::3], 33])
-@pytest.mark.parametrize("K", [1, 3, 9])
+@cases("K", [1, 3, 9])
 def test_all_kernels_agree_at_any_size(
     native_kernel: str, kind: CovarianceType, D: int, K: int
 ) -> None:
     rng = np.random.default_rng((D, K))
     model, X = mixture(kind, K, D, rng), points(D, rng)
     w, patterns, floor = rng.random(len(X)), Patterns(X), np.full(D, 1e-3)
-    found, score = kernels.expected_step(X, w, patterns, model, floor)
-    wanted, right = twin.expected_step(X, w, patterns, model, floor)
-    for one, other in zip(found, wanted, strict=True):
-        assert_allclose(one, other, rtol=1e-9, atol=1e-9 * np.abs(other).max())
-    assert score == pytest.approx(right, rel=1e-11)
+    noise = rng.normal(-2.0 * D, 5.0, size=len(patterns))
+    for background in (None, noise):
+        scores = [kernels.PointScores(*np.zeros((2, len(X)))) for _ in range(2)]
+        arguments = (X, w, patterns, model, floor, background)
+        agree(
+            kernels.expected_step(*arguments, scores[0]), twin.expected_step(*arguments, scores[1])
+        )
+        assert_allclose(scores[0].log_density, scores[1].log_density, rtol=1e-10)
+        assert_allclose(scores[0].entropy, scores[1].entropy, atol=1e-10)
+        agree(kernels.expected_step(*arguments), twin.expected_step(*arguments))
     one, other = np.zeros((2, len(X), K))
     for implementation, out in ((kernels, one), (twin, other)):
-        implementation.marginal_log_gaussians(X, patterns, *model[1:], out)
+        implementation.marginal_log_gaussians(X, patterns, model, out)
     assert_allclose(one, other, rtol=1e-10)
     assert not one[patterns.complete].any()
-    dets = kernels.marginal_log_dets(patterns.absent, *model[1:])
-    assert_allclose(dets, twin.marginal_log_dets(patterns.absent, *model[1:]), atol=1e-11)
+    dets = kernels.marginal_log_dets(patterns.absent, model)
+    assert_allclose(dets, twin.marginal_log_dets(patterns.absent, model), atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+@pytest.mark.parametrize("narrow", [1e-5, 1e-7, 1e-9])
+def test_all_kernels_agree_where_features_nearly_determine_each_other(
+    native_kernel: str, kind: CovarianceType, narrow: float
+) -> None:
+    rng = np.random.default_rng(0)
+    model: Any = mixture(kind, 3, 6, rng)
+    covariances = model.covariances.copy()
+    covariances[..., 3, :] = covariances[..., 2, :]  # two features that are nearly equal
+    covariances[..., :, 3] = covariances[..., :, 2]
+    covariances[..., 3, 3] += narrow
+    model = model._replace(covariances=covariances, root=np.linalg.cholesky(covariances))
+    X = points(6, rng)
+    X[:, 3] = np.where(np.isnan(X[:, 3]), np.nan, X[:, 2] + np.sqrt(narrow) * X[:, 4])
+    X[np.isnan(X).all(axis=1), 0] = 0.0
+    w, patterns = np.ones(len(X)), Patterns(X)
+    arguments = (X, w, patterns, model, np.zeros(6))
+    agree(kernels.expected_step(*arguments), twin.expected_step(*arguments), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@cases("K", [1, 7, 8, 33])
+@pytest.mark.parametrize("D", [2, 5, 16, 33])
+def test_partial_distances_have_the_same_bits_in_all_kernels(
+    native_kernel: str, K: int, D: int, dtype: type[np.float64]
+) -> None:
+    rng = np.random.default_rng((K, D))
+    X, C = points(D, rng).astype(dtype), rng.normal(size=(K, D))
+    C[K // 2] = C[0]  # of equal distances, the first wins
+    w, (complete, gappy) = rng.random(len(X)), kernels.split_rows(X)
+    for one, other in zip((complete, gappy), twin.split_rows(X), strict=True):
+        assert_array_equal(one, other)
+    found = []
+    for implementation in (kernels, twin):
+        assigned = kernels.Assigned(np.full(len(X), -1), np.full(len(X), -1.0))
+        sums = implementation.partial_step(X, w, gappy, C, assigned)
+        again = kernels.Assigned(np.full(len(X), -1), np.full(len(X), -1.0))
+        implementation.partial_step(X, None, gappy, C, again)
+        assert_array_equal(again, assigned)
+        assert (assigned.labels[complete] == -1).all()
+        found.append((*sums[:2], np.array(sums[2]), *assigned))
+    for one, other in zip(*found, strict=True):
+        assert one.tobytes() == other.tobytes()
 
 
 @kinds
@@ -59,11 +120,11 @@ def test_float32_points_are_taken_as_they_are(native_kernel: str, kind: Covarian
     rng = np.random.default_rng(0)
     model, X = mixture(kind, 4, 5, rng), points(5, rng).astype(np.float32)
     w, floor = np.ones(len(X)), np.zeros(5)
-    one, score = kernels.expected_step(X, w, Patterns(X), model, floor)
+    one = kernels.expected_step(X, w, Patterns(X), model, floor)
     Y = X.astype(np.float64)
-    two, again = kernels.expected_step(Y, w, Patterns(Y), model, floor)
-    assert score == again
-    for a, b in zip(one, two, strict=True):
+    two = kernels.expected_step(Y, w, Patterns(Y), model, floor)
+    assert one[1:] == two[1:]
+    for a, b in zip(one.moments, two.moments, strict=True):
         assert a.tobytes() == b.tobytes()
 
 
@@ -72,14 +133,15 @@ def test_all_kernels_agree_in_mixed_units_and_far_from_the_origin(
     native_kernel: str, kind: CovarianceType
 ) -> None:
     rng = np.random.default_rng(0)
-    log_weights, means, covariances, _ = mixture(kind, 3, 4, rng)
+    log_weights, means, covariances, *_ = mixture(kind, 3, 4, rng)
     units = np.array([1e-9, 1.0, 1e6, 1e-3])
     scale = units if kind == "diag" else np.outer(units, units)
     covariances = covariances * (scale**2 if kind == "diag" else scale)
     X, means = (points(4, rng) + 1e4) * units, (means + 1e4) * units
-    model, w = (log_weights, means, covariances, kind), np.ones(len(X))
-    found, score = kernels.expected_step(X, w, Patterns(X), model, np.zeros(4))
-    wanted, right = twin.expected_step(X, w, Patterns(X), model, np.zeros(4))
+    root = COVARIANCES[kind].root(covariances)
+    model, w = kernels.Components(log_weights, means, covariances, root, kind), np.ones(len(X))
+    found, score, _ = kernels.expected_step(X, w, Patterns(X), model, np.zeros(4))
+    wanted, right, _ = twin.expected_step(X, w, Patterns(X), model, np.zeros(4))
     assert_allclose(found.weight, wanted.weight, rtol=1e-6)
     assert_allclose(found.first / units, wanted.first / units, rtol=1e-6, atol=1e-6)
     assert_allclose(found.second / scale, wanted.second / scale, rtol=1e-5, atol=1e-5)
@@ -96,12 +158,24 @@ def test_arguments_that_would_read_other_memory_are_refused(native_kernel: str) 
         (X, w[:5], patterns, model, floor),
         (X, w, patterns, model, floor[:2]),
         (X[:, :3], w, patterns, model, floor),
-        (X, w, patterns, (*model[:2], model[2][:2], "full"), floor),
+        (X, w, patterns, model._replace(root=model.root[:2]), floor),
+        (X, w, patterns, model, floor, np.zeros(1)),
+        (X, w, patterns, model, floor, None, kernels.PointScores(w[:5], w[:5])),
     ]
     for arguments in bad:
-        with pytest.raises(ValueError, match=r"expected|fit"):
+        with pytest.raises(ValueError, match=r"expected|fit|number of features"):
             kernels.expected_step(*arguments)
     with pytest.raises(ValueError, match="no present one"):
-        kernels.marginal_log_dets(np.ones((1, 4), bool), *model[1:])
+        kernels.marginal_log_dets(np.ones((1, 4), bool), model)
     with pytest.raises(ValueError, match="expected"):
-        kernels.marginal_log_gaussians(X, patterns, model[1], model[2], "full", np.empty((3, 3)))
+        kernels.marginal_log_gaussians(X, patterns, model, np.empty((3, 3)))
+    (_, gappy), C = kernels.split_rows(X), np.zeros((2, 4))
+    assigned = kernels.Assigned(np.zeros(len(X), np.int64), np.zeros(len(X)))
+    for wrong in (
+        (X[:, :3], w, gappy, C, assigned),
+        (X, w[:5], gappy, C, assigned),
+        (X, w, gappy + len(X), C, assigned),
+        (X, w, gappy, C, kernels.Assigned(assigned.labels[:5], assigned.sqdist)),
+    ):
+        with pytest.raises(ValueError, match=r"expected|isn't"):
+            kernels.partial_step(*wrong)

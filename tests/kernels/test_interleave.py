@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from streamclust import kernels
+from streamclust.arrays import Points
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -35,4 +38,4 @@ def test_columns_that_do_not_fit_never_reach_the_native_code(native_kernel: str)
     columns = [np.zeros(4), np.zeros(4)]
     for out in (np.zeros((5, 2)), np.zeros((4, 3)), np.zeros((2, 4)).T, np.zeros((4, 2), np.int64)):
         with pytest.raises(ValueError, match=r"columns|contiguous"):
-            kernels.interleave(columns, out)
+            kernels.interleave(columns, cast("Points", out))

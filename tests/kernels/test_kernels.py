@@ -19,6 +19,7 @@ from streamclust import kernels
 from streamclust.arrays import Array, CovarianceType
 from streamclust.kernels import twin
 from streamclust.models.covariance import COVARIANCES
+from tests.support.cases import cases
 from tests.support.kernel_inputs import SIZES, exact_square
 from tests.support.strategies import COVARIANCE_TYPES, laws, matrix, random_covariances
 
@@ -37,7 +38,7 @@ def awkward_shapes() -> list[tuple[int, int, int]]:
             for i in range(n) for s in (0, 4, 9)]  # fmt: skip
 
 
-@pytest.mark.parametrize(("N", "K", "D"), awkward_shapes())
+@cases("N, K, D", awkward_shapes())
 def test_assign_finds_the_nearest_centroid_at_any_size(
     each_kernel: str, N: int, K: int, D: int
 ) -> None:
@@ -49,15 +50,15 @@ def test_assign_finds_the_nearest_centroid_at_any_size(
     assert_allclose(found.sqdist, expected.min(axis=1), rtol=1e-13)
 
 
-@pytest.mark.parametrize(("N", "K", "D"), awkward_shapes())
+@cases("N, K, D", awkward_shapes())
 def test_squared_distances_are_right_at_any_size(N: int, K: int, D: int) -> None:
     rng = np.random.default_rng((N, K, D))
     X, C = rng.normal(size=(N, D)), rng.normal(size=(K, D))
     assert_allclose(kernels.squared_distances(X, C), by_differences(X, C), rtol=1e-9)
 
 
-@pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9, 1e-12, 1e-15])
-@pytest.mark.parametrize("D", [1, 3, 17])
+@cases("gap", [1e-3, 1e-6, 1e-9, 1e-12, 1e-15])
+@cases("D", [1, 3, 17])
 def test_assign_decides_near_ties_without_rounding_them_away(
     each_kernel: str, gap: float, D: int
 ) -> None:
@@ -92,7 +93,7 @@ def test_assign_tells_centroids_apart_that_their_common_mean_would_merge(each_ke
     assert kernels.squared_distances(C[:2], C)[0, 1] == pytest.approx(1e-40)
 
 
-@pytest.mark.parametrize("D", [1, 2, 7, 33])
+@cases("D", [1, 2, 7, 33])
 def test_of_centroids_that_are_equal_the_first_wins(each_kernel: str, D: int) -> None:
     rng = np.random.default_rng(D)
     C = rng.normal(size=(9, D))[[0, 1, 2, 0, 1, 2, 3, 0, 3]]
@@ -122,7 +123,7 @@ def test_cluster_moments_are_the_weighted_sums_of_each_cluster(each_kernel: str)
 
 
 @kinds
-@pytest.mark.parametrize("D", [1, 2, 3, 8, 17])
+@cases("D", [1, 2, 3, 8, 17])
 def test_log_gaussians_are_scipy_s(each_kernel: str, kind: CovarianceType, D: int) -> None:
     rng = np.random.default_rng(D)
     X, means = 3.0 * rng.normal(size=(31, D)), rng.normal(size=(4, D))
@@ -160,7 +161,7 @@ def test_a_point_beyond_the_range_of_floats_leaves_the_statistics_finite(
 
 
 @kinds
-@pytest.mark.parametrize("D", [1, 3, 65])
+@cases("D", [1, 3, 65])
 def test_moments_are_those_of_the_definition(kind: CovarianceType, D: int) -> None:
     rng = np.random.default_rng(D)
     X, weighted, reference = rng.normal(size=(97, D)), rng.random((97, 3)), rng.normal(size=(3, D))
@@ -238,8 +239,8 @@ def test_the_same_learning_gives_the_same_bits_whatever_threads_blas_has() -> No
     assert one == two
 
 
-@pytest.mark.parametrize("odd", [np.nan, np.inf, 1e300])
-@pytest.mark.parametrize(("N", "K", "D"), [(1, 1, 1), (9, 5, 2), (40, 6, 1), (100, 33, 16)])
+@cases("odd", [np.nan, np.inf, 1e300])
+@cases("N, K, D", [(1, 1, 1), (9, 5, 2), (40, 6, 1), (100, 33, 16)])
 def test_a_label_names_a_cluster_whatever_the_numbers_are(
     native_kernel: str, N: int, K: int, D: int, odd: float
 ) -> None:

@@ -11,39 +11,46 @@ from numpy.testing import assert_array_equal
 from streamclust import kernels
 from streamclust.arrays import Array, Points
 from streamclust.kernels import twin
-from tests.support.kernel_inputs import SIZES, each_size, exact_square
+from tests.support.cases import cases
+from tests.support.kernel_inputs import (
+    NATIVE,
+    SIZES,
+    each_size,
+    exact_square,
+    native,
+    needs_native,
+)
 
 DTYPES = (np.float64, np.float32)
 
 
 def agree(X: Points, w: Array, C: Array) -> None:
     """All kernels give the twin's bits, for labels, distances and sums."""
-    labels, sqdist = kernels.assign(X, C)
-    expected = twin.assign(X, C)
-    assert_array_equal(labels, expected.labels)
-    assert_array_equal(sqdist, expected.sqdist)
-    assert_array_equal(kernels.squared_distances(X, C), twin.squared_distances(X, C))
-    for found, right in zip(
-        (
-            *kernels.kmeans_step(X, w, C),
-            *kernels.kmeans_sums(X, w, C),
-            *kernels.cluster_moments(X, w, labels, C),
-        ),
-        (
-            *twin.kmeans_step(X, w, C),
-            *twin.kmeans_sums(X, w, C),
-            *twin.cluster_moments(X, w, labels, C),
-        ),
-        strict=True,
-    ):
-        assert_array_equal(found, right)
+    expected, distances = twin.assign(X, C), twin.squared_distances(X, C)
+    sums = (
+        *twin.kmeans_step(X, w, C),
+        *twin.kmeans_sums(X, w, C),
+        *twin.cluster_moments(X, w, expected.labels, C),
+    )
+    for name in NATIVE:
+        with native(name):
+            labels, sqdist = kernels.assign(X, C)
+            assert_array_equal(labels, expected.labels)
+            assert_array_equal(sqdist, expected.sqdist)
+            assert_array_equal(kernels.squared_distances(X, C), distances)
+            found = (
+                *kernels.kmeans_step(X, w, C),
+                *kernels.kmeans_sums(X, w, C),
+                *kernels.cluster_moments(X, w, labels, C),
+            )
+            for one, right in zip(found, sums, strict=True):
+                assert_array_equal(one, right)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@needs_native
+@cases("dtype", DTYPES)
 @pytest.mark.parametrize("D", each_size())
-def test_all_kernels_give_the_same_bits_at_any_size(
-    native_kernel: str, D: int, dtype: type[np.float64]
-) -> None:
+def test_all_kernels_give_the_same_bits_at_any_size(D: int, dtype: type[np.float64]) -> None:
     for K in SIZES:
         rng = np.random.default_rng((K, D))
         C = rng.normal(size=(K, D))
@@ -53,10 +60,11 @@ def test_all_kernels_give_the_same_bits_at_any_size(
             agree(X[:N], w[:N], C)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("D", [1, 2, 5, 64])
+@needs_native
+@cases("dtype", DTYPES)
+@cases("D", [1, 2, 5, 64])
 def test_all_kernels_give_the_same_bits_where_many_points_are_tied(
-    native_kernel: str, D: int, dtype: type[np.float64]
+    D: int, dtype: type[np.float64]
 ) -> None:
     # A grid: most points are as near to one centroid as to another.
     rng = np.random.default_rng(D)
@@ -65,11 +73,12 @@ def test_all_kernels_give_the_same_bits_where_many_points_are_tied(
     agree(X, np.ones(len(X)), C)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("offset", [1e4, 1e8, 1e12])
-@pytest.mark.parametrize("size", [1e-90, 1e-30, 1.0, 1e30])
+@needs_native
+@cases("dtype", DTYPES)
+@cases("offset", [1e4, 1e8, 1e12])
+@cases("size", [1e-90, 1e-30, 1.0, 1e30])
 def test_all_kernels_give_the_same_bits_far_from_the_origin_and_in_any_unit(
-    native_kernel: str, offset: float, size: float, dtype: type[np.float64]
+    offset: float, size: float, dtype: type[np.float64]
 ) -> None:
     rng = np.random.default_rng(0)
     C = rng.normal(size=(21, 9))
@@ -83,9 +92,8 @@ def test_all_kernels_give_the_same_bits_far_from_the_origin_and_in_any_unit(
         agree(points, np.ones(len(X)), size * C)
 
 
-def test_all_kernels_give_the_same_bits_for_points_far_beyond_all_centroids(
-    native_kernel: str,
-) -> None:
+@needs_native
+def test_all_kernels_give_the_same_bits_for_points_far_beyond_all_centroids() -> None:
     rng = np.random.default_rng(0)
     C = rng.normal(size=(40, 10))
     X = rng.normal(size=(280, 10)) * 10.0 ** rng.integers(0, 100, size=(280, 1))
@@ -93,10 +101,11 @@ def test_all_kernels_give_the_same_bits_for_points_far_beyond_all_centroids(
     agree(np.tile(C[0], (70, 1)), np.ones(70), np.tile(C[0], (9, 1)))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("D", [5, 19, 130])
+@needs_native
+@cases("dtype", DTYPES)
+@cases("D", [5, 19, 130])
 def test_all_kernels_give_the_same_bits_where_much_and_where_little_can_be_ruled_out(
-    native_kernel: str, D: int, dtype: type[np.float64]
+    D: int, dtype: type[np.float64]
 ) -> None:
     rng = np.random.default_rng(D)
     C = rng.normal(size=(70, D))
@@ -109,9 +118,10 @@ def test_all_kernels_give_the_same_bits_where_much_and_where_little_can_be_ruled
     agree(X, rng.random(len(X)), C)
 
 
-@pytest.mark.parametrize("size", [1e-200, 1e-170, 1e-160, 1e-150, 1e-39, 1e39, 1e150])
+@needs_native
+@cases("size", [1e-200, 1e-170, 1e-160, 1e-150, 1e-39, 1e39, 1e150])
 def test_all_kernels_give_the_same_bits_where_squares_nearly_overflow_or_underflow(
-    native_kernel: str, size: float
+    size: float,
 ) -> None:
     rng = np.random.default_rng(0)
     C, X = size * rng.normal(size=(40, 12)), size * rng.normal(size=(200, 12))
@@ -131,15 +141,14 @@ def test_float32_points_get_the_labels_that_exact_arithmetic_gives(each_kernel: 
         assert exact[labels[n]] <= min(exact) * (1 + Fraction(32, 2**53))
 
 
-def test_the_order_of_points_in_memory_decides_nothing(native_kernel: str) -> None:
+@needs_native
+def test_the_order_of_points_in_memory_decides_nothing() -> None:
     rng = np.random.default_rng(0)
     X, w, C = rng.normal(size=(5, 300)), rng.random(600), rng.normal(size=(5, 17))
     agree(X.T, w[::2], C.T)
 
 
-@pytest.mark.parametrize(
-    ("X", "w", "C"), [((9, 2), 9, (4, 3)), ((9, 2), 8, (4, 2)), ((9, 2), 9, (0, 2))]
-)
+@cases("X, w, C", [((9, 2), 9, (4, 3)), ((9, 2), 8, (4, 2)), ((9, 2), 9, (0, 2))])
 def test_shapes_that_do_not_fit_never_reach_the_native_code(
     native_kernel: str, X: tuple[int, int], w: int, C: tuple[int, int]
 ) -> None:
@@ -154,8 +163,8 @@ def test_labels_that_name_no_cluster_never_reach_the_native_code(native_kernel: 
             kernels.cluster_moments(X, w, np.array(labels), C)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("K", [1, 7, 8, 9, 97])
+@cases("dtype", DTYPES)
+@cases("K", [1, 7, 8, 9, 97])
 def test_a_few_points_get_the_same_bits_as_many(
     native_kernel: str, K: int, dtype: type[np.float64]
 ) -> None:
@@ -169,7 +178,7 @@ def test_a_few_points_get_the_same_bits_as_many(
         assert_array_equal(few.sqdist, sqdist[:n])
 
 
-@pytest.mark.parametrize("D", [1, 7, 16])
+@cases("D", [1, 7, 16])
 def test_float32_points_give_the_bits_of_their_float64_values(each_kernel: str, D: int) -> None:
     rng = np.random.default_rng(D)
     C, w = rng.normal(size=(33, D)), rng.random(300)

@@ -49,10 +49,12 @@ def mixture_case(D: int, K: int, kind: CovarianceType, N: int = 261) -> Case:
     log_weights = np.log(rng.dirichlet(np.ones(K)))
     head = np.array([len(X), K, D, 2 + KINDS.index(kind)], dtype=np.int64)
     background = np.array([rng.choice([-np.inf, -2.0 * D])])
-    model = (log_weights, means, root, kind)
-    moments, score = twin.mixture_step(X, w, *model, background=float(background[0]))
+    model, density = (log_weights, means, root, kind), np.empty(N)
+    moments, score = twin.mixture_step(
+        X, w, *model, background=float(background[0]), log_density=density
+    )
     data = b"".join(a.tobytes() for a in (head, X, w, means, log_weights, root, background))
-    return data, [*moments, np.array([score])]
+    return data, [*moments, np.array([score]), density]
 
 
 def searches_case(D: int, K: int, N: int = 261) -> Case:

@@ -121,11 +121,13 @@ def test_mixtures_have_the_same_bits_for_any_number_of_threads(
     X, w, C = clusters(3 * CHUNK + 300, 24, 14)
     model = mixture(kind, C)
     step = kernels.mixture_step(X, w, *model)
-    noisy = kernels.mixture_step(X, w, *model, -60.0)
+    noisy, scores, again = kernels.mixture_step(X, w, *model, -60.0), *np.empty((2, len(X)))
+    kernels.mixture_step(X, w, *model, log_density=scores)
     densities = kernels.log_gaussians(X, *model[1:])
     for threads in (2, 3, 8):
         with kernels.using(native_kernel, threads=threads):
-            equal(kernels.mixture_step(X, w, *model), step)
+            equal(kernels.mixture_step(X, w, *model, log_density=again), step)
+            assert_array_equal(again, scores)
             equal(kernels.mixture_step(X, w, *model, -60.0), noisy)
             equal(kernels.log_gaussians(X, *model[1:]), densities)
 

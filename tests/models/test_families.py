@@ -138,6 +138,7 @@ def test_the_m_step_of_prior_statistics_gives_the_parameters_back(
     p = data.draw(problems(name))
     family = p.family if name == "kmeans" else family_of(name, p.family.n_components, reg_covar=0.0)
     stats = family.prior_stats(p.params, data.draw(st.sampled_from([0.01, 1.0, 250.0])))
+    assert (stats.objective, stats.count) == (0.0, 0.0)  # no point was scored
     back = family.m_step(stats, p.params)
     for wanted, got in zip(
         family.to_arrays(p.params).values(), family.to_arrays(back).values(), strict=True

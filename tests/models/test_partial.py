@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
 
-from streamclust import KMeans, KMeansParams
+from streamclust import KMeans, KMeansParams, kernels
 from streamclust.arrays import Array
 from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
+from streamclust.kernels.patterns import Patterns
 from streamclust.models import partial
+from streamclust.models.family import Wanted
 from streamclust.models.quantize import quantize
 from streamclust.models.revive import reseed
 from streamclust.models.stats import merge
@@ -39,7 +41,7 @@ def test_partial_distances_are_those_of_the_definition(data: st.DataObject) -> N
     )
     labels = p.family.predict(p.params, p.X)
     assert_allclose(wanted[np.arange(len(p.X)), labels], wanted.min(axis=1), rtol=1e-12, atol=1e-12)
-    stats, assigned = p.family.assigning_e_step(p.params, p.X, p.w)
+    stats, assigned = p.family.batch_step(p.params, p.X, p.w, Wanted())[:2]
     assert_array_equal(assigned.labels, labels)
     assert stats.objective == pytest.approx(float(p.w @ wanted.min(axis=1)))
     codes = quantize(p.family, p.params, p.X)
@@ -71,19 +73,15 @@ def test_the_step_of_a_cut_is_the_sum_of_the_steps(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("D", [2, 9, 30])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_patterns_with_few_and_with_many_points_have_the_same_bits(
-    D: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_points_of_one_pattern_have_the_bits_of_their_present_features(D: int, dtype: Any) -> None:
     rng = np.random.default_rng(D)
     X = with_gaps(rng.normal(size=(400, D)), 0.4).astype(dtype)
     centroids = rng.normal(size=(7, D))
-    monkeypatch.setattr(partial, "_FEW", 0)
-    one = partial.assign(X, centroids)
-    monkeypatch.setattr(partial, "_FEW", 1 << 60)
-    monkeypatch.setattr(partial, "_CELLS", 50)
-    other = partial.assign(X, centroids)
-    assert_array_equal(one.labels, other.labels)
-    assert one.sqdist.tobytes() == other.sqdist.tobytes()
+    found = partial.assign(X, centroids)
+    for rows, absent in zip(Patterns(X).rows, Patterns(X).absent, strict=True):
+        labels, sqdist = kernels.assign(X[rows][:, ~absent], centroids[:, ~absent])
+        assert_array_equal(found.labels[rows], labels)
+        assert found.sqdist[rows].tobytes() == (sqdist * (D / (~absent).sum())).tobytes()
 
 
 def test_without_a_gap_the_bits_are_those_of_complete_points() -> None:
@@ -101,7 +99,7 @@ def test_a_step_never_raises_the_squared_differences_of_the_present_values() -> 
     family, params = family_with_gaps("kmeans", 4), KMeansParams(np.nan_to_num(X[:4]))
     costs = []
     for _ in range(100):
-        stats, assigned = family.assigning_e_step(params, X, np.ones(len(X)))
+        stats, assigned = family.batch_step(params, X, np.ones(len(X)), Wanted())[:2]
         costs.append(float(np.nansum((X - params.centroids[assigned.labels]) ** 2)))
         params = family.m_step(stats, params)
     assert (np.diff(costs) <= 1e-9 * costs[0]).all()

@@ -206,6 +206,15 @@ def test_faded_scores_are_dropped() -> None:
     assert len(found.mass) < 1000
 
 
+@pytest.mark.parametrize("far", [1e3, 1e9])
+def test_a_far_anomaly_changes_no_usual_threshold(far: float) -> None:
+    rates = np.array([0.05, 0.01])
+    known = ScoreDistribution().add(np.random.default_rng(0).exponential(size=3000))
+    one, some = (known.add(np.full(n, far)).thresholds(rates) for n in (1, 3))
+    np.testing.assert_allclose(one, known.thresholds(rates), rtol=0.1)
+    np.testing.assert_allclose(some, known.thresholds(rates), rtol=0.25)
+
+
 @pytest.mark.parametrize("shape", [-0.2, 0.0, 0.5])
 def test_the_tail_extends_beyond_the_scores(shape: float) -> None:
     """Of 5,000 points, half a point is beyond the threshold of 1e-4."""

@@ -17,6 +17,7 @@ from streamclust.models.family import Family
 from streamclust.models.stats import Stats, decay, merge
 from streamclust.online.averaging import Averaging, _without_rough_half
 from streamclust.online.learner import StreamLearner
+from tests.support.exhaustive import combinations
 
 MIXTURE = GaussianMixture(2)
 MEANS = np.array([[2.036, 54.479], [4.290, 79.968]])
@@ -85,7 +86,7 @@ def test_from_a_rough_start_the_average_is_as_good_as_from_a_good_one(
     assert nats(learner.published(state)) < 0.1
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", combinations(range(4), always=lambda seed: seed == 0))
 @pytest.mark.parametrize("name", ["kmeans", "full"])
 def test_from_a_good_start_it_is_the_average_of_all_steps(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)

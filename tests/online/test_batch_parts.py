@@ -13,18 +13,28 @@ from streamclust import GaussianMixture, KMeans, KMeansParams
 from streamclust.engine.batch_step import on_engine
 from streamclust.engine.threads import Threads
 from streamclust.fitting.search import search_of
-from streamclust.online.batch_parts import e_step_of_batch, part_rows, products
+from streamclust.models.family import Wanted
+from streamclust.online.batch_parts import e_step_of_batch, one_by_one, part_rows, products
 from tests.support.engines import ByBytes, bits
+from tests.support.gaps import with_gaps
 
-FAMILIES: list[Any] = [KMeans(700), GaussianMixture(8), GaussianMixture(40, covariance_type="diag")]
+FAMILIES: list[Any] = [
+    KMeans(700),
+    GaussianMixture(8),
+    GaussianMixture(40, covariance_type="diag"),
+    GaussianMixture(8, missing="learn"),
+]
 
 
-@pytest.fixture(params=FAMILIES, ids=["kmeans", "full", "diag"])
+@pytest.fixture(params=FAMILIES, ids=["kmeans", "full", "diag", "gaps"])
 def case(request: pytest.FixtureRequest) -> tuple[Any, Any, Any, Any]:
     """A family, parameters, and points with weights."""
     rng = np.random.default_rng(0)
     X, w = rng.normal(size=(3000, 5)), rng.uniform(0.5, 2.0, size=3000)
-    return request.param, search_of(request.param).init(X[:900], w[:900], rng), X, w
+    params = search_of(request.param).init(X[:900], w[:900], rng)
+    if request.param.missing == "learn":
+        X = with_gaps(X, 0.2)
+    return request.param, params, X, w
 
 
 def test_a_cheap_batch_is_one_part_and_a_costly_one_has_at_most_64() -> None:
@@ -34,28 +44,35 @@ def test_a_cheap_batch_is_one_part_and_a_costly_one_has_at_most_64() -> None:
     assert part_rows(3, 1 << 40) == 1
 
 
+@pytest.mark.parametrize("wanted", [Wanted(), Wanted(assigned=False, scores=True)])
 def test_all_engines_return_the_bits_of_one_thread(
-    case: tuple[Any, Any, Any, Any], monkeypatch: pytest.MonkeyPatch
+    case: tuple[Any, Any, Any, Any], monkeypatch: pytest.MonkeyPatch, wanted: Any
 ) -> None:
     family, params, X, w = case
     monkeypatch.setattr("streamclust.online.batch_parts.COSTLY", 1)
     monkeypatch.setattr("streamclust.online.batch_parts._PART", 500 * products(family, params))
     sizes: list[int] = []
 
-    def counted(family: Any, params: Any, parts: Any) -> Iterable[Any]:
+    def counted(family: Any, params: Any, parts: Any, wanted: Any) -> Iterable[Any]:
         sizes.append(len(parts))
-        return (family.assigning_e_step(params, *part) for part in parts)
+        return one_by_one(family, params, parts, wanted)
 
-    stats, assigned = e_step_of_batch(family, params, X, w, counted)
+    step = e_step_of_batch(family, params, X, w, counted, wanted)
     assert sizes == [6]
-    whole, _ = family.assigning_e_step(params, X, w)
-    np.testing.assert_allclose(stats.first, whole.first, rtol=1e-9, atol=1e-9)
+    whole = family.batch_step(params, X, w, wanted)
+    np.testing.assert_allclose(step.stats.first, whole.stats.first, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(step.entropy, whole.entropy, rtol=1e-9)
     for engine in (Threads(2), ByBytes()):
         with engine:
-            found, labels = e_step_of_batch(family, params, X, w, on_engine(engine))
-        assert bits(found) == bits(stats)
-        assert_array_equal(labels.labels, assigned.labels)
-        assert_array_equal(labels.sqdist, assigned.sqdist)
+            found = e_step_of_batch(family, params, X, w, on_engine(engine), wanted)
+        assert bits(found.stats) == bits(step.stats)
+        assert found.entropy == step.entropy
+        if wanted.assigned:
+            assert_array_equal(found.assigned.labels, whole.assigned.labels)
+            assert_array_equal(found.assigned.sqdist, whole.assigned.sqdist)
+        if wanted.scores:
+            assert_array_equal(found.scores, step.scores)
+            np.testing.assert_allclose(found.scores, whole.scores, rtol=1e-9)
 
 
 def test_points_that_cost_little_are_not_sent() -> None:
@@ -70,6 +87,6 @@ def test_points_that_cost_little_are_not_sent() -> None:
     X, w, engine = np.random.default_rng(0).normal(size=(2000, 5)), np.ones(2000), Elsewhere()
     for K, maps in ((100, 0), (1000, 1)):
         each = on_engine(engine)
-        ((stats, _),) = each(KMeans(K), KMeansParams(X[:K]), [(X, w)])
-        assert stats.count == 2000.0
+        (step,) = each(KMeans(K), KMeansParams(X[:K]), [(X, w)])
+        assert step.stats.count == 2000.0
         assert engine.maps == maps

@@ -152,7 +152,7 @@ def test_a_fit_since_a_drift_that_fails_or_is_no_better_is_not_adopted(family: A
     learner = StreamLearner(family, warm_up=60, drift=Drift(on_drift="resolve"))
     state, _ = run(learner, range(3))
     gathering = replace(state, warm_up=WarmUp(gathering=True))
-    ends = {}
+    ends: dict[str, Any] = {}
     for name, X in (("equal", np.ones((70, 2))), ("moved", batch(9, 30.0, 70))):
         # When it has enough points Then it doesn't gather any more
         plain, _ = learner.update(state, X)
@@ -162,9 +162,11 @@ def test_a_fit_since_a_drift_that_fails_or_is_no_better_is_not_adopted(family: A
     # Equal points have no fit; the parameters are those of a plain step
     assert same(*ends["equal"][:2])
     # Points elsewhere have one, which is better
-    plain, fitted, X = ends["moved"]
-    ones = np.ones(len(X))
-    assert family.loss(family.e_step(fitted, X, ones)) < family.loss(family.e_step(plain, X, ones))
+    before, fitted, X = ends["moved"]
+    plain_loss, loss = (
+        family.loss(family.e_step(each, X, np.ones(len(X)))) for each in (before, fitted)
+    )
+    assert loss < plain_loss
 
 
 @pytest.mark.parametrize("detector", DETECTORS)

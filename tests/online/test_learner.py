@@ -17,6 +17,7 @@ from streamclust.fitting.fit import fit
 from streamclust.models.stats import merge
 from streamclust.online.drift import Drift
 from streamclust.online.state import LearnerState
+from tests.support.exhaustive import combinations
 from tests.support.strategies import (
     FAMILIES,
     assert_same_stats,
@@ -104,9 +105,13 @@ def test_an_update_leaves_the_state_that_it_was_given_as_it_was(name: str, warm_
     assert X.tobytes() == points
 
 
-@families
 @pytest.mark.parametrize(
-    "forgetting", [Forgetting(), HalfLife(points=60.0), PowerSchedule(average=True)]
+    ("name", "forgetting"),
+    combinations(
+        FAMILIES,
+        [Forgetting(), HalfLife(points=60.0), PowerSchedule(average=True)],
+        always=lambda name, forgetting: name in ("kmeans", "full") or forgetting != Forgetting(),
+    ),
 )
 def test_the_same_feed_and_seed_give_the_same_bits(name: str, forgetting: Forgetting) -> None:
     X, _ = blobs(150, CENTRES)

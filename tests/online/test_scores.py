@@ -9,17 +9,27 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from streamclust import Anomaly, Drift, GaussianMixture, HalfLife, KMeans, StreamLearner
+from streamclust import (
+    Anomaly,
+    Drift,
+    GaussianMixture,
+    HalfLife,
+    KMeans,
+    StreamLearner,
+    fit,
+    kernels,
+)
 from streamclust.arrays import Array
 from streamclust.engine.batch_step import on_engine
 from streamclust.engine.threads import Threads
 from streamclust.errors import DataError
-from streamclust.fitting.fit import fit
 from streamclust.models.coreset import Coreset, CoresetState
+from streamclust.models.family import Wanted
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.models.scores import anomaly_score
 from streamclust.online.learner import LearnerState
 from streamclust.online.scores import ScoreMemory, carried, cross_fitted, rebuilt
+from tests.support.gaps import with_gaps
 from tests.support.states import same
 
 FAMILIES: list[Any] = [
@@ -53,12 +63,53 @@ def test_a_batch_is_scored_before_it_is_learned(family: Any) -> None:
     assert state.scores is not None
     X = batch(2)
     after, _ = learner.update(state, X)
-    scores = anomaly_score(family, state.params, family.prepare(X))
+    points = family.prepare(X)
+    scores = family.batch_step(state.params, points, np.ones(250), Wanted(scores=True)).scores
+    assert_allclose(scores, anomaly_score(family, state.params, points), rtol=1e-10)
     assert after.scores is not None
     observed = state.scores.observe(scores, np.ones(250), 2.0 ** (-250 / 2000))
     moved = carried(observed, family, state.params, after.params, state.coreset)
     assert same(after.scores, moved)
     assert_array_equal(after.scores.usual.mass, observed.usual.mass)
+
+
+@pytest.mark.parametrize("missing", ["reject", "learn"])
+@pytest.mark.parametrize("anomaly", [Anomaly(), Anomaly(0.5, learn_flagged=False)])
+def test_the_densities_of_a_batch_are_computed_in_its_e_step_alone(
+    missing: Any, anomaly: Anomaly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = GaussianMixture(3, missing=missing)
+    learner = StreamLearner(family, HalfLife(2000), warm_up=500, anomaly=anomaly, coreset=0)
+    state = learned(learner, 2)
+    for name in ("log_gaussians", "marginal_log_gaussians", "marginal_log_dets"):
+        monkeypatch.delattr(kernels, name)
+    X = batch(2)
+    if missing == "learn":
+        X = with_gaps(X, 0.3)
+    after, _ = learner.update(state, X)
+    assert after.scores is not None
+    assert state.scores is not None
+    assert after.scores.usual.total > state.scores.usual.total
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("outliers", [0.0, 0.05])
+def test_scores_of_an_e_step_are_those_of_the_points(kind: Any, outliers: float) -> None:
+    X, w = batch(0, 400), np.ones(400)
+    X[::50] += 100.0
+    for missing, points in (("reject", X), ("learn", X), ("learn", with_gaps(X, 0.3))):
+        family = GaussianMixture(3, kind, missing=missing, outliers=outliers)
+        params = fit(GaussianMixture(3, kind), batch(1)).params
+        found = family.batch_step(params, points, w, Wanted(scores=True))
+        wanted = anomaly_score(family, params, points)
+        assert_allclose(found.scores, wanted, rtol=1e-9, atol=1e-9)
+        plain = family.batch_step(params, points, w, Wanted(scores=False))
+        assert plain.scores is None
+        assert same(plain.stats, found.stats)
+        loss = family.comparable_loss(plain.stats, params, points, w)
+        if outliers == 0.0:
+            other = family.loss(plain.stats) + plain.entropy / 400
+            assert other == pytest.approx(loss, rel=1e-9)
 
 
 @families
@@ -245,7 +296,7 @@ def test_the_scores_of_the_past_stay_without_points_to_move_them_by() -> None:
     memory = ScoreMemory().observe(rng.exponential(size=1000), np.ones(1000), 1.0)
     few = CoresetState(fresh=Coreset(np.zeros((3, 2)), np.ones(3)))
     family = KMeans(1)
-    one, other = (family.from_arrays({"centroids": [[x, 0.0]]}) for x in (0.0, 1.0))
+    one, other = (family.from_arrays({"centroids": np.array([[x, 0.0]])}) for x in (0.0, 1.0))
     assert carried(memory, family, one, other, few) is memory
     equal, far = np.zeros(100), rng.exponential(size=100)
     for before, after in ((equal, far), (far, equal), (far, 9.0 * far), (far, np.inf + far)):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import LogCapture
 
 from streamclust.errors import BusyError, FormatError, StoppedError
 from streamclust.failpoints import Instant
@@ -522,16 +523,21 @@ def test_a_drift_that_is_learned_again_is_not_counted_again(workspace: Workspace
 def test_a_server_that_is_busy_for_a_while_is_waited_for(workspace: Workspace) -> None:
     poor_workspace(workspace, blobs(20_000))
     drain(workspace)
-    seen: list[int] = []
+    logged, waiters = LogCapture(), list[threading.Thread]()
 
-    def on_points(count: int) -> None:
-        if not seen:  # the server runs a script when the next entries are read
+    def end_the_script() -> None:
+        wait_until(lambda: any(line["event"] == "server_lost" for line in logged.entries))
+        scripts.close()
+
+    def on_points(_count: int) -> None:
+        if not waiters:  # the server runs a script when the next entries are read
             scripts.enter_context(busy(client))
-            threading.Timer(0.5, scripts.close).start()
-        seen.append(count)
+            waiters.append(threading.Thread(target=end_the_script))
+            waiters[0].start()
 
     with workspace.client as client, ExitStack() as scripts:
-        report = refit(workspace, Callbacks(on_points), force=True)
+        report = refit(workspace, Callbacks(on_points), logged, force=True)
+        waiters[0].join()
     assert report.points == 20_000
     assert report.delivered is not None
 

@@ -52,7 +52,8 @@ class DaskCluster:
         self.port = free_port()
         self.address = self.address_at("127.0.0.1" if host == "0.0.0.0" else host)  # noqa: S104
         kept = {name: value for name, value in os.environ.items() if "STREAMCLUST" not in name}
-        self.environment = {**kept, "OPENBLAS_NUM_THREADS": "1", **(environment or {})}
+        own = {"OPENBLAS_NUM_THREADS": "1", "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
+        self.environment = {**kept, **own, **(environment or {})}
         self.workers: list[subprocess.Popen[bytes]] = []
         self._started = 0
         self._scheduler: subprocess.Popen[bytes] | None = None
@@ -115,6 +116,11 @@ class DaskCluster:
         process.kill()
         process.wait()
         self.workers.remove(process)
+
+    @property
+    def scheduler_pid(self) -> int:
+        assert self._scheduler is not None
+        return self._scheduler.pid
 
     def kill_scheduler(self) -> None:
         assert self._scheduler is not None

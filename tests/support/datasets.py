@@ -42,9 +42,9 @@ class Table(Source):
 class _Counting(Reader):
     table: Any = None
 
-    def blocks(self, part: Any, note: Any) -> Any:
+    def blocks(self, part: Any, note: Any, **options: Any) -> Any:
         self.table.reads += 1
-        return super().blocks(part, note)
+        return super().blocks(part, note, **options)
 
 
 def a_table(n: int = 1000, seed: int = 0) -> Table:

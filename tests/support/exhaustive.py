@@ -22,7 +22,11 @@ def combinations(*values: Iterable[Any], always: Callable[..., bool]) -> list[Pa
     ]
 
 
+def is_exhaustive() -> bool:
+    """Whether this is `make test-all`."""
+    return settings.get_current_profile_name() == PROFILE
+
+
 def examples(count: int) -> settings:
     """Return the settings of a law: `count` examples in `make test-all`, a third in `make test`."""
-    is_exhaustive = settings.get_current_profile_name() == PROFILE
-    return settings(deadline=None, max_examples=count if is_exhaustive else count // 3)
+    return settings(deadline=None, max_examples=count if is_exhaustive() else count // 3)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -36,11 +37,14 @@ _FORKS.set_forkserver_preload(
 )
 
 
-class ForkedCommand:
-    """A `streamclust` with these words, which has begun; with the methods of a Popen.
+class _Forked:
+    """A process that has started; with the methods of a Popen.
 
     Its output goes to the two files, its input is empty.
     """
+
+    work: Callable[[list[str]], None]
+    """Called in the process, in its folder, with the words."""
 
     def __init__(
         self,
@@ -54,7 +58,9 @@ class ForkedCommand:
             file.touch()
         self.args = words
         self._process = _FORKS.Process(
-            target=_command, args=(words, folder, dict(environment), stdout, stderr), daemon=True
+            target=_run,
+            args=(type(self).work, words, folder, dict(environment), stdout, stderr),
+            daemon=True,
         )
         self._process.start()
         assert self._process.pid is not None
@@ -84,19 +90,44 @@ class ForkedCommand:
         self._process.kill()
 
 
-def _command(
-    words: list[str], folder: Path, environment: dict[str, str], stdout: Path, stderr: Path
+def _run(
+    work: Callable[[list[str]], None],
+    words: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    stdout: Path,
+    stderr: Path,
 ) -> None:
-    """Become the command: its folder, environment, words and files."""
+    """Do the work in its folder, with its environment and files."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["streamclust", *words]
     for name, file in (("stdout", stdout), ("stderr", stderr)):
         stream = file.open("a", encoding="utf-8")
         os.dup2(stream.fileno(), ("stdin", "stdout", "stderr").index(name))
         setattr(sys, name, stream)
+    work(words)
 
+
+def _command(words: list[str]) -> None:
     from streamclust.cli.main import main
 
+    sys.argv = ["streamclust", *words]
     main()
+
+
+def _program(words: list[str]) -> None:
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
+
+
+class ForkedCommand(_Forked):
+    """A `streamclust` with these words."""
+
+    work = staticmethod(_command)
+
+
+class ForkedProgram(_Forked):
+    """A Python program: its file, and its arguments."""
+
+    work = staticmethod(_program)

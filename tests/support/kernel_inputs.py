@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 
-from _pytest.mark import ParameterSet
+import pytest
 
+from streamclust import kernels
 from streamclust.arrays import Array
-from tests.support.exhaustive import combinations
+from tests.support.exhaustive import is_exhaustive
+
+NATIVE = tuple(name for name in kernels.available() if name != "numpy")
+"""Kernels of the native library that can run here."""
 
 SIZES = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 65, 97)
 
@@ -18,6 +24,24 @@ def exact_square(x: Array, c: Array) -> Fraction:
     return sum(((Fraction(a) - Fraction(b)) ** 2 for a, b in pairs), Fraction(0))
 
 
-def each_size() -> list[ParameterSet]:
-    """Return every size as a parameter; every second one for `make test-all` only."""
-    return combinations(SIZES, always=lambda size: size in SIZES[::2])
+def each_size() -> tuple[int, ...]:
+    """Return every size in `make test-all`, every second one in `make test`."""
+    return SIZES if is_exhaustive() else SIZES[::2]
+
+
+@contextmanager
+def native(name: str) -> Iterator[None]:
+    """Use a native kernel for the block. A failure names it.
+
+    For tests that compare several kernels with one result of the twin, which takes longer than they
+    do.
+    """
+    with kernels.using(name):
+        try:
+            yield
+        except BaseException as error:
+            error.add_note(f"kernel: {name}")
+            raise
+
+
+needs_native = pytest.mark.skipif(not NATIVE, reason="there is no native library here")

@@ -32,9 +32,12 @@ from typing import Any
 import yaml
 
 from streamclust.config import Settings
-from tests.support.workspace import environment, run
+from tests.support.workspace import environment, run, run_program
 
 LANGUAGES = ("sh", "console", "python", "yaml", "json", "js", "text")
+LIMIT = 240.0
+"""Seconds that a block may take on a busy machine."""
+
 _FENCE = re.compile(r"^```(?P<language>\w*)(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
 _SHELL = re.compile(r"[|<>;&$(){}*?~`!]")
 
@@ -69,7 +72,8 @@ def run_block(block: Block, folder: Path, without: Sequence[str] = ()) -> None:
     """Run a block in a folder, and check its result.
 
     `without` names modules that can't be imported, such as those of extras that the page doesn't
-    name. Without this list, simple commands are forked from the test, which takes less time.
+    name. Without this list, simple commands and programs are forked from a process that has
+    imported streamclust, which takes less time.
     """
     if block.language == "text" or block.reason:
         return
@@ -96,18 +100,31 @@ class _Shell:
             return self.run(["bash", "-euo", "pipefail", "-c", command])
         return _output(run(self.folder, *shlex.split(command, comments=True)[1:]), command)
 
+    def python(self, text: str) -> str:
+        """Run a Python program."""
+        if self.without:
+            return self.run([sys.executable, "-c", text])
+        with tempfile.TemporaryDirectory() as name:
+            file = Path(name, "program.py")
+            file.write_text(text, encoding="utf-8")
+            return _output(run_program(self.folder, file, self.environment, LIMIT), text)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return environment(COLUMNS="") | {"PATH": path}
+
     def run(self, command: list[str]) -> str:
         """Run a program in a new process."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with tempfile.TemporaryDirectory() as name:
             Path(name, "sitecustomize.py").write_text(_BLOCK.format(names=list(self.without)))
             done = subprocess.run(
                 command,
                 cwd=self.folder,
-                env=environment(COLUMNS="") | {"PATH": path, "PYTHONPATH": name},
+                env=self.environment | {"PYTHONPATH": name},
                 capture_output=True,
                 text=True,
-                timeout=240,
+                timeout=LIMIT,
                 check=False,
             )
         return _output(done, command[-1])
@@ -157,7 +174,7 @@ def _pattern(text: str) -> str:
 
 
 def _run_python(block: Block, shell: _Shell) -> None:
-    shell.run([sys.executable, "-c", block.text])
+    shell.python(block.text)
 
 
 def _run_js(block: Block, shell: _Shell) -> None:

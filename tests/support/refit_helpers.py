@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from structlog.testing import LogCapture
+
 from streamclust.refit.command import Callbacks, Report, Request, Selection
 from streamclust.refit.command import refit as run_refit
 from streamclust.refit.runs import Plan
@@ -24,11 +26,16 @@ POOR = {"kind": "parameters", "centroids": [[9.0, 9.0], [10.0, 10.0], [11.0, 11.
 """A start that online K-means doesn't get away from: two clusters share one centroid."""
 
 
-def refit(workspace: Workspace, callbacks: Callbacks | None = None, **request: Any) -> Report:
-    """Refit the model as the command does."""
+def refit(
+    workspace: Workspace,
+    callbacks: Callbacks | None = None,
+    logged: LogCapture | None = None,
+    **request: Any,
+) -> Report:
+    """Refit the model as the command does; its log goes to `logged`."""
     selection = request.pop("selection", Selection(Span(), request.pop("files", ())))
     whole = {"selection": selection, "plan": Plan(restarts=2), **request}
-    with open_job(workspace) as job:
+    with open_job(workspace, logged=logged) as job:
         return run_refit(job, Request(**whole), callbacks or Callbacks())
 
 

@@ -106,7 +106,14 @@ def problems(draw: st.DrawFn, name: str, min_points: int = 1) -> Problem:
 
 @st.composite
 def statistics(draw: st.DrawFn, kind: CovarianceType | None, K: int, D: int) -> Stats:
-    """Return statistics of any content: the laws of merging and forgetting are linear."""
+    """Return statistics of any content: the laws of merging and forgetting are linear.
+
+    So equal elements are no special case: each is drawn on its own, which takes half the time.
+    """
+
+    def matrix(*shape: int, low: float = -REACH) -> st.SearchStrategy[Array]:
+        return arrays(np.float64, shape, elements=floats(low, REACH), fill=st.nothing())
+
     shapes = {"full": (K, D, D), "tied": (D, D), "diag": (K, D), "spherical": (K,)}
     second = None if kind is None else draw(matrix(*shapes[kind], low=0.0))
     if second is not None and kind in ("full", "tied"):

@@ -21,7 +21,7 @@ from streamclust.formats.container import unpack
 from streamclust.formats.model import Model
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.versions import follow, read_model
-from tests.support.forked import ForkedCommand
+from tests.support.forked import ForkedCommand, ForkedProgram
 from tests.support.waiting import LIMIT
 
 STREAMCLUST = str(Path(sys.executable).with_name("streamclust"))
@@ -35,12 +35,28 @@ def environment(**more: str) -> dict[str, str]:
 
 def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    words = list(arguments)
+    return _run(ForkedCommand, folder, list(arguments), environment(**env), LIMIT)
+
+
+def run_program(
+    folder: Path, file: Path, environment: Mapping[str, str], limit: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python program to its end."""
+    return _run(ForkedProgram, folder, [str(file)], environment, limit)
+
+
+def _run(
+    kind: type[ForkedCommand | ForkedProgram],
+    folder: Path,
+    words: list[str],
+    environment: Mapping[str, str],
+    limit: float,
+) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as output:
         stdout, stderr = Path(output, "stdout"), Path(output, "stderr")
-        process = ForkedCommand(words, folder, environment(**env), stdout, stderr)
+        process = kind(words, folder, environment, stdout, stderr)
         try:
-            code = process.wait(LIMIT)
+            code = process.wait(limit)
         finally:
             process.kill()
         texts = (path.read_text(encoding="utf-8") for path in (stdout, stderr))

@@ -81,7 +81,7 @@ def test_rows_of_arrays(tmp_path: Path) -> None:
 def test_rows_are_read_in_any_order_of_the_array_and_once_more(tmp_path: Path) -> None:
     for order in ("C", "F"):
         path = tmp_path / f"{order}.npy"
-        np.save(path, np.asarray(X, order=order))  # type: ignore[call-overload]
+        np.save(path, np.asarray(X, order=order))
         for _ in range(2):
             assert_array_equal(rows_of(path, spans_of(path)), X)
 

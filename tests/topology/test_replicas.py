@@ -35,8 +35,7 @@ def test_a_shard_that_fails_over_costs_time_and_what_it_loses_is_told(
         with feeding(workspace, beside, elsewhere):
             worker.wait(lambda: workspace.committed("m") > 300)
             # When the replica takes over from the living primary
-            with new.client as client:
-                client.execute_command("CLUSTER", "FAILOVER")
+            fleet.take_over(new)
             # Then the session ends with the history that it began with, and nothing was lost
             worker.wait_for("server_lost")
             learns_on(workspace, worker)

@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 from tests.support.workers import WorkerProcess
 from tests.support.workspace import Workspace
 
-MODELS = 60
+MODELS = 48
 STEADY: dict[str, Any] = {  # nothing depends on how long things take
     "batch": {"size": 60, "linger": "1d"},
     "commit": {"points": 60, "every": "1d"},
@@ -106,7 +106,7 @@ def test_a_flood_does_not_delay_the_others(workspace: Workspace) -> None:
     models = {name: kmeans(workspace.stream(name), K=48) for name in floods}
     light = workspace.stream("light")
     workspace.write({**models, "light": kmeans(light, **prompt)})
-    backlog = blobs(300_000, D=8)
+    backlog = blobs(150_000, D=8)
     with workspace.client as client:
         for name in floods:
             add_blocks(client, workspace.stream(name), backlog, block=1000)

@@ -14,6 +14,8 @@ const KINDS = {
   requeue: { label: "Requeue dead letters", text: "Adds the refused entries to their stream again, and removes their dead letters. Entries of which some points were learned stay." },
 };
 
+const NEED_VERSION = new Set(["refit", "rollback"]);
+
 export class ActionPanel {
   constructor(name, label) {
     this.name = name;
@@ -53,11 +55,16 @@ export class ActionPanel {
   showButtons() {
     const hidden = this.paused ? "pause" : "resume";
     const kinds = (this.kinds ?? []).filter((kind) => KINDS[kind] && kind !== hidden);
-    replace(this.buttons, kinds.map((kind) => h("button", { type: "button", "data-kind": kind, "data-key": kind }, `${KINDS[kind].label}…`)));
+    replace(this.buttons, kinds.map((kind) => {
+      const tooEarly = NEED_VERSION.has(kind) && !this.newest;
+      return h("button", { type: "button", "data-kind": kind, "data-key": kind, disabled: tooEarly, title: tooEarly ? "The model has no version yet" : null }, `${KINDS[kind].label}…`);
+    }));
   }
 
+  // Take the newest version; null if there is none.
   setVersions(newest) {
     this.newest = newest;
+    this.showButtons();
   }
 
   // Ask for confirmation; again with the reason, after a failure.

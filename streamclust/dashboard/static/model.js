@@ -169,6 +169,7 @@ class ModelView {
 
   showWaiting() {
     this.closePanels();
+    this.actions.setVersions(null);
     const { warm_up: warmUp, waiting } = this.row;
     const of = warmUp?.of ? `waiting for ${plural(warmUp.of, "point")}, ${count(warmUp.points)} there` : warmUp ? `${plural(warmUp.points, "point")} there` : "";
     const lines = waiting.filter((text) => !(warmUp && text.startsWith("warming up"))).map((text) => printable(text[0].toUpperCase() + text.slice(1), 400));
@@ -199,6 +200,7 @@ class ModelView {
     replace(this.state, phaseMark(row.phase));
     this.actions.setPaused(row.paused);
     const reasons = [row.reason, ...(this.data?.model ? row.waiting : [])].filter((text) => text && text !== "never published");
+    if (row.phase === "stopped" && !row.worker) reasons.unshift(`No worker learns this model${row.lag ? `; ${plural(row.lag, "entry waits", "entries wait")}` : ""}. Run streamclust worker.`);
     replace(this.trouble, reasons.map((text) => h("p", { class: `notice ${row.failed ? "bad" : "warn"}` }, printable(text, 600))));
     const figures = [
       ["Kind", row.kind ? kindWords(row) : NONE, this.data?.covariance_type ?? (this.metric === "cosine" ? "cosine" : "")],

@@ -168,7 +168,7 @@ class Overview {
 
   showFigures() {
     this.figures.parentElement.hidden = this.page.snapshot_ms === null;
-    const figures = [...totalFigures(this.page), ...(this.facts ? serverFigures(this.facts) : [])];
+    const figures = [...totalFigures(this.page), ...(this.facts ? serverFigures(this.facts, this.page.total) : [])];
     replace(this.figures, figures.map(([label, value, unit, bad]) =>
       h("div", { "data-figure": label }, h("dt", {}, label), h("dd", {}, value, " ", unit && value !== NONE && h("small", { class: bad ? "bad" : null }, unit)))));
   }
@@ -179,7 +179,7 @@ class Overview {
     if (!models.length) replace(this.body, nothing(this.wanted, this.page));
     else if (!this.table.element.isConnected) this.body.replaceChildren(this.table.element);
     const last = offset + models.length;
-    setText(this.matched, models.length ? `${count(offset + 1)} to ${count(last)} of ${plural(matched, "model")}` : "");
+    setText(this.matched, models.length < matched ? `${count(offset + 1)} to ${count(last)} of ${plural(matched, "model")}` : matched ? plural(matched, "model") : "");
     replace(this.pages,
       h("button", { type: "button", "data-step": -PAGE, disabled: offset === 0 }, "Previous"),
       h("button", { type: "button", "data-step": PAGE, disabled: last >= matched }, "Next"));
@@ -199,7 +199,7 @@ function readWanted(parameters) {
 
 // Label, value, unit, and whether the unit is a problem.
 function totalFigures({ totals, total }) {
-  const models = totals.models < total ? `of ${count(total)}` : totals.failed ? `${count(totals.failed)} failed` : "";
+  const models = [totals.models < total && `of ${count(total)}`, totals.failed > 0 && `${count(totals.failed)} failed`].filter(Boolean).join(", ");
   return [
     ["Models", count(totals.models), models, totals.failed > 0],
     ["Rate", rate(totals.rate), "points/s"],
@@ -211,12 +211,12 @@ function totalFigures({ totals, total }) {
   ];
 }
 
-function serverFigures({ workers, memory_bytes: memory, memory_limit_bytes: limit, uptime_s: uptime, product }) {
+function serverFigures({ workers, memory_bytes: memory, memory_limit_bytes: limit, uptime_s: uptime }, total) {
   const held = (workers ?? []).reduce((sum, worker) => sum + worker.held, 0);
   return [
-    ["Workers", workers ? count(workers.length) : NONE, workers?.length ? `with ${plural(held, "model")}` : "none runs", workers && !workers.length],
+    ["Workers", workers ? count(workers.length) : NONE, workers?.length ? `with ${plural(held, "model")}` : "none runs", total > 0 && workers && !workers.length],
     ["Server memory", bytes(memory), limit ? `of ${bytes(limit)}` : "no limit", limit > 0 && memory > FULL * limit],
-    ["Server up", Number.isFinite(uptime) ? ago(now() - uptime * 1e3, now()).replace(" ago", "") : NONE, product ? printable(product) : ""],
+    ["Server up", Number.isFinite(uptime) ? ago(now() - uptime * 1e3, now()).replace(" ago", "") : NONE, ""],
   ];
 }
 
@@ -227,5 +227,5 @@ function nothing(wanted, { total, snapshot_ms: snapshot }) {
       "Describe a model in config.yaml, then run ", h("code", {}, "streamclust worker"), ". It appears here by itself.");
   }
   const what = [wanted.filter && `the filter “${printable(wanted.filter)}”`, wanted.phase.length && `the phase ${wanted.phase.join(" or ")}`, wanted.group && "this group"];
-  return h("p", { class: "empty" }, `No model matches ${what.filter(Boolean).join(" and ")}.`);
+  return h("p", { class: "empty" }, `No model matches ${what.filter(Boolean).join(" and ")}. `, h("a", { href: "#/" }, "Show all models"));
 }

@@ -1,7 +1,8 @@
 // Which part of the plane is shown.
 
 export const SIGMAS = 2;
-const LARGE = 0.02; // share of a component whose whole area is shown; a few outliers have a huge area
+// Whether the whole area of a component is shown: the area of a few outliers is huge.
+export const isLarge = (mass, total, n) => mass / total > Math.min(0.02, 0.25 / n);
 export const MARGIN = { left: 52, right: 12, top: 12, bottom: 40 };
 
 // Return the rectangle of components and of most points. A model of one feature is flat.
@@ -10,7 +11,7 @@ export function extent(components, points, flat) {
   const ys = [];
   const total = components.reduce((sum, each) => sum + each.mass, 0) || 1;
   for (const { x, y, cov, mass } of components) {
-    const [wide, high] = cov && mass / total > LARGE ? [SIGMAS * Math.sqrt(cov[0]), SIGMAS * Math.sqrt(cov[2])] : [0, 0];
+    const [wide, high] = cov && isLarge(mass, total, components.length) ? [SIGMAS * Math.sqrt(cov[0]), SIGMAS * Math.sqrt(cov[2])] : [0, 0];
     xs.push(x - wide, x + wide);
     ys.push(y - high, y + high);
   }

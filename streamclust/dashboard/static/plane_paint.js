@@ -2,7 +2,7 @@
 
 import { colour, css } from "./dom.js";
 import { digitsFor, number, percent } from "./format.js";
-import { MARGIN, SIGMAS } from "./plane_domain.js";
+import { isLarge, MARGIN, SIGMAS } from "./plane_domain.js";
 
 const MOST_LABELS = 48;
 
@@ -35,8 +35,9 @@ export function paintBack(plane, shown) {
   paintGrid(context, plane);
   clip(context, plane);
   paintTrails(context, plane);
-  const top = Math.max(...shown.map((each) => each.mass), Number.MIN_VALUE);
-  for (const each of shown) paintComponent(context, plane, each, top);
+  const masses = shown.map((each) => each.mass);
+  const sizes = { top: Math.max(...masses, Number.MIN_VALUE), total: masses.reduce((sum, mass) => sum + mass, 0) };
+  for (const each of shown) paintComponent(context, plane, each, sizes);
   paintMarks(context, plane);
   paintLabels(context, plane, shown);
   context.restore();
@@ -59,7 +60,7 @@ function paintTrails(context, plane) {
   context.globalAlpha = 1;
 }
 
-function paintComponent(context, plane, { id, x, y, cov, mass }, top) {
+function paintComponent(context, plane, { id, x, y, cov, mass }, { top, total }) {
   const [px, py] = plane.at(x, y);
   const own = plane.colour(id);
   const many = plane.components.length > 100;
@@ -77,7 +78,7 @@ function paintComponent(context, plane, { id, x, y, cov, mass }, top) {
     }
     context.lineWidth = plane.selected === id ? 3 : many ? 0.75 : 1.75;
     context.stroke();
-    if (!many) {
+    if (!many && isLarge(mass, total, plane.components.length)) {
       const alpha = context.globalAlpha;
       context.globalAlpha = alpha * 0.08;
       context.fill();

@@ -44,19 +44,25 @@ export class PlanePanel {
   set(data) {
     const { plane } = this;
     const components = componentsOf(data.model);
+    const { projection, model_id: id } = data.model;
+    // Another principal plane of the same model is turned like the one before: components move there.
+    const moves = this.shown?.id === id && this.shown?.kind === "principal" && projection.kind === "principal";
+    const before = moves ? plane.components : [];
+    this.shown = { id, kind: projection.kind };
     this.newest = components;
     plane.reset();
+    plane.components = before;
     plane.setAxes(axesOf(data.model.projection));
     this.flat = !plane.axes.y;
     plane.chooseTrailed(components);
-    const { version, id, x, y } = data.trails;
+    const { version, id: trailed, x, y } = data.trails;
     version.forEach((_, place) => {
-      const ids = id ? id[place] : x[place].map((__, row) => row);
+      const ids = trailed ? trailed[place] : x[place].map((__, row) => row);
       ids.forEach((each, row) => plane.pushTrail(each, x[place][row], y[place][row]));
     });
     this.markEvents(data);
     plane.addPoints(pointsOf(data.points, this.flat));
-    plane.setComponents(components, { animate: false });
+    plane.setComponents(components, { animate: moves });
     this.source = data.model.covariance_source;
     this.setHistory(data.history);
     this.showChoices(data);
@@ -82,6 +88,7 @@ export class PlanePanel {
     plane.forgetMarks(this.versions.at(-RECENT) ?? 0);
     this.markBirths(this.newest, components, model.version);
     this.newest = components;
+    plane.setAxes(axesOf(model.projection)); // the shares of the variance have changed
     plane.chooseTrailed(components);
     for (const { id, x, y } of components) plane.pushTrail(id, x, y);
     if (this.replay === undefined || this.replay === null) plane.setComponents(components);

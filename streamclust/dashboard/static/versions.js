@@ -81,18 +81,27 @@ export class VersionsPanel {
     replace(this.to, options());
     this.from.value = this.chosen && from ? from : String(this.versions.at(-1)?.version ?? "");
     this.to.value = this.chosen && to ? to : String(this.versions[0]?.version ?? "");
+    if (!this.from.value) this.from.selectedIndex = this.versions.length - 1; // the chosen one was trimmed
+    if (!this.to.value) this.to.selectedIndex = 0;
   }
 
-  async compare() {
+  // Show the difference of the chosen versions. If one isn't stored any more, take the oldest that is.
+  async compare(isFirst = true) {
     this.chosen = true;
     const [one, other] = [Number(this.from.value), Number(this.to.value)].sort((a, b) => a - b);
     if (one === other) return replace(this.result, h("p", { class: "muted" }, "Choose two different versions."));
     try {
       const diff = await get(modelPath(this.name, "diff") + query({ from: one, to: other }));
       replace(this.result, diffTable(diff));
+      return undefined;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
+      if (isFirst && error.code === "unknown_version") {
+        await quietly(this.load());
+        return this.compare(false);
+      }
       replace(this.result, h("p", { class: "notice bad" }, printable(error.message)));
+      return undefined;
     }
   }
 }

@@ -197,8 +197,8 @@ struct Apart {
     }
     // (Lanes beyond the last pair are overwritten by the next component.)
 
-    // Turn log-densities into w gamma, and sum w_n log p(x_n).
-    void weigh(const double* w, int64_t n, double* log_likelihood) {
+    // Turn log-densities into w gamma, and sum w_n log p(x_n). If `density` isn't null, write log p(x_n).
+    void weigh(const double* w, int64_t n, double* log_likelihood, double* density) {
         const int64_t pairs = begin.data[g.K];
         alignas(64) double top[PACK], total[PACK], weight[PACK], other[DOUBLES];
         for (int64_t p = 0; p < PACK; ++p) top[p] = g.background, total[p] = 0.0;
@@ -221,7 +221,9 @@ struct Apart {
         vdouble score[DOUBLES] = {};
         for (int64_t v = 0; v < VECTORS; ++v) {
             vdouble &sum = ((vdouble*)total)[v], best = ((vdouble*)top)[v], here = ((vdouble*)weight)[v];
-            score[0] += here * (best + logarithm(sum));
+            const vdouble log_density = best + logarithm(sum);
+            score[0] += here * log_density;
+            if (density && v * DOUBLES < n) write_first(log_density, n - v * DOUBLES, density + v * DOUBLES);
             sum = here / sum;
         }
         *log_likelihood += sums(score)[0];
@@ -263,13 +265,13 @@ struct Apart {
 
     // Add a tile to all sums; add nothing and return false if too many pairs may matter.
     template <typename X>
-    bool step(const X* x, const double* w, int64_t n, Sums& total, double* log_likelihood) {
+    bool step(const X* x, const double* w, int64_t n, Sums& total, double* log_likelihood, double* density) {
         vfloat best[PACK / FLOATS];
         take(x, n);
         screen(best);
         if (!list(best, n)) return false;
         for (int64_t k = 0; k < g.K; ++k) densities(k);
-        weigh(w, n, log_likelihood);
+        weigh(w, n, log_likelihood, density);
         for (int64_t k = 0; k < g.K; ++k)
             moments(k, total.weight.data + k, total.first.data + k * total.width, total.second_of(k));
         return true;

@@ -1,352 +1,603 @@
 // Gaussian mixtures and points with missing values: the expected moments of whole points, and marginal
 // log-densities. The formulas are in models/conditionals.py.
 //
-// Points come in groups that lack the same features. A group has the marginal mixture of the features
-// that are present; its points are processed in tiles like complete points, but only as many vectors
-// as there are points. The sums are taken in the order of the groups, by one thread.
+// With the precision P of a component, the missing values x_m of a point have the conditional mean
+// mu_m - P_mm^-1 P_mo (x_o - mu_o) and the covariance P_mm^-1. With this mean in place of the missing
+// values, the Mahalanobis distance of the whole point is that of the present ones, and
+//
+//     log det Sigma_oo = log det Sigma + log det P_mm.
+//
+// So a point costs about as much as a complete one. Besides, a pattern needs one Cholesky factor of P_mm
+// per component, which is as small as the gap. Features are in units in which P has ones on its
+// diagonal, and components are across lanes.
 #pragma once
 
 #include "mixture.hpp"
 
 namespace {
 
-// Covariances of all features: (K, D, D), (D, D) if shared, or variances (K, D).
-struct Components {
-    int64_t K, D;
-    bool matrix, shared;
-    const double *log_weights, *means, *covariances;
+// Most times that the other features reduce the variance of a feature. Beyond it, P loses too many
+// digits, and the caller takes the NumPy kernels, which factor Sigma_oo.
+constexpr double MOST_INFLATION = 0x1p26;
+constexpr int64_t IMPUTED_CELLS = 1 << 17;  // of imputed values: 1 MiB
 
-    int64_t shapes() const { return shared ? 1 : K; }
-};
-
-// The rows of points by group: those of group p are order[starts[p]] to order[starts[p + 1] - 1].
-// `absent` (P, D) is 1 where a group lacks a feature.
+// Points with gaps by their pattern: rows order[starts[p]] to order[starts[p + 1] - 1] have pattern p.
+// `absent` (P, D) is 1 where a value is missing.
 struct Groups {
     int64_t P;
     const int64_t *order, *starts;
     const uint8_t* absent;
 };
 
-// Lower Cholesky factor of a matrix, in its place; `space` (2 n). Rounding alone can make a pivot
-// negative.
-inline void factor(double* A, int64_t n, double* space) {
-    double *column = space, *diagonal = space + n;
-    for (int64_t i = 0; i < n; ++i) diagonal[i] = 0x1p-52 * A[i * n + i];
-    for (int64_t c = 0; c < n; ++c) {
-        const double pivot = A[c * n + c];
-        const double root = sqrt(pivot > diagonal[c] ? pivot : diagonal[c]);
-        A[c * n + c] = root;
-        for (int64_t i = c + 1; i < n; ++i) column[i] = A[i * n + c] /= root;
-        for (int64_t i = c + 1; i < n; ++i)
-            for (int64_t j = c + 1; j <= i; ++j) A[i * n + j] -= column[i] * column[j];
-    }
+inline vdouble square_root(vdouble x) {
+    for (int l = 0; l < DOUBLES; ++l) x[l] = sqrt(x[l]);
+    return x;
 }
 
-// The features that a group has, and the marginal means and factors.
-struct Marginal {
-    const Components& all;
-    int64_t o, m;                       // how many features are present, and missing
-    Buffer<int64_t> present, missing;
-    Buffer<double> means, roots, space; // (K, o); (shapes, o, o) or (K, o); (2 D,)
+// What all patterns need of the components, DOUBLES components across lanes. A shared covariance has
+// the same numbers in all lanes of one vector.
+struct Precisions {
+    const Gaussians& g;
+    const int64_t vectors, shapes;  // of means; of covariances
+    Buffer<double> means;           // (vectors, D) of lanes
+    Buffer<double> unit, per_unit, log_unit;  // 1 / sqrt(P_dd), its inverse and logarithm: (shapes, D) of lanes
+    Buffer<double> precision;       // in these units: (shapes, D, D) of lanes
+    bool ready, good;               // whether there was enough memory; whether P has enough digits
 
-    explicit Marginal(const Components& all)
-        : all(all), o(0), m(0), present(all.D), missing(all.D), means(all.K * all.D),
-          roots(all.shapes() * all.D * (all.matrix ? all.D : 1)), space(2 * all.D) {}
+    Precisions(const Gaussians& g, const double* root)
+        : g(g), vectors((g.K + DOUBLES - 1) / DOUBLES), shapes(g.shared ? 1 : vectors),
+          means(vectors * g.D * DOUBLES), unit(shapes * g.D * DOUBLES), per_unit(shapes * g.D * DOUBLES),
+          log_unit(shapes * g.D * DOUBLES),
+          precision(g.matrix ? shapes * g.D * g.D * DOUBLES : 1), ready(false), good(true) {
+        const int64_t D = g.D, size = g.matrix ? D * D : 1;
+        Buffer<double> inverse(size), own(size);
+        if (!means.ok() || !unit.ok() || !per_unit.ok() || !log_unit.ok() || !precision.ok()) return;
+        if (!inverse.ok() || !own.ok()) return;
+        for (int64_t k = 0; k < vectors * DOUBLES; ++k)
+            for (int64_t d = 0; d < D; ++d)
+                means.data[place(k, d)] = k < g.K ? g.means[k * D + d] : 0.0;
+        for (int64_t k = 0; k < shapes * DOUBLES; ++k) {
+            const int64_t from = g.shared || k >= g.K ? 0 : k;  // lanes without a component have a copy
+            if (g.matrix) invert(root + from * D * D, inverse.data, own.data);
+            for (int64_t d = 0; d < D; ++d) {
+                const double scale = g.matrix ? 1.0 / sqrt(own.data[d * D + d]) : root[from * D + d];
+                unit.data[place(k, d)] = scale, per_unit.data[place(k, d)] = 1.0 / scale;
+                log_unit.data[place(k, d)] = log(scale);
+            }
+            for (int64_t i = 0; g.matrix && i < D; ++i)
+                for (int64_t j = 0; j <= i; ++j) {
+                    const double value =
+                        own.data[i * D + j] * unit.data[place(k, i)] * unit.data[place(k, j)];
+                    precision.data[place(k, i, j)] = precision.data[place(k, j, i)] = value;
+                }
+        }
+        ready = true;
+    }
+
+    int64_t place(int64_t k, int64_t d) const { return (k / DOUBLES * g.D + d) * DOUBLES + k % DOUBLES; }
+
+    int64_t place(int64_t k, int64_t i, int64_t j) const {
+        return ((k / DOUBLES * g.D + i) * g.D + j) * DOUBLES + k % DOUBLES;
+    }
+
+    const vdouble* of(const Buffer<double>& values, int64_t v) const {
+        return (const vdouble*)values.data + v * g.D;
+    }
+
+    const vdouble* rows(int64_t v) const { return (const vdouble*)precision.data + v * g.D * g.D; }
+
+    // The lower triangle of P = W^T W with W = L^-1; and whether it has enough digits.
+    void invert(const double* L, double* W, double* own) {
+        const int64_t D = g.D;
+        g.invert(L, W);
+        for (int64_t i = 0; i < D * D; ++i) own[i] = 0.0;
+        for (int64_t r = 0; r < D; ++r)
+            for (int64_t i = 0; i <= r; ++i)
+                for (int64_t j = 0; j <= i; ++j) own[i * D + j] += W[r * D + i] * W[r * D + j];
+        for (int64_t i = 0; i < D; ++i) {
+            double variance = 0.0;
+            for (int64_t j = 0; j <= i; ++j) variance += L[i * D + j] * L[i * D + j];
+            good = good && variance * own[i * D + i] < MOST_INFLATION;
+        }
+    }
+};
+
+// One pattern: which features are missing, the Cholesky factor F of P_mm in units, and log-densities of
+// a point at the conditional mean.
+struct Pattern {
+    const Precisions& all;
+    int64_t number, m;
+    Buffer<int64_t> missing;
+    Buffer<double> factor;            // (shapes, D, D) of lanes: F, with 1 / F_aa on the diagonal
+    Buffer<double> constant;          // (vectors,) of lanes
+    Buffer<double> half_log_det;      // of P_mm
+    Buffer<double> difference, solution, inverse;
+
+    explicit Pattern(const Precisions& all)
+        : all(all), number(-1), m(0), missing(all.g.D), factor(all.g.matrix ? all.shapes * square() : 1),
+          constant(all.vectors * DOUBLES), half_log_det(all.vectors * DOUBLES),
+          difference(all.g.D * DOUBLES), solution(all.g.D * DOUBLES), inverse(all.g.matrix ? square() : 1) {}
+
+    int64_t square() const { return all.g.D * all.g.D * DOUBLES; }
 
     bool ok() const {
-        return present.ok() && missing.ok() && means.ok() && roots.ok() && space.ok();
+        return missing.ok() && factor.ok() && constant.ok() && half_log_det.ok() && difference.ok() &&
+               solution.ok() && inverse.ok();
     }
 
-    double* root(int64_t k) const { return roots.data + (all.shared ? 0 : k) * o * (all.matrix ? o : 1); }
+    vdouble* factor_of(int64_t v) const {
+        return (vdouble*)factor.data + (all.g.shared ? 0 : v) * all.g.D * all.g.D;
+    }
 
-    void select(const uint8_t* absent) {
-        o = m = 0;
-        for (int64_t d = 0; d < all.D; ++d) {
+    void select(const Groups& groups, int64_t p) {
+        if (p == number) return;
+        const int64_t D = all.g.D;
+        const uint8_t* absent = groups.absent + p * D;
+        number = p, m = 0;
+        for (int64_t d = 0; d < D; ++d)
             if (absent[d]) missing.data[m++] = d;
-            else present.data[o++] = d;
+        for (int64_t v = 0; v < all.shapes; ++v) {
+            vdouble half = {};
+            if (all.g.matrix) half = factorize(v);
+            for (int64_t a = 0; a < m; ++a) half -= all.of(all.log_unit, v)[missing.data[a]];
+            ((vdouble*)half_log_det.data)[v] = half;
         }
-        for (int64_t k = 0; k < all.K; ++k)
-            for (int64_t i = 0; i < o; ++i)
-                means.data[k * o + i] = all.means[k * all.D + present.data[i]];
-        for (int64_t k = 0; k < all.shapes(); ++k) {
-            double* to = root(k);
-            for (int64_t i = 0; i < o; ++i) {
-                const double* from = covariance(k) + present.data[i] * (all.matrix ? all.D : 1);
-                if (!all.matrix) to[i] = sqrt(*from);
-                for (int64_t j = 0; all.matrix && j < o; ++j) to[i * o + j] = from[present.data[j]];
-            }
-            if (all.matrix) factor(to, o, space.data);
-        }
+        for (int64_t v = all.shapes; v < all.vectors; ++v)
+            ((vdouble*)half_log_det.data)[v] = ((vdouble*)half_log_det.data)[0];
+        for (int64_t k = 0; k < all.g.K; ++k)
+            constant.data[k] = all.g.constant.data[k] + 0.5 * LOG_2PI * (double)m - half_log_det.data[k];
     }
 
-    const double* covariance(int64_t k) const {
-        return all.covariances + (all.shared ? 0 : k) * all.D * (all.matrix ? all.D : 1);
+    // Returns half of log det P_mm, in units.
+    vdouble factorize(int64_t v) {
+        constexpr int64_t SOME = 16;  // reciprocal pivots whose product is finite: each is at most 2^52
+        const vdouble* P = all.rows(v);
+        vdouble *F = factor_of(v), product = broadcast(1.0), half = {};
+        for (int64_t a = 0; a < m; ++a)
+            for (int64_t b = 0; b <= a; ++b) F[a * m + b] = P[missing.data[a] * all.g.D + missing.data[b]];
+        for (int64_t c = 0; c < m; ++c) {
+            const vdouble least = broadcast(0x1p-52);
+            const vdouble pivot = F[c * m + c] > least ? F[c * m + c] : least;
+            const vdouble reciprocal = 1.0 / square_root(pivot);
+            product *= reciprocal;
+            if (c % SOME == SOME - 1) half -= logarithm(product), product = broadcast(1.0);
+            F[c * m + c] = reciprocal;
+            for (int64_t i = c + 1; i < m; ++i) F[i * m + c] *= reciprocal;
+            for (int64_t i = c + 1; i < m; ++i)
+                for (int64_t j = c + 1; j <= i; ++j) F[i * m + j] -= F[i * m + c] * F[j * m + c];
+        }
+        return half - logarithm(product);
     }
 
-    double log_det(int64_t k) const {
-        double sum = 0.0;
-        for (int64_t i = 0; i < o; ++i) sum += log(root(k)[all.matrix ? i * o + i : i]);
-        return 2.0 * sum;
-    }
-};
-
-// Points of a group in a tile; returns the number of vectors.
-template <typename X>
-int64_t load_group(const Tile& tile, const X* x, const double* weight, const int64_t* rows, int64_t n,
-                   const Marginal& part) {
-    const int64_t lanes = rounded_up(n, DOUBLES * POINT_VECTORS);
-    for (int64_t p = 0; p < lanes; ++p) {
-        const int64_t row = rows[p < n ? p : 0];  // the others are copies, with weight 0
-        const X* from = x + row * part.all.D;
-        tile.w.data[p] = p < n && weight ? weight[row] : 0.0;
-        for (int64_t i = 0; i < part.o; ++i)
-            tile.points.data[i * PACK + p] = (double)from[part.present.data[i]];
-    }
-    return lanes / DOUBLES;
-}
-
-void joint_of_group(const Tile& tile, const Gaussians& g, int64_t vectors) {
-    for (int64_t start = 0; start < vectors; start += POINT_VECTORS)
-        for (int64_t k = 0; k < g.K; ++k) {
-            vdouble square[POINT_VECTORS] = {};
-            if (g.matrix) whiten_matrix(tile, g, k, start, square);
-            else whiten_diagonal(tile, g, k, start, square);
-            for (int v = 0; v < POINT_VECTORS; ++v) {
-                vdouble distance = square[v] < FARTHEST ? square[v] : broadcast(FARTHEST);
-                tile.row(tile.joint, k)[start + v] = g.constant.data[k] - 0.5 * distance;
-            }
-        }
-}
-
-// As `weigh`, for some vectors; and the weight of each component in the tile, (K,).
-double weigh_group(const Tile& tile, int64_t K, int64_t vectors, double* weight) {
-    vdouble score[DOUBLES] = {};
-    for (int64_t v = 0; v < vectors; ++v) {
-        vdouble most = tile.row(tile.joint, 0)[v], sum = {};
-        for (int64_t k = 1; k < K; ++k) {
-            vdouble here = tile.row(tile.joint, k)[v];
-            most = here > most ? here : most;
-        }
-        for (int64_t k = 0; k < K; ++k) {
-            vdouble& here = tile.row(tile.joint, k)[v];
-            const vlong matters = most - here < NEGLIGIBLE;
-            here = mask(matters) ? (vdouble)((vlong)exponential(here - most) & matters) : (vdouble){};
-            sum += here;
-        }
-        const vdouble w = ((vdouble*)tile.w.data)[v], share = w / sum;
-        for (int64_t k = 0; k < K; ++k) tile.row(tile.joint, k)[v] *= share;
-        score[0] += w * (most + logarithm(sum));
-    }
-    for (int64_t k = 0; k < K; ++k) {
-        vdouble part[DOUBLES] = {};
-        for (int64_t v = 0; v < vectors; ++v) part[0] += tile.row(tile.joint, k)[v];
-        weight[k] = sums(part)[0];
-    }
-    return sums(score)[0];
-}
-
-// Add the moments of the present features of one component: first (o,), and second (o, width), of
-// which the lower triangle counts, or the diagonal (o,).
-void scatter_group(const Tile& tile, const Gaussians& g, int64_t k, int64_t vectors, int64_t width,
-                   double* first, double* second) {
-    const vdouble* share = tile.row(tile.joint, k);
-    for (int64_t i = 0; i < g.D; ++i) {
-        const vdouble* x = tile.row(tile.points, i);
-        vdouble *difference = tile.row(tile.difference, i), *scaled = tile.row(tile.scaled, i);
-        vdouble part[DOUBLES] = {};
-        for (int64_t v = 0; v < vectors; ++v) {
-            difference[v] = x[v] - g.means[k * g.D + i];
-            scaled[v] = share[v] * difference[v];
-            part[0] += scaled[v];
-            if (!g.matrix) part[1] = fma(scaled[v], difference[v], part[1]);
-        }
-        const vdouble sum = sums(part);
-        first[i] += sum[0];
-        if (!g.matrix) second[i] += sum[1];
-    }
-    for (int64_t i = 0; g.matrix && i < g.D; ++i)
-        for (int64_t j = 0; j <= i; j += DOUBLES) {
-            const vdouble* a = tile.row(tile.scaled, i);
-            vdouble part[DOUBLES] = {};
-            for (int64_t c = 0; c < DOUBLES && j + c <= i; ++c) {
-                const vdouble* b = tile.row(tile.difference, j + c);
-                for (int64_t v = 0; v < vectors; ++v) part[c] = fma(a[v], b[v], part[c]);
-            }
-            *(vdouble*)(second + i * width + j) += sums(part);
-        }
-}
-
-// The expected moments of whole points, from those of the features that are present.
-struct Expected {
-    const Components& all;
-    const double* floor;                         // (D,): the part of the variances that the m-step adds
-    double *weight, *first, *second;             // OUT: (K,), (K, D), and (shapes, D, D) or (K, D)
-    Buffer<double> slopes, whitened, products;   // (o, m) each: B^T, H^T, and S B^T
-
-    Expected(const Components& all, const double* floor, double* weight, double* first, double* second)
-        : all(all), floor(floor), weight(weight), first(first), second(second),
-          slopes(all.matrix ? all.D * all.D : 1), whitened(all.matrix ? all.D * all.D : 1),
-          products(all.matrix ? all.D * all.D : 1) {}
-
-    bool ok() const { return slopes.ok() && whitened.ok() && products.ok(); }
-
-    void add_diagonal(const Marginal& part, int64_t k, double mass, const double* one, const double* two) {
-        for (int64_t i = 0; i < part.o; ++i) {
-            first[k * all.D + part.present.data[i]] += one[i];
-            second[k * all.D + part.present.data[i]] += two[i];
-        }
-        for (int64_t a = 0; a < part.m; ++a) {
-            const int64_t d = part.missing.data[a];
-            const double raw = part.covariance(k)[d] - floor[d];
-            second[k * all.D + d] += mass * (raw > 0.0 ? raw : 0.0);
-        }
-    }
-
-    // H^T = L^-1 Sigma_om, B^T = L^-T H^T.
-    void regress(const Marginal& part, int64_t k) {
-        const int64_t o = part.o, m = part.m;
-        const double *L = part.root(k), *S = part.covariance(k);
-        for (int64_t i = 0; i < o; ++i) {
-            double* h = whitened.data + i * m;
-            for (int64_t a = 0; a < m; ++a) h[a] = S[part.present.data[i] * all.D + part.missing.data[a]];
-            for (int64_t j = 0; j < i; ++j)
-                for (int64_t a = 0; a < m; ++a) h[a] -= L[i * o + j] * whitened.data[j * m + a];
-            for (int64_t a = 0; a < m; ++a) h[a] /= L[i * o + i];
-        }
-        for (int64_t i = o - 1; i >= 0; --i) {
-            double* b = slopes.data + i * m;
-            for (int64_t a = 0; a < m; ++a) b[a] = whitened.data[i * m + a];
-            for (int64_t j = i + 1; j < o; ++j)
-                for (int64_t a = 0; a < m; ++a) b[a] -= L[j * o + i] * slopes.data[j * m + a];
-            for (int64_t a = 0; a < m; ++a) b[a] /= L[i * o + i];
-        }
-    }
-
-    void add_first(const Marginal& part, int64_t k, const double* one) {
-        double* to = first + k * all.D;
-        for (int64_t i = 0; i < part.o; ++i) {
-            to[part.present.data[i]] += one[i];
-            for (int64_t a = 0; a < part.m; ++a)
-                to[part.missing.data[a]] += slopes.data[i * part.m + a] * one[i];
-        }
-    }
-
-    void add_second(const Marginal& part, int64_t k, double mass, const double* two, int64_t width) {
-        const int64_t o = part.o, m = part.m, D = all.D;
-        const double* S = part.covariance(k);
-        double* to = second + (all.shared ? 0 : k) * D * D;
-        for (int64_t i = 0; i < o; ++i) {
-            double *t = products.data + i * m, *row = to + part.present.data[i] * D;
-            for (int64_t a = 0; a < m; ++a) t[a] = 0.0;
-            for (int64_t j = 0; j < o; ++j) {
-                const double s = j <= i ? two[i * width + j] : two[j * width + i];
-                row[part.present.data[j]] += s;
-                for (int64_t a = 0; a < m; ++a) t[a] += s * slopes.data[j * m + a];
-            }
-            for (int64_t a = 0; a < m; ++a) {
-                row[part.missing.data[a]] += t[a];
-                to[part.missing.data[a] * D + part.present.data[i]] += t[a];
-            }
-        }
+    // Solve F F^T y = y.
+    void solve(const vdouble* F, vdouble* y) const {
         for (int64_t a = 0; a < m; ++a) {
-            double* row = to + part.missing.data[a] * D;
-            for (int64_t b = 0; b <= a; ++b) {
-                double sum = mass * S[part.missing.data[a] * D + part.missing.data[b]];
-                for (int64_t i = 0; i < o; ++i)
-                    sum += slopes.data[i * m + a] * products.data[i * m + b] -
-                           mass * whitened.data[i * m + a] * whitened.data[i * m + b];
-                if (a == b) sum -= mass * floor[part.missing.data[a]];
-                row[part.missing.data[b]] += sum;
-                if (a != b) to[part.missing.data[b] * D + part.missing.data[a]] += sum;
+            vdouble sum = y[a];
+            for (int64_t b = 0; b < a; ++b) sum -= F[a * m + b] * y[b];
+            y[a] = sum * F[a * m + a];
+        }
+        for (int64_t a = m - 1; a >= 0; --a) {
+            const vdouble value = y[a] = y[a] * F[a * m + a];
+            for (int64_t b = 0; b < a; ++b) y[b] -= F[a * m + b] * value;
+        }
+    }
+
+    // Write the conditional means minus mu of one point to to[(k * D + d) * DOUBLES] for missing d.
+    template <typename X>
+    void impute(const X* x, double* to) const {
+        constexpr int64_t SOME = 4;
+        const int64_t D = all.g.D, K = all.g.K;
+        vdouble *offset = (vdouble*)difference.data, *y = (vdouble*)solution.data;
+        for (int64_t v = 0; v < all.vectors; ++v) {
+            const int64_t shape = all.g.shared ? 0 : v;
+            const vdouble *mean = all.of(all.means, v), *unit = all.of(all.unit, shape), *P = all.rows(shape);
+            const vdouble* per_unit = all.of(all.per_unit, shape);
+            for (int64_t d = 0; d < D; ++d)
+                offset[d] = x[d] == x[d] ? ((double)x[d] - mean[d]) * per_unit[d] : (vdouble){};
+            for (int64_t a = 0; a < m; a += SOME) {
+                const vdouble* row[SOME];
+                vdouble sum[SOME] = {};
+                for (int64_t r = 0; r < SOME; ++r) row[r] = P + missing.data[a + r < m ? a + r : a] * D;
+                for (int64_t d = 0; d < D; ++d)
+                    for (int64_t r = 0; r < SOME; ++r) sum[r] = fma(row[r][d], offset[d], sum[r]);
+                for (int64_t r = 0; r < SOME && a + r < m; ++r) y[a + r] = -sum[r];
+            }
+            solve(factor_of(v), y);
+            const int64_t here = K - v * DOUBLES < DOUBLES ? K - v * DOUBLES : DOUBLES;
+            for (int64_t a = 0; a < m; ++a) {
+                const vdouble value = y[a] * unit[missing.data[a]];
+                double* cell = to + (v * DOUBLES * D + missing.data[a]) * DOUBLES;
+                for (int64_t l = 0; l < here; ++l, cell += D * DOUBLES) *cell = value[l];
             }
         }
     }
+
+    // Add mass (vectors,) times P_mm^-1, less the floor, to second (shapes, D, D), the lower triangle.
+    void add_covariances(const vdouble* mass, const double* floor, vdouble* second) const {
+        const int64_t D = all.g.D;
+        vdouble* W = (vdouble*)inverse.data;  // column a of F^-1 from row a on, as row a
+        for (int64_t v = 0; v < all.shapes; ++v) {
+            const vdouble *F = factor_of(v), *unit = all.of(all.unit, v);
+            for (int64_t a = 0; a < m; ++a)
+                for (int64_t i = a; i < m; ++i) {
+                    vdouble sum = i == a ? broadcast(1.0) : (vdouble){};
+                    for (int64_t j = a; j < i; ++j) sum -= F[i * m + j] * W[a * m + j];
+                    W[a * m + i] = sum * F[i * m + i];
+                }
+            for (int64_t a = 0; a < m; ++a)
+                for (int64_t b = 0; b <= a; ++b) {
+                    const int64_t i = missing.data[a], j = missing.data[b];
+                    vdouble sum = {};
+                    for (int64_t r = a; r < m; ++r) sum = fma(W[a * m + r], W[b * m + r], sum);
+                    sum *= unit[i] * unit[j];
+                    if (a == b) sum -= floor[i];
+                    second[(v * D + i) * D + j] += mass[v] * sum;
+                }
+        }
+    }
+
+    // The same for variances: second (vectors, D).
+    void add_variances(const vdouble* mass, const double* floor, vdouble* second) const {
+        for (int64_t v = 0; v < all.vectors; ++v)
+            for (int64_t a = 0; a < m; ++a) {
+                const int64_t d = missing.data[a];
+                const vdouble unit = all.of(all.unit, v)[d], raw = unit * unit - floor[d];
+                second[v * all.g.D + d] += mass[v] * (raw > 0.0 ? raw : (vdouble){});
+            }
+    }
 };
 
-template <typename X>
-bool expected_step(const X* x, const double* w, const Groups& groups, const Components& all,
-                   Expected& expected, double* log_likelihood) {
-    const int64_t K = all.K, D = all.D, width = rounded_up(D, DOUBLES);
-    const int64_t cells = all.matrix ? D * width : width;
-    Marginal part(all);
-    Tile tile(K, D);
-    Buffer<double> share(K), mass(K), first(K * D), second((all.shared ? 1 : K) * cells);
-    if (!part.ok() || !tile.ok() || !expected.ok()) return false;
-    if (!share.ok() || !mass.ok() || !first.ok() || !second.ok()) return false;
-    for (int64_t p = 0; p < groups.P; ++p) {
-        part.select(groups.absent + p * D);
-        const Gaussians g(K, part.o, all.matrix, all.shared, all.log_weights, part.means.data, part.roots.data);
-        if (!g.ok()) return false;
-        for (int64_t k = 0; k < K; ++k) mass.data[k] = 0.0;
-        const int64_t begin = groups.starts[p], end = groups.starts[p + 1];
-        double total = 0.0;
-        if (all.shared)
-            for (int64_t c = 0; c < cells; ++c) second.data[c] = 0.0;
-        for (int64_t start = begin; start < end; start += PACK) {
-            const int64_t n = end - start < PACK ? end - start : PACK;
-            const int64_t vectors = load_group(tile, x, w, groups.order + start, n, part);
-            joint_of_group(tile, g, vectors);
-            *log_likelihood += weigh_group(tile, K, vectors, share.data);
-            for (int64_t k = 0; k < K; ++k) {
-                if (!(share.data[k] > 0.0)) continue;
-                double* one = first.data + k * D;
-                double* two = second.data + (all.shared ? 0 : k) * cells;
-                if (!(mass.data[k] > 0.0)) {
-                    for (int64_t i = 0; i < D; ++i) one[i] = 0.0;
-                    for (int64_t c = 0; !all.shared && c < cells; ++c) two[c] = 0.0;
-                }
-                scatter_group(tile, g, k, vectors, width, one, two);
-                mass.data[k] += share.data[k], total += share.data[k];
+// A block of points with gaps: their joint log-densities, and what is imputed.
+struct GapTile : Tile {
+    const Gaussians& g;
+    int64_t lanes, vectors;   // so many points fit; vectors of the points in the block
+    Buffer<double> imputed;   // (vectors, K, D) of lanes, minus the means; only missing values are written
+    Buffer<double> constants; // (vectors, K) of lanes: see `Pattern::constant`
+    Buffer<double> entropies; // (vectors, K) of lanes: of the missing values
+
+    explicit GapTile(const Gaussians& g)
+        : Tile(g.K, g.D), g(g), lanes(fitting(g)), vectors(0), imputed(g.matrix ? g.K * g.D * lanes : 1),
+          constants(g.K * PACK), entropies(g.K * PACK) {}
+
+    double* cell(const Buffer<double>& of, int64_t q) const {
+        return of.data + q / DOUBLES * g.K * DOUBLES + q % DOUBLES;
+    }
+
+    vdouble of(const Buffer<double>& values, int64_t k, int64_t v) const {
+        return ((vdouble*)values.data)[v * g.K + k];
+    }
+
+    bool ok() const { return Tile::ok() && imputed.ok() && constants.ok() && entropies.ok(); }
+
+    static int64_t fitting(const Gaussians& g) {
+        constexpr int64_t STEP = POINT_VECTORS * DOUBLES;
+        const int64_t fit = IMPUTED_CELLS / (g.K * g.D) / STEP * STEP;
+        return !g.matrix || fit > PACK ? PACK : fit < STEP ? STEP : fit;
+    }
+
+    // Points order[start] to order[start + n - 1]; `p` is the pattern of the first one.
+    template <typename X>
+    void load_gaps(const X* x, const double* weight, const Groups& groups, int64_t start, int64_t n, int64_t p,
+                   Pattern& pattern) {
+        const int64_t D = g.D, all = rounded_up(n, DOUBLES * POINT_VECTORS);
+        vectors = all / DOUBLES;
+        const int64_t* const order = groups.order + start;
+        for (int64_t block = 0; block < all; block += DOUBLES) {
+            const X* from[DOUBLES];
+            for (int64_t l = 0; l < DOUBLES; ++l) {
+                from[l] = x + order[block + l < n ? block + l : 0] * D;
+                w.data[block + l] = block + l < n && weight ? weight[order[block + l]] : 0.0;
+            }
+            for (int64_t d = 0; d < D; ++d)
+                for (int64_t l = 0; l < DOUBLES; ++l)
+                    points.data[d * PACK + block + l] = block + l < n ? (double)from[l][d] : 0.0;
+        }
+        for (int64_t q = 0; q < n; ++q) {
+            while (groups.starts[p + 1] <= start + q) ++p;
+            pattern.select(groups, p);
+            if (g.matrix) pattern.impute(x + order[q] * D, imputed.data + imputed_place(q));
+            const double half = 0.5 * (LOG_2PI + 1.0) * (double)pattern.m;
+            double *constant = cell(constants, q), *entropy = cell(entropies, q);
+            for (int64_t k = 0; k < g.K; ++k) {
+                constant[k * DOUBLES] = pattern.constant.data[k];
+                entropy[k * DOUBLES] = half - pattern.half_log_det.data[k];
             }
         }
-        bool known = false;
-        for (int64_t k = 0; k < K; ++k) {
-            if (!(mass.data[k] > 0.0)) continue;
-            const double *one = first.data + k * D, *two = second.data + k * cells;
-            expected.weight[k] += mass.data[k];
-            if (!all.matrix) {
-                expected.add_diagonal(part, k, mass.data[k], one, two);
+        for (int64_t q = n; q < all; ++q)
+            for (int64_t k = 0; k < g.K; ++k) cell(constants, q)[k * DOUBLES] = cell(entropies, q)[k * DOUBLES] = 0.0;
+    }
+
+    int64_t imputed_place(int64_t q) const { return q / DOUBLES * g.K * g.D * DOUBLES + q % DOUBLES; }
+
+    // x - mu_k of feature d, with conditional means in place of missing values.
+    vdouble deviation(int64_t k, int64_t d, int64_t v) const {
+        const vdouble x = row(points, d)[v], found = x - g.means[k * g.D + d];
+        const vdouble other = g.matrix ? ((vdouble*)imputed.data)[(v * g.K + k) * g.D + d] : (vdouble){};
+        return x == x ? found : other;
+    }
+
+    void log_joint_of_gaps() {
+        constexpr int V = POINT_VECTORS;
+        vdouble* const offset = (vdouble*)difference.data;
+        for (int64_t start = 0; start < vectors; start += V)
+            for (int64_t k = 0; k < g.K; ++k) {
+                for (int64_t d = 0; d < g.D; ++d)
+                    for (int v = 0; v < V; ++v) offset[d * V + v] = deviation(k, d, start + v);
+                vdouble square[V] = {};
+                if (g.matrix) whiten_rows(offset, g.whitener_of(k), g.D, square);
+                for (int64_t d = 0; !g.matrix && d < g.D; ++d)
+                    for (int v = 0; v < V; ++v) {
+                        const vdouble whitened = offset[d * V + v] * g.whitener_of(k)[d];
+                        square[v] = fma(whitened, whitened, square[v]);
+                    }
+                for (int v = 0; v < V; ++v) {
+                    const vdouble distance = square[v] < FARTHEST ? square[v] : broadcast(FARTHEST);
+                    row(joint, k)[start + v] = of(constants, k, start + v) - 0.5 * distance;
+                }
+            }
+    }
+};
+
+// The results for each point, or null.
+struct PointResults {
+    double *log_density, *entropy;  // of the mixture without the background
+};
+
+// The expected moments of whole points.
+struct Expected {
+    const Gaussians& g;
+    const double *floor, *background;             // (D,), and (P,) or null
+    double *weight, *first, *second, *totals;     // OUT; totals: sum_n w_n log p(x_n), and of entropies
+    const PointResults& each;
+    const int64_t width;
+    Active active;
+    Buffer<double> mass, covariances;             // of the pattern; for all patterns: lanes
+    Buffer<double> own_first, own_second, own_background;
+
+    Expected(const Gaussians& g, const Precisions& all, const double* floor, const double* background,
+             double* weight, double* first, double* second, double* totals, const PointResults& each)
+        : g(g), floor(floor), background(background), weight(weight), first(first), second(second),
+          totals(totals), each(each), width(rounded_up(g.D, DOUBLES)), active(g),
+          mass(all.vectors * DOUBLES), covariances((g.matrix ? all.shapes * g.D : all.vectors) * g.D * DOUBLES),
+          own_first(g.K * width), own_second((g.shared ? 1 : g.K) * (g.matrix ? g.D : 1) * width),
+          own_background(PACK) {
+        if (!ok()) return;
+        clear(mass, all.vectors * DOUBLES);
+        clear(covariances, (g.matrix ? all.shapes * g.D : all.vectors) * g.D * DOUBLES);
+        clear(own_first, g.K * width);
+        clear(own_second, (g.shared ? 1 : g.K) * (g.matrix ? g.D : 1) * width);
+    }
+
+    static void clear(Buffer<double>& values, int64_t n) {
+        for (int64_t i = 0; i < n; ++i) values.data[i] = 0.0;
+    }
+
+    bool ok() const {
+        return active.ok() && mass.ok() && covariances.ok() && own_first.ok() && own_second.ok() &&
+               own_background.ok();
+    }
+
+    // As `weigh` for complete points, with a background per point. Returns the number of pairs.
+    int64_t weigh_gaps(GapTile& tile, const Groups& groups, int64_t start, int64_t n) {
+        int64_t pairs = 0;
+        vdouble score[DOUBLES] = {};
+        for (int64_t v = 0; v < tile.vectors; ++v) {
+            vdouble top = tile.row(tile.joint, 0)[v], sum = {}, inner = {}, entropy = {};
+            for (int64_t k = 1; k < g.K; ++k) {
+                const vdouble here = tile.row(tile.joint, k)[v];
+                top = here > top ? here : top;
+            }
+            const vdouble noise = ((vdouble*)own_background.data)[v], most = noise > top ? noise : top;
+            for (int64_t k = 0; k < g.K; ++k) {
+                vdouble& here = tile.row(tile.joint, k)[v];
+                if (each.log_density) {
+                    const vdouble share = exponential(here - top);
+                    inner += share;
+                    entropy = fma(share, tile.of(tile.entropies, k, v), entropy);
+                }
+                const vlong matters = most - here < NEGLIGIBLE;
+                const unsigned lanes = mask(matters);
+                here = lanes ? (vdouble)((vlong)exponential(here - most) & matters) : (vdouble){};
+                sum += here;
+                pairs += __builtin_popcount(lanes);
+            }
+            if (background) sum += exponential(noise - most);
+            const vdouble w = ((vdouble*)tile.w.data)[v], factor = w / sum;
+            for (int64_t k = 0; k < g.K; ++k) tile.row(tile.joint, k)[v] *= factor;
+            score[0] += w * (most + logarithm(sum));
+            if (!each.log_density) continue;
+            const vdouble density = top + logarithm(inner);
+            entropy /= inner;
+            for (int64_t l = 0; l < DOUBLES && v * DOUBLES + l < n; ++l) {
+                each.log_density[groups.order[start + v * DOUBLES + l]] = density[l];
+                each.entropy[groups.order[start + v * DOUBLES + l]] = entropy[l];
+            }
+        }
+        totals[0] += sums(score)[0];
+        return pairs;
+    }
+
+    // Add a component's moments from all points of the block.
+    void scatter_all(GapTile& tile, int64_t k) {
+        const vdouble* share = tile.row(tile.joint, k);
+        double *one = own_first.data + k * width, *two = second_of(k);
+        for (int64_t d = 0; d < g.D; ++d) {
+            vdouble *offset = tile.row(tile.difference, d), *scaled = tile.row(tile.scaled, d);
+            vdouble part[DOUBLES] = {};
+            for (int64_t v = 0; v < tile.vectors; ++v) {
+                offset[v] = tile.deviation(k, d, v);
+                scaled[v] = share[v] * offset[v];
+                part[0] += scaled[v];
+                if (!g.matrix) part[1] = fma(scaled[v], offset[v], part[1]);
+            }
+            const vdouble sum = sums(part);
+            one[d] += sum[0];
+            if (!g.matrix) two[d] += sum[1];
+        }
+        for (int64_t i = 0; g.matrix && i < g.D; ++i)
+            for (int64_t j = 0; j <= i; j += DOUBLES) {
+                const vdouble* a = tile.row(tile.scaled, i);
+                vdouble part[DOUBLES] = {};
+                for (int64_t c = 0; c < DOUBLES && j + c <= i; ++c) {
+                    const vdouble* b = tile.row(tile.difference, j + c);
+                    for (int64_t v = 0; v < tile.vectors; ++v) part[c] = fma(a[v], b[v], part[c]);
+                }
+                *(vdouble*)(two + i * width + j) += sums(part);
+            }
+    }
+
+    double* second_of(int64_t k) const {
+        return own_second.data + (g.shared ? 0 : k) * (g.matrix ? g.D : 1) * width;
+    }
+
+    // The same, from the points with a responsibility only.
+    void scatter_some(const GapTile& tile, int64_t k) {
+        const double* share = tile.joint.data + k * PACK;
+        double* one = own_first.data + k * width;
+        double* two = g.matrix ? active.second.data + (g.shared ? 0 : k * active.triangle) : second_of(k);
+        int64_t n = 0;
+        for (int64_t v = 0; v < tile.vectors; ++v)
+            for (unsigned lanes = mask(tile.row(tile.joint, k)[v] > 0.0); lanes; lanes &= lanes - 1) {
+                const int64_t q = v * DOUBLES + __builtin_ctz(lanes);
+                double *row = active.difference.data + n * width, *scaled = active.scaled.data + n * width;
+                for (int64_t d = 0; d < g.D; ++d) {
+                    const double x = tile.points.data[d * PACK + q];
+                    const double* other = tile.imputed.data + tile.imputed_place(q) + (k * g.D + d) * DOUBLES;
+                    row[d] = x == x ? x - g.means[k * g.D + d] : g.matrix ? *other : 0.0;
+                }
+                for (int64_t b = 0; b < width / DOUBLES; ++b) {
+                    ((vdouble*)scaled)[b] = ((vdouble*)row)[b] * share[q];
+                    ((vdouble*)one)[b] += ((vdouble*)scaled)[b];
+                    if (g.matrix) continue;
+                    ((vdouble*)two)[b] = fma(((vdouble*)scaled)[b], ((vdouble*)row)[b], ((vdouble*)two)[b]);
+                }
+                if (!g.matrix) continue;
+                if (++n == TOGETHER) active.add_matrix(n, (vdouble*)two), n = 0;
+            }
+        if (n) active.add_matrix(n, (vdouble*)two);
+    }
+
+    // Sum the shares of the points of each pattern; at its end, add its covariances.
+    void add_patterns(const GapTile& tile, const Groups& groups, int64_t start, int64_t n, int64_t p,
+                      Pattern& pattern) {
+        for (int64_t q = 0; q < n; ++p) {
+            const int64_t left = groups.starts[p + 1] - start, end = left < n ? left : n;
+            for (int64_t k = 0; k < g.K; ++k) mass.data[k] += sum_lanes(tile.row(tile.joint, k), q, end);
+            q = end;
+            if (left <= n) flush(groups, p, pattern);
+        }
+    }
+
+    // The sum of lanes `from` to `end` - 1.
+    static double sum_lanes(const vdouble* values, int64_t from, int64_t end) {
+        if (end - from == 1) return ((const double*)values)[from];
+        vlong number;
+        for (int l = 0; l < DOUBLES; ++l) number[l] = l;
+        vdouble sum[DOUBLES] = {};
+        for (int64_t v = from / DOUBLES; v * DOUBLES < end; ++v) {
+            const vlong lane = number + v * DOUBLES;
+            sum[0] += (vdouble)((vlong)values[v] & (lane >= from) & (lane < end));
+        }
+        return sums(sum)[0];
+    }
+
+    void flush(const Groups& groups, int64_t p, Pattern& pattern) {
+        pattern.select(groups, p);
+        double total = 0.0;
+        const double half = 0.5 * (LOG_2PI + 1.0) * (double)pattern.m;
+        for (int64_t k = 0; k < g.K; ++k) {
+            total += mass.data[k];
+            weight[k] += mass.data[k];
+            totals[1] += mass.data[k] * (half - pattern.half_log_det.data[k]);
+        }
+        const vdouble* own = (const vdouble*)mass.data;
+        const vdouble shared = broadcast(total);
+        if (g.matrix) pattern.add_covariances(g.shared ? &shared : own, floor, (vdouble*)covariances.data);
+        else pattern.add_variances(own, floor, (vdouble*)covariances.data);
+        clear(mass, pattern.all.vectors * DOUBLES);
+    }
+
+    // Write the sums in the shapes for Python.
+    void unpack(const Precisions& all) const {
+        const int64_t D = g.D;
+        for (int64_t k = 0; k < g.K; ++k)
+            for (int64_t d = 0; d < D; ++d) first[k * D + d] = own_first.data[k * width + d];
+        for (int64_t k = 0; k < (g.shared ? 1 : g.K); ++k) {
+            const double* two = second_of(k);
+            if (!g.matrix) {
+                for (int64_t d = 0; d < D; ++d) second[k * D + d] = two[d] + covariances.data[all.place(k, d)];
                 continue;
             }
-            if (!known || !all.shared) expected.regress(part, k);
-            known = true;
-            expected.add_first(part, k, one);
-            if (!all.shared) expected.add_second(part, k, mass.data[k], two, width);
+            for (int64_t i = 0; i < D; ++i)
+                for (int64_t j = 0; j <= i; ++j)
+                    second[(k * D + i) * D + j] = second[(k * D + j) * D + i] =
+                        two[i * width + j] + active.cell(k, i, j) + covariances.data[all.place(k, i, j)];
         }
-        if (all.shared && known) expected.add_second(part, 0, total, second.data, width);
     }
+};
+
+template <typename X>
+bool expected_step(const X* x, const double* w, const Groups& groups, const Precisions& all, Expected& expected) {
+    const Gaussians& g = all.g;
+    Pattern pattern(all);
+    GapTile tile(g);
+    if (!pattern.ok() || !tile.ok() || !expected.ok()) return false;
+    const int64_t N = groups.starts[groups.P];
+    for (int64_t start = 0, p = 0; start < N; start += tile.lanes) {
+        const int64_t n = N - start < tile.lanes ? N - start : tile.lanes;
+        while (groups.starts[p + 1] <= start) ++p;
+        tile.load_gaps(x, w, groups, start, n, p, pattern);
+        for (int64_t q = 0, own = p; q < PACK; ++q) {
+            while (q < n && groups.starts[own + 1] <= start + q) ++own;
+            expected.own_background.data[q] = expected.background && q < n ? expected.background[own] : -INFINITY;
+        }
+        tile.log_joint_of_gaps();
+        const int64_t pairs = expected.weigh_gaps(tile, groups, start, n);
+        const bool worth = expected.active.worth() || !g.matrix;
+        const bool few = worth && pairs < g.K * tile.vectors * DOUBLES / 2;
+        for (int64_t k = 0; k < g.K; ++k) {
+            if (few) expected.scatter_some(tile, k);
+            else expected.scatter_all(tile, k);
+        }
+        expected.add_patterns(tile, groups, start, n, p, pattern);
+    }
+    expected.unpack(all);
     return true;
 }
 
 // Writes row n of `out` (N, K) for each point of the groups.
 template <typename X>
-bool marginal_log_gaussians(const X* x, const Groups& groups, const Components& all, double* out) {
-    Marginal part(all);
-    Tile tile(all.K, all.D);
-    if (!part.ok() || !tile.ok()) return false;
-    for (int64_t p = 0; p < groups.P; ++p) {
-        part.select(groups.absent + p * all.D);
-        const Gaussians g(all.K, part.o, all.matrix, all.shared, all.log_weights, part.means.data,
-                          part.roots.data);
-        if (!g.ok()) return false;
-        for (int64_t start = groups.starts[p], end = groups.starts[p + 1]; start < end; start += PACK) {
-            const int64_t n = end - start < PACK ? end - start : PACK;
-            joint_of_group(tile, g, load_group(tile, x, (const double*)nullptr, groups.order + start, n, part));
-            for (int64_t q = 0; q < n; ++q)
-                for (int64_t k = 0; k < all.K; ++k)
-                    out[groups.order[start + q] * all.K + k] = tile.joint.data[k * PACK + q];
-        }
+bool marginal_log_gaussians(const X* x, const Groups& groups, const Precisions& all, double* out) {
+    Pattern pattern(all);
+    GapTile tile(all.g);
+    if (!pattern.ok() || !tile.ok()) return false;
+    const int64_t N = groups.starts[groups.P], K = all.g.K;
+    for (int64_t start = 0, p = 0; start < N; start += tile.lanes) {
+        const int64_t n = N - start < tile.lanes ? N - start : tile.lanes;
+        while (groups.starts[p + 1] <= start) ++p;
+        tile.load_gaps(x, nullptr, groups, start, n, p, pattern);
+        tile.log_joint_of_gaps();
+        for (int64_t q = 0; q < n; ++q)
+            for (int64_t k = 0; k < K; ++k)
+                out[groups.order[start + q] * K + k] = tile.joint.data[k * PACK + q];
     }
     return true;
 }
 
-// log det of the marginal covariances, (P, shapes).
-inline bool marginal_log_dets(const Groups& groups, const Components& all, double* out) {
-    Marginal part(all);
-    if (!part.ok()) return false;
+// log det of the covariances of the present features, (P, K), or (P, 1) if shared.
+inline bool marginal_log_dets(const Groups& groups, const Precisions& all, const double* root, double* out) {
+    const Gaussians& g = all.g;
+    const int64_t K = g.shared ? 1 : g.K, D = g.D;
+    Pattern pattern(all);
+    Buffer<double> whole(K);
+    if (!pattern.ok() || !whole.ok()) return false;
+    for (int64_t k = 0; k < K; ++k) {
+        whole.data[k] = 0.0;
+        for (int64_t d = 0; d < D; ++d) whole.data[k] += log(root[g.matrix ? (k * D + d) * D + d : k * D + d]);
+    }
     for (int64_t p = 0; p < groups.P; ++p) {
-        part.select(groups.absent + p * all.D);
-        for (int64_t k = 0; k < all.shapes(); ++k) *out++ = part.log_det(k);
+        pattern.select(groups, p);
+        for (int64_t k = 0; k < K; ++k) *out++ = 2.0 * (whole.data[k] + pattern.half_log_det.data[k]);
     }
     return true;
 }

@@ -113,6 +113,12 @@ inline vdouble logarithm(vdouble x) {
     return fma(n, broadcast(0x1.62e42fee00000p-1), small);
 }
 
+// Write the first n lanes, or all.
+inline void write_first(vdouble values, int64_t n, double* to) {
+    if (n >= DOUBLES) return store(to, values);
+    for (int64_t l = 0; l < n; ++l) to[l] = values[l];
+}
+
 // Points of a tile (D, PACK), their joint log-densities (K, PACK), and space for (x - mu).
 struct Tile {
     Buffer<double> points, joint, difference, scaled, w;
@@ -149,16 +155,11 @@ struct Tile {
     vdouble* row(const Buffer<double>& of, int64_t i) const { return (vdouble*)of.data + i * VECTORS; }
 };
 
-// |L^-1 (x - mu)|^2 of POINT_VECTORS vectors of points.
-inline void whiten_matrix(const Tile& tile, const Gaussians& g, int64_t k, int64_t start, vdouble* out) {
+// |L^-1 (x - mu)|^2 of POINT_VECTORS vectors of points, from x - mu (D, POINT_VECTORS) and the packed
+// inverse `w`.
+inline void whiten_rows(const vdouble* difference, const double* w, int64_t D, vdouble* out) {
     constexpr int V = POINT_VECTORS;
-    const double* mean = g.means + k * g.D;
-    const double* w = g.whitener_of(k);
-    vdouble* difference = (vdouble*)tile.difference.data;
-    for (int64_t d = 0; d < g.D; ++d)
-        for (int v = 0; v < V; ++v)
-            difference[d * V + v] = tile.row(tile.points, d)[start + v] - mean[d];
-    for (int64_t i = 0; i < g.D; i += ROWS) {
+    for (int64_t i = 0; i < D; i += ROWS) {
         vdouble sum[ROWS][V] = {};
         const vdouble* x = difference;
         for (int64_t j = 0; j < i; ++j, w += ROWS, x += V)
@@ -168,7 +169,7 @@ inline void whiten_matrix(const Tile& tile, const Gaussians& g, int64_t k, int64
             }
 #pragma GCC unroll 4
         for (int c = 0; c < ROWS; ++c) {  // the triangle
-            if (i + c >= g.D) break;
+            if (i + c >= D) break;
             for (int r = c; r < ROWS; ++r) {
                 const vdouble weight = broadcast(w[r]);
                 for (int v = 0; v < V; ++v) sum[r][v] = fma(x[v], weight, sum[r][v]);
@@ -178,6 +179,16 @@ inline void whiten_matrix(const Tile& tile, const Gaussians& g, int64_t k, int64
         for (int r = 0; r < ROWS; ++r)
             for (int v = 0; v < V; ++v) out[v] = fma(sum[r][v], sum[r][v], out[v]);
     }
+}
+
+inline void whiten_matrix(const Tile& tile, const Gaussians& g, int64_t k, int64_t start, vdouble* out) {
+    constexpr int V = POINT_VECTORS;
+    const double* mean = g.means + k * g.D;
+    vdouble* difference = (vdouble*)tile.difference.data;
+    for (int64_t d = 0; d < g.D; ++d)
+        for (int v = 0; v < V; ++v)
+            difference[d * V + v] = tile.row(tile.points, d)[start + v] - mean[d];
+    whiten_rows(difference, g.whitener_of(k), g.D, out);
 }
 
 inline void whiten_diagonal(const Tile& tile, const Gaussians& g, int64_t k, int64_t start, vdouble* out) {

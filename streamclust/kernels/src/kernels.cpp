@@ -1,9 +1,10 @@
 // The functions for Python, compiled once per target, with TARGET as the suffix of all names.
-// Each function returns 0, or 1 if there wasn't enough memory.
+// Each function returns 0, or 1 if there wasn't enough memory; one returns 2 if a file was cut off.
 
 #include "gaps.hpp"
 #include "interleave.hpp"
 #include "kmeans_step.hpp"
+#include "partial.hpp"
 #include "sampling.hpp"
 #include "seeding.hpp"
 
@@ -31,6 +32,11 @@ EXPORT(kmeans_step)(const KmeansStep* step) {
     return !(step->single ? kmeans_step<float>(*step) : kmeans_step<double>(*step));
 }
 
+EXPORT(kmeans_step_of_file)(const KmeansStep* step) {
+    const Caller caller;
+    return step->single ? kmeans_step_of_file<float>(*step) : kmeans_step_of_file<double>(*step);
+}
+
 EXPORT(interleave)(int single, const void* const* columns, int64_t N, int64_t F, void* rows) {
     if (single) interleave((const float* const*)columns, N, F, (float*)rows);
     else interleave((const double* const*)columns, N, F, (double*)rows);
@@ -49,11 +55,12 @@ EXPORT(sample)
 EXPORT(mixture_step)
 (int single, int64_t threads, const void* x, const double* w, int64_t N, int64_t K, int64_t D,
  int matrix, int shared, const double* log_weights, const double* means, const double* root,
- double background, double* weight, double* first, double* second, double* log_likelihood) {
+ double background, double* weight, double* first, double* second, double* log_likelihood,
+ double* density) {
     const Caller caller;
     Gaussians g(K, D, matrix, shared, log_weights, means, root);
     g.background = background;
-    const MixtureSums total = {weight, first, second, log_likelihood};
+    const MixtureSums total = {weight, first, second, log_likelihood, density};
     if (!g.ok()) return 1;
     return !(single ? mixture_step((const float*)x, w, N, g, threads, total)
                     : mixture_step((const double*)x, w, N, g, threads, total));
@@ -69,37 +76,67 @@ EXPORT(log_gaussians)
                     : log_gaussians((const double*)x, N, g, threads, out));
 }
 
+// The functions for points with gaps return 2 if the precisions have too few digits.
+
 EXPORT(expected_step)
 (int single, const void* x, const double* w, int64_t P, const int64_t* order, const int64_t* starts,
  const uint8_t* absent, int64_t K, int64_t D, int matrix, int shared, const double* log_weights,
- const double* means, const double* covariances, const double* floor, double* weight, double* first,
- double* second, double* log_likelihood) {
+ const double* means, const double* root, const double* floor, const double* background,
+ double* weight, double* first, double* second, double* totals, double* log_density, double* entropy) {
     const Caller caller;
     const Groups groups = {P, order, starts, absent};
-    const Components all = {K, D, (bool)matrix, (bool)shared, log_weights, means, covariances};
-    Expected expected(all, floor, weight, first, second);
-    return !(single ? expected_step((const float*)x, w, groups, all, expected, log_likelihood)
-                    : expected_step((const double*)x, w, groups, all, expected, log_likelihood));
+    const Gaussians g(K, D, matrix, shared, log_weights, means, root);
+    const PointResults each = {log_density, entropy};
+    if (!g.ok()) return 1;
+    const Precisions all(g, root);
+    if (!all.ready) return 1;
+    if (!all.good) return 2;
+    Expected expected(g, all, floor, background, weight, first, second, totals, each);
+    return !(single ? expected_step((const float*)x, w, groups, all, expected)
+                    : expected_step((const double*)x, w, groups, all, expected));
 }
 
 EXPORT(marginal_log_gaussians)
 (int single, const void* x, int64_t P, const int64_t* order, const int64_t* starts,
  const uint8_t* absent, int64_t K, int64_t D, int matrix, int shared, const double* log_weights,
- const double* means, const double* covariances, double* out) {
+ const double* means, const double* root, double* out) {
     const Caller caller;
     const Groups groups = {P, order, starts, absent};
-    const Components all = {K, D, (bool)matrix, (bool)shared, log_weights, means, covariances};
+    const Gaussians g(K, D, matrix, shared, log_weights, means, root);
+    if (!g.ok()) return 1;
+    const Precisions all(g, root);
+    if (!all.ready) return 1;
+    if (!all.good) return 2;
     return !(single ? marginal_log_gaussians((const float*)x, groups, all, out)
                     : marginal_log_gaussians((const double*)x, groups, all, out));
 }
 
 EXPORT(marginal_log_dets)
 (int64_t P, const uint8_t* absent, int64_t K, int64_t D, int matrix, int shared,
- const double* log_weights, const double* means, const double* covariances, double* out) {
+ const double* log_weights, const double* means, const double* root, double* out) {
     const Caller caller;
     const Groups groups = {P, nullptr, nullptr, absent};
-    const Components all = {K, D, (bool)matrix, (bool)shared, log_weights, means, covariances};
-    return !marginal_log_dets(groups, all, out);
+    const Gaussians g(K, D, matrix, shared, log_weights, means, root);
+    if (!g.ok()) return 1;
+    const Precisions all(g, root);
+    if (!all.ready) return 1;
+    return all.good ? !marginal_log_dets(groups, all, root, out) : 2;
+}
+
+EXPORT(split_rows)
+(int single, const void* x, int64_t N, int64_t D, int64_t* complete, int64_t* gappy, int64_t* count) {
+    const Caller caller;
+    *count = single ? split_rows((const float*)x, N, D, complete, gappy)
+                    : split_rows((const double*)x, N, D, complete, gappy);
+    return 0;
+}
+
+EXPORT(partial_step)
+(int single, const void* x, const double* w, const int64_t* rows, int64_t n, int64_t K, int64_t D,
+ const double* C, double* weight, double* first, int64_t* labels, double* sqdist, double* inertia) {
+    const Caller caller;
+    return !(single ? partial_step((const float*)x, w, rows, n, K, D, C, weight, first, labels, sqdist, inertia)
+                    : partial_step((const double*)x, w, rows, n, K, D, C, weight, first, labels, sqdist, inertia));
 }
 
 EXPORT(plusplus)

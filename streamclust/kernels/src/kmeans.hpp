@@ -1,10 +1,12 @@
 // The K-means step: nearest centroids, and sums of the points about their centroids.
 #pragma once
 
+#include <unistd.h>
+
 #include "int8_nearest.hpp"
 #include "share.hpp"
 
-// A step's arguments, all 64 bits wide.
+// A step's arguments, all 64 bits wide. Without `x`, points are read from a place in a file.
 struct KmeansStep {
     int64_t single, threads, N, K, D;
     const void* x;
@@ -12,6 +14,7 @@ struct KmeansStep {
     double *weight, *first;
     int64_t* labels;
     double *sqdist, *inertia;
+    int64_t file, offset;
 };
 
 namespace {
@@ -19,6 +22,20 @@ namespace {
 constexpr int64_t FEW = 8;       // up to this number of points, a codebook isn't worth its cost
 constexpr int64_t CACHED = 64;   // points that are added while they are in cache
 constexpr int64_t MANY = 64;     // centroids whose comparison takes far longer than to add the points
+
+// Read points from a file; false if the file ends before.
+template <typename X>
+bool read_points(const KmeansStep& step, int64_t start, int64_t n, X* to) {
+    char* at = (char*)to;
+    const int64_t row = step.D * (int64_t)sizeof(X);
+    int64_t offset = step.offset + start * row;
+    for (int64_t left = n * row; left > 0;) {
+        const int64_t count = pread((int)step.file, at, left, offset);
+        if (count <= 0) return false;
+        at += count, offset += count, left -= count;
+    }
+    return true;
+}
 
 // Nearest centroids of one tile after the other, by the fastest method for these points.
 struct Search {

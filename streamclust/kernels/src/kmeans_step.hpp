@@ -30,8 +30,8 @@ struct Inertia {
 // Assign the points of a chunk and add them while they are in cache. Returns the inertia. Without
 // labels in the step, the assignments are dropped.
 template <typename X>
-double step_chunk(const KmeansStep& step, int64_t start, int64_t n, Search& search, double* weight,
-                  double* first) {
+double step_chunk(const KmeansStep& step, const X* x, int64_t start, int64_t n, Search& search,
+                  double* weight, double* first) {
     Inertia inertia;
     int64_t own_labels[CACHED];
     double own_sqdist[CACHED];
@@ -39,10 +39,10 @@ double step_chunk(const KmeansStep& step, int64_t start, int64_t n, Search& sear
         const int64_t here = end - start < CACHED ? end - start : CACHED;
         int64_t* labels = step.labels ? step.labels + start : own_labels;
         double* sqdist = step.labels ? step.sqdist + start : own_sqdist;
-        const X* x = points_from<X>(step, start);
         kmeans_assign(x, here, search, labels, sqdist);
         accumulate(x, step.w + start, labels, here, step.D, step.C, weight, first);
         inertia.add(step.w + start, sqdist, here);
+        x += here * step.D;
     }
     return inertia.sum();
 }
@@ -65,7 +65,8 @@ struct StepByChunks {
 
     bool range(Search& search, int64_t start, int64_t n, int64_t place) {
         double *weight = sums.cleared(place), *first = weight + step.K;
-        first[step.K * step.D] = step_chunk<X>(step, start, n, search, weight, first);
+        first[step.K * step.D] =
+            step_chunk(step, points_from<X>(step, start), start, n, search, weight, first);
         return true;
     }
 
@@ -140,8 +141,45 @@ bool kmeans_step(const KmeansStep& step) {
     }
     Search search(step.C, step.K, step.D, step.single);
     if (!search.ok()) return false;
-    *step.inertia = step_chunk<X>(step, 0, step.N, search, step.weight, step.first);
+    *step.inertia = step_chunk(step, points_from<X>(step, 0), 0, step.N, search, step.weight, step.first);
     return true;
+}
+
+// The same for points in a file. Each chunk is read into the same memory, which stays in cache.
+template <typename X>
+struct StepOfFile : StepByChunks<X> {
+    bool cut_off;  // whether the file has ended before its last point
+
+    explicit StepOfFile(const KmeansStep& step) : StepByChunks<X>(step), cut_off(false) {}
+
+    struct Scratch : Search {
+        Buffer<X> points;
+        explicit Scratch(const StepOfFile& work)
+            : Search(work.step.C, work.step.K, work.step.D, work.step.single),
+              points((work.step.N < CHUNK ? work.step.N : CHUNK) * work.step.D) {}
+        bool ok() const { return Search::ok() && points.ok(); }
+    };
+
+    bool range(Scratch& scratch, int64_t start, int64_t n, int64_t place) {
+        const KmeansStep& step = this->step;
+        double *weight = this->sums.cleared(place), *first = weight + step.K;
+        if (!read_points(step, start, n, scratch.points.data)) {
+            cut_off = true;
+            return false;
+        }
+        first[step.K * step.D] = step_chunk(step, scratch.points.data, start, n, scratch, weight, first);
+        return true;
+    }
+};
+
+// 0, 1 if there wasn't enough memory, or 2 if the file was cut off.
+template <typename X>
+int kmeans_step_of_file(const KmeansStep& step) {
+    const double work = (double)step.N * (double)step.K * (double)step.D;
+    StepOfFile<X> shared(step);
+    *step.inertia = 0.0;
+    if (share(shared, step.N, CHUNK, worth(work, step.threads), shared.sums.size * sizeof(double))) return 0;
+    return shared.cut_off ? 2 : 1;
 }
 
 // The sums of points that have labels.

@@ -6,14 +6,30 @@
 
 namespace {
 
+// Write log p(x_n) of n points, without the background, from joint log-densities.
+void write_densities(const Tile& tile, int64_t K, int64_t n, double* density) {
+    for (int64_t v = 0; v * DOUBLES < n; ++v) {
+        vdouble most = tile.row(tile.joint, 0)[v], sum = {};
+        for (int64_t k = 1; k < K; ++k) {
+            const vdouble here = tile.row(tile.joint, k)[v];
+            most = here > most ? here : most;
+        }
+        for (int64_t k = 0; k < K; ++k) sum += exponential(tile.row(tile.joint, k)[v] - most);
+        write_first(most + logarithm(sum), n - v * DOUBLES, density + v * DOUBLES);
+    }
+}
+
 // Turn joint log-densities into w_n gamma_nk, which is 0 if the log-density is below the point's
 // largest by more than `negligible`. Add to sum_n w_n log p(x_n). Return the number of nonzero terms.
-int64_t weigh(const Tile& tile, const Gaussians& g, double negligible, double* weight, double* log_likelihood) {
+// If `density` isn't null, write log p(x_n) of the n points, without the background.
+int64_t weigh(const Tile& tile, const Gaussians& g, double negligible, double* weight, double* log_likelihood,
+              int64_t n, double* density) {
     const int64_t K = g.K;
     const bool noisy = g.background > -INFINITY;
     const vdouble background = broadcast(g.background);
     int64_t pairs = 0;
     vdouble score[DOUBLES] = {};
+    if (density && noisy) write_densities(tile, K, n, density), density = nullptr;
     for (int64_t v = 0; v < VECTORS; ++v) {
         vdouble most = tile.row(tile.joint, 0)[v], sum = {};
         for (int64_t k = 1; k < K; ++k) {
@@ -32,7 +48,9 @@ int64_t weigh(const Tile& tile, const Gaussians& g, double negligible, double* w
         if (noisy) sum += exponential(background - most);
         const vdouble w = ((vdouble*)tile.w.data)[v], factor = w / sum;
         for (int64_t k = 0; k < K; ++k) tile.row(tile.joint, k)[v] *= factor;
-        score[0] += w * (most + logarithm(sum));
+        const vdouble log_density = most + logarithm(sum);
+        score[0] += w * log_density;
+        if (density && v * DOUBLES < n) write_first(log_density, n - v * DOUBLES, density + v * DOUBLES);
     }
     *log_likelihood += sums(score)[0];
     for (int64_t k = 0; k < K; k += DOUBLES) {
@@ -92,17 +110,26 @@ struct Workspace {
         active.clear();
     }
 
-    // Add the points of a chunk to `total` and `active`. Returns sum_n w_n log p(x_n).
+    // Add the points of a chunk to `total` and `active`. Returns sum_n w_n log p(x_n). If `density`
+    // isn't null, write log p(x_n) there, without the background.
     template <typename X>
-    double add_chunk(const X* x, const double* w, int64_t N) {
+    double add_chunk(const X* x, const double* w, int64_t N, double* density) {
         double log_likelihood = 0.0;
         bool whole = !apart.usable;
         for (int64_t start = 0; start < N; start += PACK, x += PACK * g.D, w += PACK) {
             const int64_t n = N - start < PACK ? N - start : PACK;
-            if (!whole && apart.step(x, w, n, total, &log_likelihood)) continue;
+            double* const own = density ? density + start : nullptr;
+            if (!whole && apart.step(x, w, n, total, &log_likelihood, own)) {
+                if (!own || g.background == -INFINITY) continue;
+                tile.load(x, w, n, g.D);  // the screen has dropped pairs that the background hides
+                log_joint(tile, g);
+                write_densities(tile, g.K, n, own);
+                continue;
+            }
             tile.load(x, w, n, g.D);
             log_joint(tile, g);
-            const int64_t pairs = weigh(tile, g, negligible, total.weight.data, &log_likelihood);
+            const int64_t pairs =
+                weigh(tile, g, negligible, total.weight.data, &log_likelihood, n, own);
             const bool few = active.worth() && pairs < g.K * PACK / 2;
             whole = !apart.usable || pairs > apart.most_pairs;
             for (int64_t k = 0; k < g.K; ++k) {
@@ -119,6 +146,7 @@ struct Workspace {
 // Where a step's sums are written.
 struct MixtureSums {
     double *weight, *first, *second, *log_likelihood;
+    double* density;  // (N,), or null
 };
 
 // The sums of a batch are those of its chunks, in their order.
@@ -147,13 +175,14 @@ struct MixtureByChunks {
 
     MixtureSums at(int64_t place) const {
         double *weight = sums.at(place), *first = weight + g.K, *second = first + g.K * g.D;
-        return {weight, first, second, second + cells};
+        return {weight, first, second, second + cells, nullptr};
     }
 
     bool range(Workspace& space, int64_t start, int64_t n, int64_t place) {
         const MixtureSums to = at(place);
         space.clear();
-        *to.log_likelihood = space.add_chunk(x + start * g.D, w + start, n);
+        double* const density = total.density ? total.density + start : nullptr;
+        *to.log_likelihood = space.add_chunk(x + start * g.D, w + start, n, density);
         unpack(space.total, space.active, to.weight, to.first, to.second);
         return true;
     }
@@ -174,7 +203,7 @@ bool mixture_step(const X* x, const double* w, int64_t N, const Gaussians& g, in
     if (N <= CHUNK) {
         Workspace space(g);
         if (!space.ok()) return false;
-        *total.log_likelihood = space.add_chunk(x, w, N);
+        *total.log_likelihood = space.add_chunk(x, w, N, total.density);
         unpack(space.total, space.active, total.weight, total.first, total.second);
         return true;
     }
