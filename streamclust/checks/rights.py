@@ -123,8 +123,8 @@ NEEDS: Mapping[str, Needs] = {
     },
     "dead": {
         "": "ping client|setname scan",
-        "state": "exists type get incrby del unlink rename xlen xdel xtrim xread xrange xrevrange "
-        "xinfo|stream",
+        "state": "exists type get set incrby del unlink rename xlen xdel xtrim xread xrange "
+        "xrevrange xinfo|stream",
         "stream": "exists eval xrange xrevrange xinfo|stream xinfo|groups xinfo|consumers "
         "xgroup|create xgroup|destroy xpending xadd",
         "bad rows": "exists eval xrange xrevrange xinfo|stream xdel xtrim",

@@ -162,7 +162,7 @@ def entropies_of_patterns(
     """
     (K, D), kind, root = components.means.shape, components.kind, components.root
     if kind in ("full", "tied"):
-        root = np.diagonal(root, axis1=-2, axis2=-1)  # type: ignore[assignment]
+        root = np.diagonal(root, axis1=-2, axis2=-1)
     logs = np.log(root)
     whole = 2.0 * (D * logs if kind == "spherical" else logs.sum(axis=-1))
     log_dets = np.broadcast_to(whole - marginal, (len(absent), K))

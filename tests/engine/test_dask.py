@@ -303,21 +303,26 @@ def test_a_scheduler_that_is_killed_and_comes_back(
     cluster: DaskCluster, dask: Dask, said: list[str]
 ) -> None:
     """The last test: the workers end with their scheduler."""
-    step, parts = step_of("kmeans", POINTS), small_parts(40)
-    expected = bits(Inline().fold(step, Reader(), parts))
+    step, parts, taken = step_of("kmeans", POINTS), small_parts(40), list[Part]()
 
     def disturbed() -> Iterator[tuple[int, Part]]:
-        for number, part in enumerate(parts):
-            if number == 10:
+        last = 50 * len(parts)
+        for number, part in enumerate(cycle(parts)):
+            if dask.counts.workers and last == 50 * len(parts):
                 cluster.kill_scheduler()
+                last = number + len(parts)
+            if number == last:
+                return
+            taken.append(part)
             yield number, part
 
     whole = None
     for done in dask.map(step, Reader(), disturbed()):
         whole = done.value if whole is None else step.merge(whole, done.value)
     assert whole is not None
-    assert bits(whole) == expected
-    assert 0 < dask.counts.workers < len(parts)
+    assert bits(whole) == bits(Inline().fold(step, Reader(), taken))
+    assert 0 < dask.counts.workers < len(taken)
+    expected = bits(Inline().fold(step, Reader(), parts))
     wait_until(lambda: not dask.connection.slots)
     before = dask.counts.workers
     assert bits(dask.fold(step, Reader(), parts)) == expected

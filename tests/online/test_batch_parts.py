@@ -53,7 +53,7 @@ def test_all_engines_return_the_bits_of_one_thread(
     monkeypatch.setattr("streamclust.online.batch_parts._PART", 500 * products(family, params))
     sizes: list[int] = []
 
-    def counted(family: Any, params: Any, parts: Any, wanted: Any) -> Iterable[Any]:
+    def counted(family: Any, params: Any, parts: Any, wanted: Wanted = wanted) -> Iterable[Any]:
         sizes.append(len(parts))
         return one_by_one(family, params, parts, wanted)
 
@@ -68,9 +68,14 @@ def test_all_engines_return_the_bits_of_one_thread(
         assert bits(found.stats) == bits(step.stats)
         assert found.entropy == step.entropy
         if wanted.assigned:
+            assert found.assigned is not None
+            assert whole.assigned is not None
             assert_array_equal(found.assigned.labels, whole.assigned.labels)
             assert_array_equal(found.assigned.sqdist, whole.assigned.sqdist)
         if wanted.scores:
+            assert found.scores is not None
+            assert step.scores is not None
+            assert whole.scores is not None
             assert_array_equal(found.scores, step.scores)
             np.testing.assert_allclose(found.scores, whole.scores, rtol=1e-9)
 

@@ -62,4 +62,4 @@ def test_what_cannot_be_written_is_refused(
 
 def test_the_command_asks_for_a_model_with_the_metric_cosine() -> None:
     page = CliRunner().invoke(cli, ["models", "export", "--help"]).stdout
-    assert "--to [file|vset]" in page
+    assert "--to [file|faiss|onnx|vset]" in page
