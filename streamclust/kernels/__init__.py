@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
-    from streamclust.kernels.patterns import Patterns
+    from streamclust.kernels.results import Grouped
 
 __all__ = [
     "CHUNK",
@@ -215,7 +215,7 @@ def mixture_step(
 def expected_step(
     X: Points,
     w: Array,
-    patterns: Patterns,
+    patterns: Grouped,
     components: Components,
     floor: Array,
     background: Array | None = None,
@@ -246,7 +246,7 @@ def expected_step(
 
 
 def marginal_log_gaussians(
-    X: Points, patterns: Patterns, components: Components, out: Array
+    X: Points, patterns: Grouped, components: Components, out: Array
 ) -> None:
     """Write log N(x_o | mu_o, Sigma_oo) to the rows of `out` (N, K) whose points have gaps."""
     chosen().marginal_log_gaussians(X, patterns, components, out)

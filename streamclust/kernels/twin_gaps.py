@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
-    from streamclust.kernels.patterns import Patterns
-    from streamclust.kernels.results import Assigned, Components, PointScores
+    from streamclust.kernels.results import (
+        Assigned,
+        Components,
+        Grouped,
+        PointScores,
+    )
 
 _CELLS = 1 << 20
 """Largest number of cells of an array for a chunk of patterns: 8 MiB."""
@@ -97,7 +101,7 @@ def expected_step(
     complete: Complete,
     X: Points,
     w: Array,
-    patterns: Patterns,
+    patterns: Grouped,
     components: Components,
     floor: Array,
     background: Array | None = None,
@@ -135,7 +139,7 @@ def expected_step(
 def _score_points(
     complete: Complete,
     X: Points,
-    patterns: Patterns,
+    patterns: Grouped,
     components: Components,
     entropies: Array,
     each: PointScores,
@@ -162,7 +166,7 @@ def entropies_of_patterns(
     """
     (K, D), kind, root = components.means.shape, components.kind, components.root
     if kind in ("full", "tied"):
-        root = np.diagonal(root, axis1=-2, axis2=-1)  # type: ignore[assignment]
+        root = np.diagonal(root, axis1=-2, axis2=-1)
     logs = np.log(root)
     whole = 2.0 * (D * logs if kind == "spherical" else logs.sum(axis=-1))
     log_dets = np.broadcast_to(whole - marginal, (len(absent), K))
@@ -240,7 +244,7 @@ _EXPECTED = {"diag": _of_variances, "spherical": _of_spheres}
 def marginal_log_gaussians(
     log_gaussians: Callable[..., Array],
     X: Points,
-    patterns: Patterns,
+    patterns: Grouped,
     components: Components,
     out: Array,
 ) -> None:

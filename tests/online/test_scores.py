@@ -97,10 +97,12 @@ def test_the_densities_of_a_batch_are_computed_in_its_e_step_alone(
 def test_scores_of_an_e_step_are_those_of_the_points(kind: Any, outliers: float) -> None:
     X, w = batch(0, 400), np.ones(400)
     X[::50] += 100.0
-    for missing, points in (("reject", X), ("learn", X), ("learn", with_gaps(X, 0.3))):
+    cases: list[tuple[Any, Array]] = [("reject", X), ("learn", X), ("learn", with_gaps(X, 0.3))]
+    for missing, points in cases:
         family = GaussianMixture(3, kind, missing=missing, outliers=outliers)
         params = fit(GaussianMixture(3, kind), batch(1)).params
         found = family.batch_step(params, points, w, Wanted(scores=True))
+        assert found.scores is not None
         wanted = anomaly_score(family, params, points)
         assert_allclose(found.scores, wanted, rtol=1e-9, atol=1e-9)
         plain = family.batch_step(params, points, w, Wanted(scores=False))
