@@ -13,6 +13,7 @@ import pytest
 from streamclust.cli._options import FAMILY_KINDS
 from streamclust.config.model import ModelSettings
 from streamclust.config.write import starter_file
+from streamclust.engine.identity import KERNELS, kernels_of
 from streamclust.errors import DataError
 from streamclust.fitting.search import SEARCHES, search_of
 from streamclust.formats.code_fields import TOP_VALUES
@@ -22,6 +23,7 @@ from streamclust.models import FAMILIES
 from streamclust.models.family import size_name
 from streamclust.models.kmeans import KMeansParams
 from streamclust.models.quantize import RANKINGS, quantize
+from streamclust.models.scores import RAW_SCORES, raw_scores
 from streamclust.quickstart.size import TRIALS, propose_size
 from streamclust.refit.data import gather
 from streamclust.refit.scoring import LIKELIHOODS, score
@@ -42,7 +44,8 @@ PARAMS = KMeansParams(np.zeros((2, 1)))
 
 
 @pytest.mark.parametrize(
-    "table", [MAKERS, SEARCHES, RANKINGS, LIKELIHOODS, SKLEARN, TOP_VALUES, TRIALS]
+    "table",
+    [KERNELS, LIKELIHOODS, MAKERS, RANKINGS, RAW_SCORES, SEARCHES, SKLEARN, TOP_VALUES, TRIALS],
 )
 def test_each_table_has_an_entry_per_family(table: Mapping[str, Any]) -> None:
     assert set(table) == set(FAMILIES)
@@ -66,6 +69,8 @@ def test_init_and_try_offer_each_family() -> None:
 CALLS: dict[str, Callable[[], Any]] = {
     "make_family": lambda: make_family(SimpleNamespace(kind="poisson")),  # type: ignore[arg-type]
     "search_of": lambda: search_of(Poisson()),  # type: ignore[arg-type]
+    "kernels_of": lambda: kernels_of(Poisson()),  # type: ignore[arg-type]
+    "raw_scores": lambda: raw_scores(Poisson(), PARAMS, np.zeros((3, 1))),  # type: ignore[arg-type]
     "quantize": lambda: quantize(Poisson(), PARAMS, [[1.0]], top=2),  # type: ignore[arg-type]
     "score": lambda: score(Poisson(), PARAMS, gather(Table(np.zeros((3, 1)), np.ones(3)), 0)),  # type: ignore[arg-type]
     "to_sklearn": lambda: to_sklearn(SimpleNamespace(kind="poisson"), None),  # type: ignore[arg-type]

@@ -72,8 +72,9 @@ def opened_dashboard(
         from streamclust.dashboard.security import is_loopback
         from streamclust.dashboard.serve import Dashboard, Listen
     except ImportError as error:
+        library = str(error.name).partition(".")[0]
         raise MissingExtraError(
-            f"the dashboard needs {error.name}: pip install 'streamclust[ui]'"
+            f"the dashboard needs {library}: pip install 'streamclust[ui]'"
         ) from None
 
     from streamclust.runtime.log import command_log

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import EngineError
 from streamclust.kernels import identity
+from streamclust.models.family import by_kind
 from streamclust.models.gaussian_mixture import GaussianMixture
 from streamclust.models.kmeans import KMeans
 
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 SAME = "kmeans"
 """The kernels of K-means and of distances, whose bits are those of NumPy everywhere."""
 
-_OF_FAMILY = {KMeans.kind: SAME, GaussianMixture.kind: "mixture"}
+KERNELS = {KMeans.kind: SAME, GaussianMixture.kind: "mixture"}
+"""Kind of a family -> the field of `streamclust.kernels.Identity` for its e-step."""
 
 
 def kernels_of(family: Family[Any]) -> str:
     """Return the field of `streamclust.kernels.Identity` for the e-step of a family."""
-    return _OF_FAMILY.get(family.kind, "mixture")
+    return by_kind(KERNELS, family.kind, "KERNELS")
 
 
 def kernels_identity() -> str:

@@ -1,6 +1,6 @@
 r"""The wire format of models and checkpoints: safetensors, with one metadata entry of JSON.
 
-    {"streamclust": "{\"format\": \"streamclust.model/1\", ...}"}  +  named float64 arrays
+    {"streamclust": "{\"format\": \"streamclust.model/1\", ...}"}  +  named arrays
 
 The metadata is one JSON entry, because safetensors writes metadata entries in no fixed order. So
 equal contents have equal bytes. The ``crc32`` in the JSON covers the rest of the JSON and the

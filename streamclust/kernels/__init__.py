@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from streamclust.kernels.choice import REMEDY, available, chosen, describe, missing, using
 from streamclust.kernels.chunks import CHUNK
 from streamclust.kernels.identity import Identity, identity
+from streamclust.kernels.patterns import Patterns
 from streamclust.kernels.results import (
     Assigned,
     ClusterSums,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
-    from streamclust.kernels.results import Grouped
 
 __all__ = [
     "CHUNK",
@@ -56,6 +56,7 @@ __all__ = [
     "cluster_moments",
     "describe",
     "expected_step",
+    "find_patterns",
     "identity",
     "interleave",
     "kmeans_step",
@@ -215,7 +216,7 @@ def mixture_step(
 def expected_step(
     X: Points,
     w: Array,
-    patterns: Grouped,
+    patterns: Patterns,
     components: Components,
     floor: Array,
     background: Array | None = None,
@@ -246,7 +247,7 @@ def expected_step(
 
 
 def marginal_log_gaussians(
-    X: Points, patterns: Grouped, components: Components, out: Array
+    X: Points, patterns: Patterns, components: Components, out: Array
 ) -> None:
     """Write log N(x_o | mu_o, Sigma_oo) to the rows of `out` (N, K) whose points have gaps."""
     chosen().marginal_log_gaussians(X, patterns, components, out)
@@ -255,6 +256,22 @@ def marginal_log_gaussians(
 def marginal_log_dets(absent: NDArray[np.bool_], components: Components) -> Array:
     """Return log det Sigma_oo of each pattern (P, D) and component: (P, K), or (P, 1) if tied."""
     return chosen().marginal_log_dets(absent, components)
+
+
+def find_patterns(X: Points) -> Patterns:
+    """Return the points of a batch by their missingness patterns.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+        NaN is a missing value.
+
+    Raises
+    ------
+    DataError
+        If a point has no value.
+    """
+    return Patterns(X, *chosen().split_rows(X))
 
 
 def split_rows(X: Points) -> tuple[Labels, Labels]:

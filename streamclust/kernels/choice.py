@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
+    from streamclust.kernels.patterns import Patterns
     from streamclust.kernels.results import (
         Assigned,
         ClusterSums,
         Components,
         Expected,
-        Grouped,
         Mixture,
         Moments,
         PointScores,
@@ -97,7 +97,7 @@ class Kernels(Protocol):
         self,
         X: Points,
         w: Array,
-        patterns: Grouped,
+        patterns: Patterns,
         components: Components,
         floor: Array,
         background: Array | None = ...,
@@ -106,7 +106,7 @@ class Kernels(Protocol):
         """See `streamclust.kernels.expected_step`."""
 
     def marginal_log_gaussians(
-        self, X: Points, patterns: Grouped, components: Components, out: Array
+        self, X: Points, patterns: Patterns, components: Components, out: Array
     ) -> None:
         """See `streamclust.kernels.marginal_log_gaussians`."""
 

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
-    from streamclust.kernels.results import (
-        Assigned,
-        Components,
-        Grouped,
-        Mixture,
-        PointScores,
-    )
+    from streamclust.kernels.patterns import Patterns
+    from streamclust.kernels.results import Assigned, Components, Mixture, PointScores
 
 _BOOL, _SIZE, _ARRAY = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 
@@ -71,7 +66,7 @@ class NativeGaps:
         self,
         X: Points,
         w: Array,
-        patterns: Grouped,
+        patterns: Patterns,
         components: Components,
         floor: Array,
         background: Array | None = None,
@@ -102,7 +97,7 @@ class NativeGaps:
         return Expected(Moments(weight, first, second), log_likelihood, entropy)
 
     def marginal_log_gaussians(
-        self, X: Points, patterns: Grouped, components: Components, out: Array
+        self, X: Points, patterns: Patterns, components: Components, out: Array
     ) -> None:
         """See `streamclust.kernels.marginal_log_gaussians`."""
         means = components.means
@@ -169,7 +164,7 @@ def _as_given(X: Points) -> tuple[Points, bool]:
     return np.ascontiguousarray(X, dtype=np.float64), single
 
 
-def _groups(X: Points, patterns: Grouped, means: Array) -> tuple[Points, bool, tuple[Any, ...]]:
+def _groups(X: Points, patterns: Patterns, means: Array) -> tuple[Points, bool, tuple[Any, ...]]:
     """Return points, whether they are float32, and their patterns as arguments for C."""
     X, single = _as_given(X)
     order = np.ascontiguousarray(patterns.order, np.int64)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamclust.errors import DataError
-from streamclust.kernels.choice import chosen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,11 +25,12 @@ class Patterns:
     ----------
     X : array of shape (N, D)
         NaN is a missing value.
+    complete, gappy : array
+        Rows without a gap, and rows with one; ascending.
 
     Attributes
     ----------
     complete : array of shape (n,)
-        Rows without a gap.
     absent : array of bool, shape (P, D)
         The different patterns, in an order that depends on the patterns alone: True where the value
         is missing.
@@ -45,8 +45,8 @@ class Patterns:
         If a point has no value.
     """
 
-    def __init__(self, X: Points) -> None:
-        self.complete, gappy = chosen().split_rows(X)
+    def __init__(self, X: Points, complete: Labels, gappy: Labels) -> None:
+        self.complete = complete
         absent = np.isnan(X.take(gappy, axis=0))
         if absent.all(axis=1).any():
             raise DataError("a point has no value: all its values are missing; drop such points")

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from streamclust.arrays import Array, CovarianceType, Labels
 
 Mixture = tuple[Array, Array, Array, CovarianceType]
 """Log-weights, means, Cholesky factors and their kind; see `streamclust.kernels.mixture_step`."""
-
-
-class Grouped(Protocol):
-    """Points by their missingness patterns; see `streamclust.kernels.patterns.Patterns`."""
-
-    complete: Labels
-    absent: NDArray[np.bool_]
-    order: Labels
-    starts: Labels
-
-    @property
-    def rows(self) -> list[Labels]:
-        """Rows of each pattern."""
-
-    def __len__(self) -> int:
-        """Return the number of patterns."""
 
 
 class Components(NamedTuple):

@@ -21,7 +21,7 @@ class StoredPoints:
     """Points in the rows of an array in a file, known to be sane (`streamclust.arrays.are_sane`).
 
     A kernel reads each chunk into memory that stays in the processor's cache. To read all points
-    first takes twice as long.
+    first takes 1.2 times the processor time of a step with K 64 and D 16.
 
     Parameters
     ----------

@@ -26,13 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
-    from streamclust.kernels.results import (
-        Components,
-        Expected,
-        Grouped,
-        Mixture,
-        PointScores,
-    )
+    from streamclust.kernels.patterns import Patterns
+    from streamclust.kernels.results import Components, Expected, Mixture, PointScores
 
 _TILE_CELLS = 1 << 18
 """Number of distances or densities per tile: 2 MiB, so that a tile stays in cache."""
@@ -301,7 +296,7 @@ def _chunk_step(
 def expected_step(
     X: Points,
     w: Array,
-    patterns: Grouped,
+    patterns: Patterns,
     components: Components,
     floor: Array,
     background: Array | None = None,

@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
-    from streamclust.kernels.results import (
-        Assigned,
-        Components,
-        Grouped,
-        PointScores,
-    )
+    from streamclust.kernels.patterns import Patterns
+    from streamclust.kernels.results import Assigned, Components, PointScores
 
 _CELLS = 1 << 20
 """Largest number of cells of an array for a chunk of patterns: 8 MiB."""
@@ -101,7 +97,7 @@ def expected_step(
     complete: Complete,
     X: Points,
     w: Array,
-    patterns: Grouped,
+    patterns: Patterns,
     components: Components,
     floor: Array,
     background: Array | None = None,
@@ -139,7 +135,7 @@ def expected_step(
 def _score_points(
     complete: Complete,
     X: Points,
-    patterns: Grouped,
+    patterns: Patterns,
     components: Components,
     entropies: Array,
     each: PointScores,
@@ -244,7 +240,7 @@ _EXPECTED = {"diag": _of_variances, "spherical": _of_spheres}
 def marginal_log_gaussians(
     log_gaussians: Callable[..., Array],
     X: Points,
-    patterns: Grouped,
+    patterns: Patterns,
     components: Components,
     out: Array,
 ) -> None:

@@ -8,7 +8,7 @@ The contribution c_j of feature j is never negative:
 
   This is the fall of the squared Mahalanobis distance if feature j is left out. It is also
   (x_j - e_j)^2 / v_j, where e_j and v_j are the mean and the variance of x_j given the other
-  features. So a feature counts that doesn't fit to the others, also if its value alone is usual.
+  features. So a feature counts if its value doesn't fit the others. Its value alone can be usual.
 * K-means: c_j = ((x_j - u_kj) / s_j)^2 for the nearest centroid u_k; s_j is the scale of the
   feature. They sum to the squared distance.
 * K-means with the metric cosine: c_j = (x_j - u_kj)^2 / 2 of the unit vectors. They sum to 1 - cos.

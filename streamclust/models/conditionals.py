@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from streamclust import kernels
-from streamclust.kernels.patterns import Patterns
 from streamclust.kernels.twin_gaps import (
     chunks_of_patterns,
     entropies_of_patterns,
@@ -120,7 +119,7 @@ def e_step(
     each : bool, default=False
         Return `log_density` and `entropies`.
     """
-    patterns, components = Patterns(X), _components(params)
+    patterns, components = kernels.find_patterns(X), _components(params)
     rows, means, kind = patterns.complete, params.means, params.covariance_type
     density, entropies, own = None, None, None
     if each:
@@ -156,7 +155,7 @@ def e_step(
 
 def log_densities(params: Mixture, X: Points) -> Array:
     """Return log N(x_o | mu_o, Sigma_oo) of each point and component, (N, K)."""
-    patterns, kind = Patterns(X), params.covariance_type
+    patterns, kind = kernels.find_patterns(X), params.covariance_type
     rows, out = patterns.complete, np.empty((len(X), len(params.means)))
     out[rows] = kernels.log_gaussians(X.take(rows, axis=0), params.means, params.root, kind)
     kernels.marginal_log_gaussians(X, patterns, _components(params), out)
@@ -175,7 +174,7 @@ def entropies_of_missing(params: Mixture, X: Points, joint: Array | None = None)
     joint : array of shape (N, K), optional
         log pi_k N(x_o | mu_o, Sigma_oo) of each point, if it is known.
     """
-    patterns, found = Patterns(X), np.zeros(len(X))
+    patterns, found = kernels.find_patterns(X), np.zeros(len(X))
     rows, components = patterns.order, _components(params)
     if joint is None:
         own = params.log_weights + log_densities(params, X.take(rows, axis=0))
@@ -241,7 +240,8 @@ class Conditionals(NamedTuple):
 
 def conditionals(params: Mixture, X: Array) -> Iterator[Conditionals]:
     """Yield the distribution of the missing values of all points that have some."""
-    patterns, kind, covariances = Patterns(X), params.covariance_type, params.covariances
+    patterns = kernels.find_patterns(X)
+    kind, covariances = params.covariance_type, params.covariances
     for part in chunks_of_patterns(patterns.absent, covariances):
         absent = patterns.absent[part]
         roots = marginal_roots(absent, covariances, kind)

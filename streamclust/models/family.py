@@ -73,7 +73,7 @@ class Family(Protocol[P]):
 
     Implementations are frozen dataclasses of hyperparameters; parameters are frozen dataclasses
     of arrays (`P`). No method stores points: `m_step` uses statistics only. "Adding a family" in
-    docs/architecture.md lists all places that a new family needs.
+    docs/architecture.md is the checklist for a new family, with the members that may be trivial.
     """
 
     kind: ClassVar[str]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from streamclust.kernels.patterns import Patterns
+from streamclust.kernels import find_patterns
 from streamclust.models.covariance import COVARIANCES
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def deviations(params: MixtureParams) -> Array:
 
 def groups(params: MixtureParams, X: Array, index: NDArray[np.integer]) -> Iterator[Group]:
     """Yield the points of each component and each missingness pattern together."""
-    found = Patterns(X)
+    found = find_patterns(X)
     parts = [(found.complete, np.arange(X.shape[1]))]
     parts += [
         (rows, np.flatnonzero(~absent))

@@ -24,17 +24,20 @@ from streamclust.arrays import has_gaps
 from streamclust.errors import DataError
 from streamclust.kernels import normalise
 from streamclust.models.conditionals import entropies_of_missing
+from streamclust.models.family import by_kind
 from streamclust.models.gaussian_mixture import GaussianMixture
+from streamclust.models.kmeans import KMeans
 from streamclust.models.precision import mahalanobis
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array
     from streamclust.models.family import Family
     from streamclust.models.gaussian_mixture import MixtureParams
+    from streamclust.models.kmeans import KMeansParams
     from streamclust.models.score_distribution import ScoreDistribution
 
 
@@ -67,12 +70,25 @@ def anomaly_score(family: Family[Any], params: Any, X: Array) -> Array:
 
 def raw_scores(family: Family[Any], params: Any, X: Array) -> RawScores:
     """Return the scores of prepared points (N, D)."""
-    if not isinstance(family, GaussianMixture):
-        scores = family.score_points(params, X)
-        return RawScores(scores, scores)
+    return by_kind(RAW_SCORES, family.kind, "RAW_SCORES")(family, params, X)
+
+
+def _of_distances(family: KMeans, params: KMeansParams, X: Array) -> RawScores:
+    scores = family.score_points(params, X)
+    return RawScores(scores, scores)
+
+
+def _of_densities(family: GaussianMixture, params: MixtureParams, X: Array) -> RawScores:
     joint = family.log_joint(params, X)
     density = normalise(joint)[1]
     return RawScores(density, anomaly_of_mixture(params, X, joint, density))
+
+
+RAW_SCORES: dict[str, Callable[[Any, Any, Array], RawScores]] = {
+    KMeans.kind: _of_distances,
+    GaussianMixture.kind: _of_densities,
+}
+"""Kind of a family -> the scores of prepared points."""
 
 
 def anomaly_of_mixture(params: MixtureParams, X: Array, joint: Array, log_density: Array) -> Array:

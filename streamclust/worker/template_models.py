@@ -57,7 +57,7 @@ class TemplateModels:
     def search(self, client: redis.Redis) -> Generator[Wait, None, tuple[list[str], list[str]]]:
         """Search the server once; return the models to add, and those to remove.
 
-        A model whose stream was deleted continues to run, except if `max_models` is reached.
+        A model whose stream was deleted continues to run, and doesn't count for `max_models`.
         """
         found = Found()
         for step in self._search.run(client, self.running):

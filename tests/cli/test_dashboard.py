@@ -185,8 +185,11 @@ def test_it_waits_for_an_embedded_server_and_creates_no_folder(tmp_path: Path) -
             )
 
 
-def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['uvicorn'] = None; from streamclust.cli.main import cli; cli()"
+@pytest.mark.parametrize("library", ["uvicorn", "starlette"])
+def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path, library: str) -> None:
+    code = (
+        f"import sys; sys.modules[{library!r}] = None; from streamclust.cli.main import cli; cli()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, "dashboard"],
         cwd=tmp_path,
@@ -197,7 +200,7 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
         check=False,
     )
     assert error_line(done, 1) == (
-        "error: the dashboard needs uvicorn: pip install 'streamclust[ui]'"
+        f"error: the dashboard needs {library}: pip install 'streamclust[ui]'"
     )
 
 

@@ -10,8 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from streamclust import kernels
 from streamclust.arrays import Array, CovarianceType
-from streamclust.kernels import twin
-from streamclust.kernels.patterns import Patterns
+from streamclust.kernels import find_patterns, twin
 from streamclust.models.covariance import COVARIANCES
 from tests.support.cases import cases
 from tests.support.gaps import with_gaps
@@ -50,7 +49,7 @@ def test_all_kernels_agree_at_any_size(
 ) -> None:
     rng = np.random.default_rng((D, K))
     model, X = mixture(kind, K, D, rng), points(D, rng)
-    w, patterns, floor = rng.random(len(X)), Patterns(X), np.full(D, 1e-3)
+    w, patterns, floor = rng.random(len(X)), find_patterns(X), np.full(D, 1e-3)
     noise = rng.normal(-2.0 * D, 5.0, size=len(patterns))
     for background in (None, noise):
         scores = np.zeros((2, 2, len(X)))
@@ -84,7 +83,7 @@ def test_all_kernels_agree_where_features_nearly_determine_each_other(
     X = points(6, rng)
     X[:, 3] = np.where(np.isnan(X[:, 3]), np.nan, X[:, 2] + np.sqrt(narrow) * X[:, 4])
     X[np.isnan(X).all(axis=1), 0] = 0.0
-    w, patterns = np.ones(len(X)), Patterns(X)
+    w, patterns = np.ones(len(X)), find_patterns(X)
     arguments = (X, w, patterns, model, np.zeros(6))
     agree(kernels.expected_step(*arguments), twin.expected_step(*arguments), rtol=1e-6)
 
@@ -119,9 +118,9 @@ def test_float32_points_are_taken_as_they_are(native_kernel: str, kind: Covarian
     rng = np.random.default_rng(0)
     model, X = mixture(kind, 4, 5, rng), points(5, rng).astype(np.float32)
     w, floor = np.ones(len(X)), np.zeros(5)
-    one = kernels.expected_step(X, w, Patterns(X), model, floor)
+    one = kernels.expected_step(X, w, find_patterns(X), model, floor)
     Y = X.astype(np.float64)
-    two = kernels.expected_step(Y, w, Patterns(Y), model, floor)
+    two = kernels.expected_step(Y, w, find_patterns(Y), model, floor)
     assert one[1:] == two[1:]
     for a, b in zip(one.moments, two.moments, strict=True):
         assert a.tobytes() == b.tobytes()
@@ -139,8 +138,8 @@ def test_all_kernels_agree_in_mixed_units_and_far_from_the_origin(
     X, means = (points(4, rng) + 1e4) * units, (means + 1e4) * units
     root = COVARIANCES[kind].root(covariances)
     model, w = kernels.Components(log_weights, means, covariances, root, kind), np.ones(len(X))
-    found, score, _ = kernels.expected_step(X, w, Patterns(X), model, np.zeros(4))
-    wanted, right, _ = twin.expected_step(X, w, Patterns(X), model, np.zeros(4))
+    found, score, _ = kernels.expected_step(X, w, find_patterns(X), model, np.zeros(4))
+    wanted, right, _ = twin.expected_step(X, w, find_patterns(X), model, np.zeros(4))
     assert_allclose(found.weight, wanted.weight, rtol=1e-6)
     assert_allclose(found.first / units, wanted.first / units, rtol=1e-6, atol=1e-6)
     assert_allclose(found.second / scale, wanted.second / scale, rtol=1e-5, atol=1e-5)
@@ -151,7 +150,7 @@ def test_arguments_that_would_read_other_memory_are_refused(native_kernel: str) 
     rng = np.random.default_rng(0)
     model: Any = mixture("full", 3, 4, rng)
     X = points(4, rng)
-    w, floor, patterns = np.ones(len(X)), np.zeros(4), Patterns(X)
+    w, floor, patterns = np.ones(len(X)), np.zeros(4), find_patterns(X)
     bad: list[tuple[Any, ...]] = [
         (X[:5], w[:5], patterns, model, floor),
         (X, w[:5], patterns, model, floor),

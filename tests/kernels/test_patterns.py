@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamclust.kernels.patterns import Patterns
+from streamclust.kernels import find_patterns
 from tests.support.gaps import with_gaps
 
 
@@ -16,7 +16,7 @@ def test_each_point_has_the_pattern_of_its_gaps_and_rows_ascend(D: int) -> None:
     rng = np.random.default_rng(D)
     few = with_gaps(rng.normal(size=(5, D)), 0.6)
     X = few[rng.integers(5, size=60)]
-    found = Patterns(X)
+    found = find_patterns(X)
     rows = np.concatenate([found.complete, *found.rows])
     assert sorted(rows.tolist()) == list(range(60))
     assert not np.isnan(X[found.complete]).any()
@@ -29,12 +29,12 @@ def test_each_point_has_the_pattern_of_its_gaps_and_rows_ascend(D: int) -> None:
 
 def test_the_order_of_patterns_depends_on_the_patterns_alone() -> None:
     X = with_gaps(np.zeros((200, 6)), 0.4)
-    again = Patterns(np.random.default_rng(0).permutation(X))
-    assert Patterns(X).absent.tolist() == again.absent.tolist()
+    again = find_patterns(np.random.default_rng(0).permutation(X))
+    assert find_patterns(X).absent.tolist() == again.absent.tolist()
 
 
 @pytest.mark.parametrize("X", [np.zeros((3, 2)), np.zeros((0, 2))])
 def test_complete_points_have_no_pattern(X: Any) -> None:
-    found = Patterns(X)
+    found = find_patterns(X)
     assert found.complete.tolist() == list(range(len(X)))
     assert not found.rows

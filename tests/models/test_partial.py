@@ -14,7 +14,7 @@ from streamclust import KMeans, KMeansParams, kernels
 from streamclust.arrays import Array
 from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
-from streamclust.kernels.patterns import Patterns
+from streamclust.kernels import find_patterns
 from streamclust.models import partial
 from streamclust.models.family import Wanted
 from streamclust.models.quantize import quantize
@@ -78,7 +78,7 @@ def test_points_of_one_pattern_have_the_bits_of_their_present_features(D: int, d
     X = with_gaps(rng.normal(size=(400, D)), 0.4).astype(dtype)
     centroids = rng.normal(size=(7, D))
     found = partial.assign(X, centroids)
-    for rows, absent in zip(Patterns(X).rows, Patterns(X).absent, strict=True):
+    for rows, absent in zip(find_patterns(X).rows, find_patterns(X).absent, strict=True):
         labels, sqdist = kernels.assign(X[rows][:, ~absent], centroids[:, ~absent])
         assert_array_equal(found.labels[rows], labels)
         assert found.sqdist[rows].tobytes() == (sqdist * (D / (~absent).sum())).tobytes()

@@ -44,7 +44,8 @@ export function scoreWords(scoreName, metric) {
   return metric === "cosine" ? "inertia per point, the mean of 1 − cos (lower is better)" : "inertia per point, the mean squared distance (lower is better)";
 }
 
-export const kindWords = (row) => (row.kind === "kmeans" ? "K-means" : "Gaussian mixture");
+const KINDS = { kmeans: "K-means", gaussian_mixture: "Gaussian mixture" };
+export const kindWords = (row) => KINDS[row.kind] ?? row.kind;
 
 export const REASONS = {
   start: "first version", step: "interval", reseed: "revived component", resolve: "recluster", resize: "number of components changed",

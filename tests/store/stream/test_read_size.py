@@ -59,7 +59,7 @@ def test_batches_are_the_same_however_little_a_reply_may_hold(feed: Feed) -> Non
     assert found == expected
     assert 1 <= len(said) <= 6
     assert "to a read of 64 entries of " in said[0]
-    assert "asking for 16." in said[0]
+    assert "asking for 8." in said[0]
 
 
 @pytest.mark.parametrize("runs_scripts", [True, False])
