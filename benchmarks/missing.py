@@ -1,15 +1,15 @@
 """Points with missing values: what they cost, and how good imputed values are.
 
-    python benchmarks/missing.py [--seeds 3] [--only cost imputation] [--dry]
+    python benchmarks/missing.py [--seeds 3] [--only cost imputation plot] [--dry]
 
 Cost: processor time of `StreamLearner.update` for a batch, divided by that of the same batch
 without missing values, in one thread. Imputation: the root mean squared error of imputed values,
-divided by that of the mean of each feature, by the share of missing values; lower is better. Values
-are missing completely at random, and the points are standardised.
+divided by that of the mean of each feature; lower is better. Values are missing completely at
+random, and the points are standardised.
 
 The tables are written to docs/quality.md between their markers, and the plot to
-docs/pictures/imputation.png. scikit-learn's IterativeImputer is fitted to 1,000 points, in 5
-rounds: with more it takes long.
+docs/pictures/imputation.png. scikit-learn's IterativeImputer is fitted to at most 1,000 points, in
+5 rounds: with more it takes long.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from quality import write
+from river import datasets
+from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
@@ -35,6 +36,7 @@ SIZES = ((8, 8), (8, 16), (32, 32), (64, 16))
 """K and D of the table of costs."""
 
 BATCH = 4096
+SHARE = 0.3
 REG_COVAR = 1e-3
 COMPONENTS = 5
 FEWER_POINTS, ROUNDS = 1000, 5
@@ -129,6 +131,15 @@ def synthetic() -> np.ndarray:
     return 1.5 * rng.normal(size=(K, D))[owners] + noise
 
 
+DATA: dict[str, Callable[[], np.ndarray]] = {
+    "four Gaussians, 5,000 x 8": synthetic,
+    "ImageSegments, 2,310 x 18": lambda: np.array(
+        [list(x.values()) for x, _ in datasets.ImageSegments()], float
+    ),
+    "breast cancer, 569 x 30": lambda: load_breast_cancer().data,
+}
+
+
 def standardised(X: np.ndarray) -> np.ndarray:
     X = X[:, X.std(axis=0) > 0.0]
     return (X - X.mean(axis=0)) / X.std(axis=0)
@@ -141,6 +152,11 @@ def one_pass(gaps: np.ndarray, seed: int) -> np.ndarray:
     for start in range(0, len(gaps), 256):
         state, _ = learner.update(state, gaps[start : start + 256])
     return impute(family, learner.in_units(state), gaps).X
+
+
+def batch_fit(gaps: np.ndarray, seed: int) -> np.ndarray:
+    family = GaussianMixture(COMPONENTS, reg_covar=REG_COVAR, missing="learn")
+    return impute(family, fit(family, gaps, seed=seed).params, gaps).X
 
 
 def centroids(gaps: np.ndarray, seed: int) -> np.ndarray:
@@ -161,9 +177,42 @@ def averages(gaps: np.ndarray, seed: int) -> np.ndarray:
     return SimpleImputer().fit_transform(gaps)
 
 
+METHODS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    f"**streamclust** mixture, K {COMPONENTS}, one pass": one_pass,
+    f"**streamclust** mixture, K {COMPONENTS}, batch fit": batch_fit,
+    "**streamclust** K-means, K 20, batch fit": centroids,
+    f"scikit-learn IterativeImputer, {FEWER_POINTS:,} points, {ROUNDS} rounds": regressions,
+    "scikit-learn KNNImputer, 5 neighbours": neighbours,
+}
+
+
 def error(filled: np.ndarray, points: np.ndarray, gaps: np.ndarray) -> float:
     """Return the root mean squared error of the imputed values."""
     return float(np.sqrt(((filled - points)[np.isnan(gaps)] ** 2).mean()))
+
+
+def imputation(seeds: int) -> str:
+    """Return the table of errors, with processor seconds in brackets: medians over seeds."""
+    lines = [f"| method | {' | '.join(DATA)} |", f"| --- |{' ---: |' * len(DATA)}"]
+    tables = [standardised(make()) for make in DATA.values()]
+    for name, method in METHODS.items():
+        cells = []
+        for X in tables:
+            ratios, seconds = [], []
+            for seed in range(seeds):
+                points = np.random.default_rng(seed).permutation(X)
+                gaps = with_gaps(points, SHARE, seed)
+                begin = time.process_time()
+                filled = method(gaps, seed)
+                seconds.append(time.process_time() - begin)
+                ratios.append(error(filled, points, gaps) / error(averages(gaps, 0), points, gaps))
+            cells.append(f"{np.median(ratios):.3f} ({np.median(seconds):.1f})")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+# ---- plot
 
 
 PLOTTED = 2000
@@ -172,8 +221,8 @@ PLOTTED = 2000
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 BLUE, RED, GREEN = "#1f5fa8", "#c1272d", "#2d7d46"
 LINES = {
-    f"mixture, K {COMPONENTS}, one pass": (one_pass, BLUE, "-"),
-    "K-means, K 20, batch fit": (centroids, GREEN, "-"),
+    "mixture, one pass": (one_pass, BLUE, "-"),
+    "K-means, batch fit": (centroids, GREEN, "-"),
     "IterativeImputer": (regressions, RED, "--"),
     "KNNImputer": (neighbours, RED, ":"),
 }
@@ -190,18 +239,11 @@ def curves() -> np.ndarray:
     return means[owners] + np.einsum("nij,nj->ni", roots[owners], rng.normal(size=(3000, 2)))
 
 
-def imputation(seeds: int) -> str:
-    """Draw imputed values of two features; return the table of errors, and draw that too."""
+def plot(seeds: int) -> None:
+    """Draw imputed values of two features, and the errors against the share of missing values."""
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(12.1, 4.4), layout="constrained")
-    draw_values(left)
-    table = draw_errors(right, seeds)
-    figure.savefig(PICTURE, dpi=100)
-    return table
-
-
-def draw_values(left: Axes) -> None:
     points = curves()
     gaps = points.copy()
     gaps[::3, 1] = np.nan
@@ -223,10 +265,6 @@ def draw_values(left: Axes) -> None:
     left.set_title("a mixture learned from points with missing values")
     left.legend(loc="lower right", fontsize="small", frameon=False)
 
-
-def draw_errors(right: Axes, seeds: int) -> str:
-    lines = [f"| {PLOTTED:,} x 8 | {' | '.join(f'{share:.0%}' for share in SHARES)} |"]
-    lines.append(f"| --- |{' ---: |' * len(SHARES)}")
     X = standardised(synthetic())[:PLOTTED]
     for name, (method, colour, style) in LINES.items():
         ratios = []
@@ -237,29 +275,32 @@ def draw_errors(right: Axes, seeds: int) -> str:
                 each.append(error(method(gaps, seed), X, gaps) / error(averages(gaps, 0), X, gaps))
             ratios.append(np.median(each))
         right.plot(SHARES, ratios, style, color=colour, marker="o", ms=4, lw=1.5, label=name)
-        lines.append(f"| {name} | {' | '.join(f'{ratio:.3f}' for ratio in ratios)} |")
-        print(lines[-1], flush=True)
+        print(name, np.round(ratios, 3).tolist(), flush=True)
     right.axhline(1.0, color="#555555", ls=":", lw=1, label="mean of the feature")
     right.set(
         xlabel="share of missing values", ylabel="error / error of the mean", ylim=(0.0, None)
     )
     right.set_title(f"four Gaussians, {PLOTTED:,} x 8")
     right.legend(fontsize="small", frameon=False)
-    return "\n".join(lines)
+    figure.savefig(PICTURE, dpi=100)
 
 
 TABLES = {"cost": cost, "imputation": imputation}
+PARTS = [*TABLES, "plot"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--dry", action="store_true", help="print the figures, write nothing")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     with threadpool_limits(1), kernels.limit_threads(1):
         for name in options.only:
+            if name == "plot":
+                plot(options.seeds)
+                continue
             text = TABLES[name](options.seeds)
             if not options.dry:
                 write(f"missing-{name}", text)

@@ -14,7 +14,13 @@ from streamclust.engine.batch_step import on_engine
 from streamclust.engine.threads import Threads
 from streamclust.fitting.search import search_of
 from streamclust.models.family import Wanted
-from streamclust.online.batch_parts import e_step_of_batch, one_by_one, part_rows, products
+from streamclust.online.batch_parts import (
+    STATS_AND_ASSIGNED,
+    e_step_of_batch,
+    one_by_one,
+    part_rows,
+    products,
+)
 from tests.support.engines import ByBytes, bits
 from tests.support.gaps import with_gaps
 
@@ -53,7 +59,9 @@ def test_all_engines_return_the_bits_of_one_thread(
     monkeypatch.setattr("streamclust.online.batch_parts._PART", 500 * products(family, params))
     sizes: list[int] = []
 
-    def counted(family: Any, params: Any, parts: Any, wanted: Wanted = wanted) -> Iterable[Any]:
+    def counted(
+        family: Any, params: Any, parts: Any, wanted: Wanted = STATS_AND_ASSIGNED
+    ) -> Iterable[Any]:
         sizes.append(len(parts))
         return one_by_one(family, params, parts, wanted)
 
@@ -72,10 +80,8 @@ def test_all_engines_return_the_bits_of_one_thread(
             assert whole.assigned is not None
             assert_array_equal(found.assigned.labels, whole.assigned.labels)
             assert_array_equal(found.assigned.sqdist, whole.assigned.sqdist)
-        if wanted.scores:
-            assert found.scores is not None
-            assert step.scores is not None
-            assert whole.scores is not None
+        assert (found.scores is not None) == wanted.scores
+        if found.scores is not None and step.scores is not None and whole.scores is not None:
             assert_array_equal(found.scores, step.scores)
             np.testing.assert_allclose(found.scores, whole.scores, rtol=1e-9)
 

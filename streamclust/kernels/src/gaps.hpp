@@ -278,7 +278,7 @@ struct GapTile : Tile {
     // Points order[start] to order[start + n - 1]; `p` is the pattern of the first one.
     template <typename X>
     void load_gaps(const X* x, const double* weight, const Groups& groups, int64_t start, int64_t n, int64_t p,
-                   Pattern& pattern) {
+                   Pattern& pattern, bool scored) {
         const int64_t D = g.D, all = rounded_up(n, DOUBLES * POINT_VECTORS);
         vectors = all / DOUBLES;
         const int64_t* const order = groups.order + start;
@@ -298,10 +298,8 @@ struct GapTile : Tile {
             if (g.matrix) pattern.impute(x + order[q] * D, imputed.data + imputed_place(q));
             const double half = 0.5 * (LOG_2PI + 1.0) * (double)pattern.m;
             double *constant = cell(constants, q), *entropy = cell(entropies, q);
-            for (int64_t k = 0; k < g.K; ++k) {
-                constant[k * DOUBLES] = pattern.constant.data[k];
-                entropy[k * DOUBLES] = half - pattern.half_log_det.data[k];
-            }
+            for (int64_t k = 0; k < g.K; ++k) constant[k * DOUBLES] = pattern.constant.data[k];
+            for (int64_t k = 0; scored && k < g.K; ++k) entropy[k * DOUBLES] = half - pattern.half_log_det.data[k];
         }
         for (int64_t q = n; q < all; ++q)
             for (int64_t k = 0; k < g.K; ++k) cell(constants, q)[k * DOUBLES] = cell(entropies, q)[k * DOUBLES] = 0.0;
@@ -316,20 +314,33 @@ struct GapTile : Tile {
         return x == x ? found : other;
     }
 
+    // |(x_o - mu_o) / deviation|^2.
+    void whiten_present(int64_t k, int64_t start, vdouble* out) const {
+        constexpr int V = POINT_VECTORS;
+        const double *mean = g.means + k * g.D, *w = g.whitener_of(k);
+        const vdouble* x = row(points, 0) + start;
+        vdouble sum[V] = {};
+        for (int64_t d = 0; d < g.D; ++d, x += VECTORS) {
+            const vdouble centre = broadcast(mean[d]), weight = broadcast(w[d]);
+            for (int v = 0; v < V; ++v) {
+                const vdouble whitened = (x[v] - centre) * weight;
+                sum[v] = x[v] == x[v] ? fma(whitened, whitened, sum[v]) : sum[v];
+            }
+        }
+        for (int v = 0; v < V; ++v) out[v] = sum[v];
+    }
+
     void log_joint_of_gaps() {
         constexpr int V = POINT_VECTORS;
         vdouble* const offset = (vdouble*)difference.data;
         for (int64_t start = 0; start < vectors; start += V)
             for (int64_t k = 0; k < g.K; ++k) {
-                for (int64_t d = 0; d < g.D; ++d)
-                    for (int v = 0; v < V; ++v) offset[d * V + v] = deviation(k, d, start + v);
                 vdouble square[V] = {};
-                if (g.matrix) whiten_rows(offset, g.whitener_of(k), g.D, square);
-                for (int64_t d = 0; !g.matrix && d < g.D; ++d)
-                    for (int v = 0; v < V; ++v) {
-                        const vdouble whitened = offset[d * V + v] * g.whitener_of(k)[d];
-                        square[v] = fma(whitened, whitened, square[v]);
-                    }
+                if (g.matrix) {
+                    for (int64_t d = 0; d < g.D; ++d)
+                        for (int v = 0; v < V; ++v) offset[d * V + v] = deviation(k, d, start + v);
+                    whiten_rows(offset, g.whitener_of(k), g.D, square);
+                } else whiten_present(k, start, square);
                 for (int v = 0; v < V; ++v) {
                     const vdouble distance = square[v] < FARTHEST ? square[v] : broadcast(FARTHEST);
                     row(joint, k)[start + v] = of(constants, k, start + v) - 0.5 * distance;
@@ -546,7 +557,7 @@ bool expected_step(const X* x, const double* w, const Groups& groups, const Prec
     for (int64_t start = 0, p = 0; start < N; start += tile.lanes) {
         const int64_t n = N - start < tile.lanes ? N - start : tile.lanes;
         while (groups.starts[p + 1] <= start) ++p;
-        tile.load_gaps(x, w, groups, start, n, p, pattern);
+        tile.load_gaps(x, w, groups, start, n, p, pattern, expected.each.log_density);
         for (int64_t q = 0, own = p; q < PACK; ++q) {
             while (q < n && groups.starts[own + 1] <= start + q) ++own;
             expected.own_background.data[q] = expected.background && q < n ? expected.background[own] : -INFINITY;
@@ -575,7 +586,7 @@ bool marginal_log_gaussians(const X* x, const Groups& groups, const Precisions& 
     for (int64_t start = 0, p = 0; start < N; start += tile.lanes) {
         const int64_t n = N - start < tile.lanes ? N - start : tile.lanes;
         while (groups.starts[p + 1] <= start) ++p;
-        tile.load_gaps(x, nullptr, groups, start, n, p, pattern);
+        tile.load_gaps(x, nullptr, groups, start, n, p, pattern, false);
         tile.log_joint_of_gaps();
         for (int64_t q = 0; q < n; ++q)
             for (int64_t k = 0; k < K; ++k)

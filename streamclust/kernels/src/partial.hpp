@@ -48,6 +48,21 @@ void partial_distances(const X* x, const int64_t* present, int64_t o, const vdou
     }
 }
 
+// The first of the least distances. Lanes beyond K have copies of the last centroid.
+inline int64_t first_least(const vdouble* distances, int64_t vectors) {
+    vdouble best = distances[0];
+    vlong where = {};
+    for (int64_t v = 1; v < vectors; ++v) {
+        const vlong less = distances[v] < best;
+        best = distances[v] < best ? distances[v] : best;
+        where = (where & ~less) | (less & v);
+    }
+    int64_t lane = 0;
+    for (int64_t l = 1; l < DOUBLES; ++l)
+        if (best[l] < best[lane] || (best[l] == best[lane] && where[l] < where[lane])) lane = l;
+    return where[lane] * DOUBLES + lane;
+}
+
 // The step for the points `rows` (n,), which have gaps. The coordinate of the nearest centroid stands for
 // a missing value, so it adds nothing to the moments about the centroid. Weight and moments may be null.
 template <typename X>
@@ -65,10 +80,10 @@ bool partial_step(const X* x, const double* w, const int64_t* rows, int64_t n, i
         for (int64_t i = 0; i < sums; ++i) chunk.data[i] = 0.0;
         for (int64_t i = start; i < n && i < start + CHUNK; ++i) {
             const X* from = x + rows[i] * D;
-            int64_t o = 0, best = 0;
+            int64_t o = 0;
             for (int64_t d = 0; d < D; ++d) present.data[o] = d, o += from[d] == from[d];
             partial_distances(from, present.data, o, (const vdouble*)centroids.data, vectors, (vdouble*)distances.data);
-            for (int64_t k = 1; k < K; ++k) best = distances.data[k] < distances.data[best] ? k : best;
+            const int64_t best = first_least((const vdouble*)distances.data, vectors);
             const double distance = distances.data[best] * ((double)D / (double)o);
             labels[rows[i]] = best, sqdist[rows[i]] = distance;
             if (!weight) continue;
