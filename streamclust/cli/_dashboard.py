@@ -74,7 +74,7 @@ def opened_dashboard(
     except ImportError as error:
         library = str(error.name).partition(".")[0]
         raise MissingExtraError(
-            f"the dashboard needs {library}: pip install 'streamclust[ui]'"
+            f"the dashboard needs {library}: pip install starlette uvicorn"
         ) from None
 
     from streamclust.runtime.log import command_log

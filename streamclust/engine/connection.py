@@ -358,7 +358,7 @@ def import_distributed() -> None:
         import distributed  # noqa: F401
     except ImportError:
         raise MissingExtraError(
-            "the engine dask needs Dask: pip install 'streamclust[dask]'"
+            "the engine dask needs Dask: pip install dask distributed"
         ) from None
     for name in [
         name for name in logging.root.manager.loggerDict if name.startswith("distributed")

@@ -63,9 +63,7 @@ def to_onnx(family: Family[Any], params: Any, ids: Labels, summary: Mapping[str,
         import skl2onnx
         from skl2onnx.common.data_types import DoubleTensorType
     except ImportError as error:
-        raise MissingExtraError(
-            "a .onnx file needs skl2onnx: pip install 'streamclust[onnx]'"
-        ) from error
+        raise MissingExtraError("a .onnx file needs skl2onnx: pip install onnx skl2onnx") from error
     is_mixture = family.objective == "log_likelihood"
     family = family.with_components(family.size(params))
     estimator = _mixture(family, params) if is_mixture else _kmeans(family, params)

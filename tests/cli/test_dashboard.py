@@ -200,7 +200,7 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path, librar
         check=False,
     )
     assert error_line(done, 1) == (
-        f"error: the dashboard needs {library}: pip install 'streamclust[ui]'"
+        f"error: the dashboard needs {library}: pip install starlette uvicorn"
     )
 
 

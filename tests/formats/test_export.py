@@ -190,7 +190,7 @@ def test_onnx_without_its_extra_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "skl2onnx", None)
-    with pytest.raises(MissingExtraError, match=r"needs skl2onnx: pip install 'streamclust\[onnx"):
+    with pytest.raises(MissingExtraError, match=r"needs skl2onnx: pip install onnx skl2onnx"):
         model_of(KMeans(3)).save(tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
 
