@@ -247,6 +247,7 @@ one process, one model after another, without a server; *worker* is the processo
 with all its reads and commits; *idle* is its share of one core while nothing arrives. *first
 commit* and *all learned* (and published) count from the start of the process, *end* from SIGTERM.
 {processor()}.
+With 10,000 models, many sleep before the last one is learned, and a sleeping model isn't in memory.
 
 {table(HEADER, [row(result) for result in results])}
 
@@ -276,7 +277,7 @@ def plot(results: list[Result]) -> None:
     middle.plot(N, [100.0 * result.idle for result in results], "o-")
     middle.set(title="Nothing arrives", ylabel="share of one core, %", ylim=(0, None))
     for label, sizes in (
-        ("worker, all awake", [result.memory for result in results]),
+        ("worker", [result.memory for result in results]),
         ("states of the models", [result.states for result in results]),
     ):
         right.plot(N, sizes, "o-", label=label)
