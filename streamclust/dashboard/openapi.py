@@ -89,7 +89,20 @@ _ERRORS = {
 }
 """The errors, by their status."""
 
-_ACTION_ERRORS = (401, 403, 404, 409, 413, 415, 422)
+
+def _action(name: str, summary: str, body: type[BaseModel]) -> Operation:
+    """Return an operation that starts a change of a model."""
+    return Operation(
+        name,
+        summary,
+        schemas.Action,
+        {},
+        body=body,
+        errors=(401, 403, 404, 409, 413, 415, 422),
+        status=202,
+        needs_token=True,
+    )
+
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/api/server"): Operation(
@@ -166,55 +179,20 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body=schemas.PredictRequest,
         errors=(404, 409, 413, 415, 422, 429),
     ),
-    ("post", "/api/models/{name}/refit"): Operation(
-        "refit",
-        "Fit the model again to all stored points",
-        schemas.Action,
-        {},
-        body=schemas.RefitRequest,
-        errors=_ACTION_ERRORS,
-        status=202,
-        needs_token=True,
+    ("post", "/api/models/{name}/refit"): _action(
+        "refit", "Fit the model again to all stored points", schemas.RefitRequest
     ),
-    ("post", "/api/models/{name}/rollback"): Operation(
-        "rollback",
-        "Publish an older version again and continue from it",
-        schemas.Action,
-        {},
-        body=schemas.RollbackRequest,
-        errors=_ACTION_ERRORS,
-        status=202,
-        needs_token=True,
+    ("post", "/api/models/{name}/rollback"): _action(
+        "rollback", "Publish an older version again and continue from it", schemas.RollbackRequest
     ),
-    ("post", "/api/models/{name}/pause"): Operation(
-        "pause",
-        "Stop learning and publishing the model, until it is resumed",
-        schemas.Action,
-        {},
-        body=schemas.PauseRequest,
-        errors=_ACTION_ERRORS,
-        status=202,
-        needs_token=True,
+    ("post", "/api/models/{name}/pause"): _action(
+        "pause", "Stop learning and publishing the model, until it is resumed", schemas.PauseRequest
     ),
-    ("post", "/api/models/{name}/resume"): Operation(
-        "resume",
-        "Continue a paused model where it was paused",
-        schemas.Action,
-        {},
-        body=schemas.ResumeRequest,
-        errors=_ACTION_ERRORS,
-        status=202,
-        needs_token=True,
+    ("post", "/api/models/{name}/resume"): _action(
+        "resume", "Continue a paused model where it was paused", schemas.ResumeRequest
     ),
-    ("post", "/api/models/{name}/requeue"): Operation(
-        "requeue",
-        "Add the entries of dead letters to their streams again",
-        schemas.Action,
-        {},
-        body=schemas.RequeueRequest,
-        errors=_ACTION_ERRORS,
-        status=202,
-        needs_token=True,
+    ("post", "/api/models/{name}/requeue"): _action(
+        "requeue", "Add the entries of dead letters to their streams again", schemas.RequeueRequest
     ),
     ("get", "/api/actions/{action}"): Operation(
         "get_action",

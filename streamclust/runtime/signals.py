@@ -65,7 +65,7 @@ class ChildStop(threading.Event):
         return self._alone or self._parent.is_set()
 
     def set(self) -> None:
-        """Stop this part. Nobody who waits is woken, unless the parent is set."""
+        """Stop this part. A thread in `wait` returns only when the parent is set."""
         self._alone = True
 
     def wait(self, timeout: float | None = None) -> bool:

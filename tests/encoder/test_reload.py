@@ -82,7 +82,7 @@ def test_models_change_and_others_keep_their_old_settings(
     encoder.wait(lambda: len(tops(workspace, "a")) == len(tops(workspace, "b")) == 120)
     assert tops(workspace, "a") == [1] * 90 + [2] * 30
     assert tops(workspace, "b") == [1] * 120
-    # When the settings are mended and the encoder gets SIGHUP
+    # When the settings are correct again and the encoder gets SIGHUP
     workspace.write(models(workspace, "a", "b", b={"encode": {"top": 3}}))
     encoder.send(signal.SIGHUP)
     encoder.wait_for("settings_reloaded", 2)

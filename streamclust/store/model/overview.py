@@ -181,7 +181,7 @@ class Overview:
         return tuple(lines)
 
     def _waits_for_resume(self, pause: Pause) -> str:
-        """Return a line about a paused model: since when, by whom, and what goes on meanwhile."""
+        """Return a line about a paused model: time, person, and whether it still learns."""
         resume = f"`streamclust models resume {self.name}` continues"
         if self.phase != PAUSED and self.alive:
             return f"{PAUSED}: {pause.text_with_age}; the worker pauses after its current batch"
