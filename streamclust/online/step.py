@@ -17,12 +17,13 @@ import numpy as np
 from streamclust.errors import DataError
 from streamclust.models.coreset import CoresetState
 from streamclust.models.family import Wanted, usable
+from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.spread import Spread
 from streamclust.models.stats import decay, merge, reorder
 from streamclust.online.averaging import averaged
 from streamclust.online.batch_parts import e_step_of_batch, one_by_one
 from streamclust.online.components import to_remove
-from streamclust.online.scores import ScoreMemory, carried, unflagged
+from streamclust.online.scores import ScoreMemory, carried, memory_of, unflagged
 from streamclust.online.state import Info, LearnerState
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
     from streamclust.kernels import Assigned
     from streamclust.models.family import BatchStep, Family, Params
+    from streamclust.models.scores import AnomalyScore
     from streamclust.models.stats import Stats
     from streamclust.online.batch_parts import EachPart
     from streamclust.online.drift import Drift, DriftState
@@ -66,6 +68,8 @@ class _Batch(NamedTuple):
         Share of its weight that the past keeps after a drift.
     scores : ScoreMemory or None
         After the batch.
+    feature_distribution : FeatureDistribution or None
+        After the batch.
     """
 
     X: Points
@@ -80,6 +84,7 @@ class _Batch(NamedTuple):
     drifted: bool
     kept: float
     scores: ScoreMemory | None
+    feature_distribution: FeatureDistribution | None
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class StreamingStep(Generic[P]):
     seed : int
     each_part : callable, optional
     anomaly : Anomaly, optional
+    remembers_features : bool, default=False
         See `StreamLearner`.
     """
 
@@ -107,6 +113,7 @@ class StreamingStep(Generic[P]):
     seed: int
     each_part: EachPart = one_by_one
     anomaly: Anomaly | None = None
+    remembers_features: bool = False
 
     def __call__(
         self,
@@ -125,8 +132,9 @@ class StreamingStep(Generic[P]):
         """
         # Score: the batch had no part in these parameters.
         family, n_points, all_w = self.family, len(X), w
-        memory = state.scores or ScoreMemory()
-        found, scores, X, w = self._scored(params, X, w, memory)
+        memory = memory_of(state.scores, "model" if self.anomaly is None else self.anomaly.score)
+        features = state.feature_distribution or FeatureDistribution()
+        found, scores, X, w = self._scored(params, X, w, memory, features)
         if scores is not None and not len(X):
             clock = state.clock.advance(n_points, None, steps=1)
             after = replace(state, clock=clock, scores=memory.observe(scores, all_w, lam))
@@ -150,6 +158,7 @@ class StreamingStep(Generic[P]):
         batch = _Batch(
             *(X, w, n_points, time_ms, stats, assigned, comparable, unit, drift, drifted, kept),
             remembered,
+            features.observe(X, w, lam) if self.remembers_features else None,
         )
         after, revived = self._learn(state, params, running, batch, lam)
         if remembered is not None and after.params is not None and kept == 1.0:
@@ -167,13 +176,15 @@ class StreamingStep(Generic[P]):
         return _with_changes_of_ids(state, after, info)
 
     def _scored(
-        self, params: P, X: Points, w: Array, memory: ScoreMemory
+        self, params: P, X: Points, w: Array, memory: ScoreMemory, features: FeatureDistribution
     ) -> tuple[BatchStep, Array | None, Points, Array]:
         """Return the e-step of the points that are learned, all scores, and the learned points."""
         remembers = self.policy.has_coreset(X.shape[1])
-        wanted = Wanted(assigned=remembers, scores=self.anomaly is not None)
+        wanted = Wanted(assigned=remembers, scores=self._remembers("model"))
         found = e_step_of_batch(self.family, params, X, w, self.each_part, wanted)
         scores = found.scores
+        if self._remembers("tail_score"):
+            scores = features.scores(X) if not features.is_empty else features.first_scores(X, w)
         if scores is None or self.anomaly is None:
             return found, None, X, w
         learned = unflagged(scores, memory, self.anomaly)
@@ -182,6 +193,9 @@ class StreamingStep(Generic[P]):
             if len(X):
                 found = e_step_of_batch(self.family, params, X, w, self.each_part, wanted)
         return found, scores, X, w
+
+    def _remembers(self, score: AnomalyScore) -> bool:
+        return self.anomaly is not None and self.anomaly.score == score
 
     def _learn(
         self, state: LearnerState[P], params: P, running: Stats, batch: _Batch, lam: float
@@ -234,6 +248,7 @@ class StreamingStep(Generic[P]):
             scaling=state.scaling,
             spread=spread,
             scores=batch.scores,
+            feature_distribution=batch.feature_distribution,
         )
         if family.fewest is not None:
             after = self._without_starved(after, batch, dying, lam)

@@ -76,10 +76,14 @@ def _rolled_back(learner: LearnerState[Any], old: Model, family: Family[Any]) ->
     They are converted to the units that the learner uses: the inverse of `in_units`.
     """
     params, scores, scaling = old.params, old.scores, learner.scaling
+    features = old.feature_distribution
     if scaling is not None:
         center, scale = -scaling.center / scaling.scale, 1.0 / scaling.scale
         params = family.in_units(params, Scaling(scaling.kind, center, scale))
-        if scores is not None and family.objective != "inertia":
+        if features is not None:
+            features = features.mapped(scale, center)
+        is_density = old.anomaly_score == "model" and family.objective != "inertia"
+        if scores is not None and is_density:
             scores = scores.shifted(-scaling.log_volume)
     params = KMeansParams(params.centroids) if isinstance(params, KMeansParams) else params
     stats = family.prior_stats(params, float(old.mass.sum()) / len(old.mass))
@@ -90,5 +94,6 @@ def _rolled_back(learner: LearnerState[Any], old: Model, family: Family[Any]) ->
         params=params,
         stats=stats,
         averaging=replace(learner.averaging, average=None),
-        scores=None if scores is None else ScoreMemory(scores),
+        scores=None if scores is None else ScoreMemory(scores, score=old.anomaly_score),
+        feature_distribution=features or learner.feature_distribution,
     )

@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 from streamclust.errors import DataError
 from streamclust.models import GaussianMixture, KMeans, KMeansParams, MixtureParams
 from streamclust.models.score_distribution import ScoreDistribution
-from streamclust.models.scores import anomaly_score, point_scores
+from streamclust.models.scores import NOTHING_REMEMBERED, Remembered, anomaly_score, point_scores
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 2))
@@ -45,11 +45,11 @@ def test_scores_of_kmeans_are_distances_in_scaled_features() -> None:
 def test_a_quantile_is_the_rank_among_the_remembered_scores() -> None:
     known = ScoreDistribution().add(anomaly_score(MIXTURE, PARAMS, RNG.normal(size=(5000, 2))))
     index = MIXTURE.predict(PARAMS, X)
-    found = point_scores(MIXTURE, PARAMS, X, index, ["quantile"], known)
+    found = point_scores(MIXTURE, PARAMS, X, index, ["quantile"], Remembered(known))
     np.testing.assert_array_equal(
         found["quantile"], known.quantile(anomaly_score(MIXTURE, PARAMS, X))
     )
-    for nothing in (None, ScoreDistribution()):
+    for nothing in (NOTHING_REMEMBERED, Remembered(ScoreDistribution())):
         none = point_scores(MIXTURE, PARAMS, X, index, ["quantile"], nothing)
         assert np.isnan(none["quantile"]).all()
 
