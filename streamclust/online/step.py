@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
     from streamclust.kernels import Assigned
     from streamclust.models.family import BatchStep, Family, Params
-    from streamclust.models.scores import AnomalyScore
     from streamclust.models.stats import Stats
     from streamclust.online.batch_parts import EachPart
     from streamclust.online.drift import Drift, DriftState
@@ -133,7 +132,7 @@ class StreamingStep(Generic[P]):
         # Score: the batch had no part in these parameters.
         family, n_points, all_w = self.family, len(X), w
         memory = memory_of(state.scores, "model" if self.anomaly is None else self.anomaly.score)
-        features = state.feature_distribution or FeatureDistribution()
+        features = state.feature_distribution or _NO_FEATURES
         found, scores, X, w = self._scored(params, X, w, memory, features)
         if scores is not None and not len(X):
             clock = state.clock.advance(n_points, None, steps=1)
@@ -180,11 +179,12 @@ class StreamingStep(Generic[P]):
     ) -> tuple[BatchStep, Array | None, Points, Array]:
         """Return the e-step of the points that are learned, all scores, and the learned points."""
         remembers = self.policy.has_coreset(X.shape[1])
-        wanted = Wanted(assigned=remembers, scores=self._remembers("model"))
+        is_tail = self.anomaly is not None and self.anomaly.score == "tail_score"
+        wanted = Wanted(assigned=remembers, scores=self.anomaly is not None and not is_tail)
         found = e_step_of_batch(self.family, params, X, w, self.each_part, wanted)
         scores = found.scores
-        if self._remembers("tail_score"):
-            scores = features.scores(X) if not features.is_empty else features.first_scores(X, w)
+        if is_tail:
+            scores = features.first_scores(X, w) if features.is_empty else features.scores(X)
         if scores is None or self.anomaly is None:
             return found, None, X, w
         learned = unflagged(scores, memory, self.anomaly)
@@ -193,9 +193,6 @@ class StreamingStep(Generic[P]):
             if len(X):
                 found = e_step_of_batch(self.family, params, X, w, self.each_part, wanted)
         return found, scores, X, w
-
-    def _remembers(self, score: AnomalyScore) -> bool:
-        return self.anomaly is not None and self.anomaly.score == score
 
     def _learn(
         self, state: LearnerState[P], params: P, running: Stats, batch: _Batch, lam: float
@@ -309,6 +306,8 @@ class StreamingStep(Generic[P]):
 
 
 _NONE: tuple[int, ...] = ()
+
+_NO_FEATURES = FeatureDistribution()
 
 _STATS = Wanted(assigned=False)
 
