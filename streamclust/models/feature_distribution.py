@@ -38,6 +38,8 @@ from streamclust.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from numpy.typing import NDArray
+
 RESOLUTION = 16
 """Bins per unit of u."""
 
@@ -269,13 +271,13 @@ class FeatureDistribution:
     def _table(self) -> Array:
         """Term of each feature by bin, (D, BINS)."""
         left, right = (each.T for each in self._tails)
-        return self._terms(left, right, self.total).T
+        return np.asarray(self._terms(left, right, self.total).T)
 
     @cached_property
     def _usual(self) -> Array:
         """Mean of the terms of each feature, (D,)."""
         total = np.where(self.total > 0.0, self.total, 1.0)
-        return np.einsum("db,db->d", self.mass, self._table) / total
+        return np.asarray(np.einsum("db,db->d", self.mass, self._table) / total)
 
     @cached_property
     def _skewness(self) -> Array:
@@ -299,7 +301,7 @@ class FeatureDistribution:
         skewness = self._skewness
         skewed = np.minimum(np.abs(skewness) / _SYMMETRIC, 1.0)
         both = 0.5 * (log_l + log_r + (1.0 - skewed) * np.abs(log_l - log_r))
-        return np.maximum(np.where(skewness > 0.0, log_r, log_l), both)
+        return np.asarray(np.maximum(np.where(skewness > 0.0, log_r, log_l), both))
 
     def located(self, X: Points) -> FeatureDistribution:
         """Return the distribution in bins that are fine enough for these points, (N, D).
@@ -319,7 +321,7 @@ class FeatureDistribution:
             return self
         reference, unit = self.reference.copy(), self.unit.copy()
         some = np.asarray(X[:: max(1, len(X) // _LOCATED_BY)], np.float64)
-        for d in coarse:
+        for d in coarse.tolist():
             reference[d], unit[d] = self._place(d, some[:, d])
         return self.rebinned(reference, unit)
 
@@ -345,7 +347,8 @@ class FeatureDistribution:
 
     def _bins(self, X: Points) -> Labels:
         """Return the bin of each value, (N, D); any bin for a missing one."""
-        return _bins_of(np.nan_to_num(X) if np.isnan(X).any() else X, self.reference, self.unit)
+        values: Points = np.where(np.isnan(X), self.reference, X)
+        return _bins_of(values, self.reference, self.unit)
 
 
 _SMALLEST = 2.0**-900
@@ -358,9 +361,9 @@ def _bins_of(values: Points, reference: Array | float, unit: Array | float) -> L
     return np.clip(np.floor(place + 0.5), -_HALF, _HALF).astype(np.intp) + _HALF
 
 
-def _are_fine(low: Labels, high: Labels) -> Labels:
+def _are_fine(low: Labels, high: Labels) -> NDArray[np.bool_]:
     """Return whether the values between two bins can be distinguished."""
-    return (high - low >= _FEWEST_BINS) & (low > 0) & (high < BINS - 1)
+    return np.asarray((high - low >= _FEWEST_BINS) & (low > 0) & (high < BINS - 1))
 
 
 def _tiles(X: Points) -> Iterator[slice]:

@@ -118,7 +118,10 @@ def test_tail_scores_are_in_the_codes_and_raise_the_alerts(workspace: Workspace)
     # and an alert has the term of each feature, and the median of the feature
     one = found[-1]
     assert (one.top[0].feature, one.top[0].value) == ("x0", X[-1, 0])
-    assert 0.5 < one.top[0].share < 1.0
+    assert sum(each.share for each in one.top) == pytest.approx(1.0)
+    version = workspace.versions("m")[one.version - 1]
+    terms = version.feature_distribution.terms(X[-1:])[0]
+    assert one.top[0].share * one.score == pytest.approx(terms[0])
     assert one.top[0].expected == pytest.approx(np.median(X[:, 0]), abs=2.0)
     # and clients compute the same scores from a version
     assert model.anomaly_score == "tail_score"
