@@ -18,7 +18,7 @@ _ADDRESS = re.compile(r"(tls|tcp)://([\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}")
 
 
 class EngineSettings(Section):
-    """How refit, score and select compute sums over many points. All kinds return the same bits."""
+    """How sums over many points are computed. All kinds return the same bits."""
 
     kind: EngineKind = Field(
         default="auto",
