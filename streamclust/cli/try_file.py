@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "-k",
+    "--k",
     "n_components",
     type=click.IntRange(min=1),
     metavar="K",
