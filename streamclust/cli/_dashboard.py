@@ -68,23 +68,18 @@ def opened_dashboard(
     ServerError
         If the server refuses the login.
     """
-    try:
-        from streamclust.dashboard.security import is_loopback
-        from streamclust.dashboard.serve import Dashboard, Listen
-    except ImportError as error:
-        library = str(error.name).partition(".")[0]
-        raise MissingExtraError(
-            f"the dashboard needs {library}: pip install starlette uvicorn"
-        ) from None
-
+    _check_libraries()
+    from streamclust.dashboard.security import is_loopback
+    from streamclust.dashboard.serve import Dashboard, Listen
     from streamclust.runtime.log import command_log
     from streamclust.store.server.connect import Address, find_server
+    from streamclust.store.server.url import shown
 
     if not is_loopback(host):
         _warn_of_exposure(host, log)
     address = Address(**server_address(settings))
     url, folder = settings.redis.url, settings.redis.data_dir
-    label = f"embedded ({folder.absolute()})" if url == "embedded" else url
+    label = f"embedded ({folder.absolute()})" if url == "embedded" else shown(url)
     listen = Listen(host, port, hosts, token)
     with ExitStack() as own:
 
@@ -100,6 +95,32 @@ def opened_dashboard(
                 found.check()
             with found:
                 yield found
+
+
+def check_dashboard(host: str, port: int) -> None:
+    """Raise the error of `opened_dashboard` early, before a server is started for it.
+
+    Raises
+    ------
+    MissingExtraError
+        If the libraries aren't installed.
+    ConfigError
+        If the address can't be used.
+    """
+    _check_libraries()
+    from streamclust.dashboard.serve import bound
+
+    bound(host, port).close()
+
+
+def _check_libraries() -> None:
+    try:
+        import streamclust.dashboard.serve  # noqa: F401
+    except ImportError as error:
+        library = str(error.name).partition(".")[0]
+        raise MissingExtraError(
+            f"the dashboard needs {library}: pip install starlette uvicorn"
+        ) from None
 
 
 def _warn_of_exposure(host: str, log: FilteringBoundLogger | None) -> None:

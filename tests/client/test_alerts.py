@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import redis
 
-from streamclust import AsyncClient, Client, GaussianMixture, KMeans, MixtureParams
+from streamclust import AsyncClient, Client, GaussianMixture, KMeans, KMeansParams, MixtureParams
 from streamclust.errors import DataError
 from streamclust.formats.alerts import Alert, encode_alert
 from streamclust.formats.model import Model
@@ -179,10 +179,10 @@ def test_a_model_scores_flags_and_explains_by_tails(metric: Any) -> None:
     model = replace(model, scores=known, feature_distribution=features, anomaly_score="tail_score")
     np.testing.assert_array_equal(model.anomaly_scores(X), features.scores(points))
     np.testing.assert_array_equal(model.tail_scores(X), features.scores(points))
-    np.testing.assert_allclose(model.anomalies(X, 0.01).mean(), 0.01, atol=0.003)
+    np.testing.assert_allclose(model.anomalies(X, 0.1).mean(), 0.1, atol=0.01)
     found = model.attribution(X)
     np.testing.assert_allclose(found.contribution.sum(axis=1), features.scores(points))
-    lengths = np.linalg.norm(X, axis=1, keepdims=True) if metric == "cosine" else 1.0
+    lengths = np.linalg.norm(X, axis=1, keepdims=True) if metric == "cosine" else np.ones((5000, 1))
     np.testing.assert_allclose(found.expected, np.median(points, axis=0) * lengths, rtol=0.1)
 
 
