@@ -149,7 +149,7 @@ def from_stored(stored: Fields, family: Family[Any]) -> LearnerState[Any]:
         scaling=_scaling(stored),
         spread=_spread(stored),
         scores=_scores(stored),
-        feature_distribution=_feature_distribution(stored),
+        feature_distribution=_feature_distribution(stored, stats),
     )
     return _filled(defaults, stored)
 
@@ -281,9 +281,11 @@ def _scores(stored: Fields) -> ScoreMemory | None:
     return ScoreMemory(usual, recent, outdated, score)
 
 
-def _feature_distribution(stored: Fields) -> FeatureDistribution | None:
+def _feature_distribution(stored: Fields, stats: Stats | None) -> FeatureDistribution | None:
     arrays = stored.part("feature_distribution")
-    return FeatureDistribution.of(arrays) if arrays else None
+    if not arrays or stats is None:
+        return None
+    return FeatureDistribution.of(arrays, stats.reference.shape[1])
 
 
 def _spread(stored: Fields) -> Spread | None:

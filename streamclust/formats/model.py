@@ -673,20 +673,22 @@ def decode_model(data: bytes, where: str) -> Model:
             scores=None
             if meta.get("scores") is None
             else ScoreDistribution.of(arrays[_SCORES], meta["scores"]),
-            feature_distribution=_feature_distribution(arrays),
+            feature_distribution=_feature_distribution(arrays, meta),
             anomaly_score=_anomaly_score(meta),
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
         raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None
 
 
-def _feature_distribution(arrays: dict[str, Array]) -> FeatureDistribution | None:
+def _feature_distribution(
+    arrays: dict[str, Array], meta: dict[str, Any]
+) -> FeatureDistribution | None:
     found = {
         name.removeprefix(_FEATURES): array
         for name, array in arrays.items()
         if name.startswith(_FEATURES)
     }
-    return FeatureDistribution.of(found) if found else None
+    return FeatureDistribution.of(found, whole(meta, "n_features")) if found else None
 
 
 def _anomaly_score(meta: dict[str, Any]) -> AnomalyScore:

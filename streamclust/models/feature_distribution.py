@@ -114,8 +114,8 @@ class FeatureDistribution:
         return short_repr(self, features=len(self.mass), mass=mass)
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Array]) -> FeatureDistribution:
-        """Return the distribution with these arrays, by the names of its fields.
+    def of(cls, arrays: Mapping[str, Array], D: int) -> FeatureDistribution:
+        """Return the distribution of D features with these arrays, by the names of its fields.
 
         Raises
         ------
@@ -125,10 +125,9 @@ class FeatureDistribution:
             If an array is missing, or doesn't hold numbers.
         """
         found = cls(*(np.asarray(arrays[each.name], np.float64) for each in fields(cls)))
-        D = len(found.reference)
         shapes = [found.mass.shape, found.square.shape, found.reference.shape, found.unit.shape]
         if shapes != [(D, BINS), (D,), (D,), (D,)]:
-            raise DataError(f"a distribution of features has arrays of the shapes {shapes}")
+            raise DataError(f"a distribution of {D} features has arrays of the shapes {shapes}")
         finite = all(np.isfinite(getattr(found, each.name)).all() for each in fields(cls))
         if not (finite and (found.mass >= 0.0).all() and (found.square >= 0.0).all()):
             raise DataError("a distribution of features holds NaN, infinity or a negative number")
