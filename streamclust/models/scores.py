@@ -186,7 +186,11 @@ def point_scores(
             return np.full(len(X), np.nan)
         return known.scores.quantile(anomaly())
 
-    scores = {"anomaly": anomaly, "quantile": quantile, "tail_score": tails}
+    scores: dict[str, Callable[[], Array]] = {
+        "anomaly": anomaly,
+        "quantile": quantile,
+        "tail_score": tails,
+    }
     if family.objective == "log_likelihood":
         scores["log_density"] = lambda: raws().objective
         scores["mahalanobis"] = lambda: mahalanobis(params, X, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -62,7 +63,7 @@ def test_points_in_parts_are_the_sum_of_the_parts() -> None:
     assert_array_equal(whole.square, 300_000.0)
 
 
-SAMPLES = {
+SAMPLES: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "symmetric": lambda rng, n: rng.normal(size=n),
     "skewed": lambda rng, n: rng.exponential(size=n),
     "skewed to the left": lambda rng, n: 1e6 - 1e3 * rng.gamma(2.0, size=n),

@@ -106,7 +106,7 @@ def test_a_learner_without_a_distribution_starts_one(start: str) -> None:
     assert known is not None
     # and without the settings, it ends
     state, _ = replace(learner, anomaly=None, tail_scores=False).update(state, batch(8))
-    assert state.scores is state.feature_distribution is None
+    assert (state.scores, state.feature_distribution) == (None, None)
 
 
 def test_flagged_points_are_not_learned_if_the_setting_says_so() -> None:

@@ -120,7 +120,7 @@ def test_tail_scores_are_in_the_codes_and_raise_the_alerts(workspace: Workspace)
     assert (one.top[0].feature, one.top[0].value) == ("x0", X[-1, 0])
     assert sum(each.share for each in one.top) == pytest.approx(1.0)
     version = workspace.versions("m")[one.version - 1]
-    terms = version.feature_distribution.terms(X[-1:])[0]
+    terms = version.remembered_features.terms(X[-1:])[0]
     assert one.top[0].share * one.score == pytest.approx(terms[0])
     assert one.top[0].expected == pytest.approx(np.median(X[:, 0]), abs=2.0)
     # and clients compute the same scores from a version
