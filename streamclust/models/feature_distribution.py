@@ -19,7 +19,7 @@ have equal width in
     u = asinh((x - reference) / unit),    bin = floor(16 u + 1/2),    from -128 to 128
 
 Near the reference, a bin is 1 / 16 unit wide. Far from it, the width is 1 / 16 of the distance to
-it. The outermost bins hold all values farther than 1490 units. A tail includes the whole bin of the
+it. The outermost bins hold all values farther than 1444 units. A tail includes the whole bin of the
 value, so the probabilities are exact for values rounded to bins. A point counts once in its own
 tail, as a point of COPOD's sample does: no probability is 0.
 """
