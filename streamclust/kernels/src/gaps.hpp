@@ -12,7 +12,7 @@
 // diagonal, and components are across lanes.
 #pragma once
 
-#include "mixture.hpp"
+#include "marginals.hpp"
 
 namespace {
 
@@ -20,6 +20,7 @@ namespace {
 // digits, and the caller takes the NumPy kernels, which factor Sigma_oo.
 constexpr double MOST_INFLATION = 0x1p26;
 constexpr int64_t IMPUTED_CELLS = 1 << 17;  // of imputed values: 1 MiB
+constexpr int64_t FEWEST_ALIKE = 32;        // points, besides D, of a pattern with a marginal mixture of its own
 
 // Points with gaps by their pattern: rows order[starts[p]] to order[starts[p + 1] - 1] have pattern p.
 // `absent` (P, D) is 1 where a value is missing.
@@ -29,23 +30,19 @@ struct Groups {
     const uint8_t* absent;
 };
 
-inline vdouble square_root(vdouble x) {
-    for (int l = 0; l < DOUBLES; ++l) x[l] = sqrt(x[l]);
-    return x;
-}
-
 // What all patterns need of the components, DOUBLES components across lanes. A shared covariance has
 // the same numbers in all lanes of one vector.
 struct Precisions {
     const Gaussians& g;
     const int64_t vectors, shapes;  // of means; of covariances
+    const LaneCells lanes;
     Buffer<double> means;           // (vectors, D) of lanes
     Buffer<double> unit, per_unit, log_unit;  // 1 / sqrt(P_dd), its inverse and logarithm: (shapes, D) of lanes
     Buffer<double> precision;       // in these units: (shapes, D, D) of lanes
     bool ready, good;               // whether there was enough memory; whether P has enough digits
 
-    Precisions(const Gaussians& g, const double* root)
-        : g(g), vectors((g.K + DOUBLES - 1) / DOUBLES), shapes(g.shared ? 1 : vectors),
+    Precisions(const Gaussians& g, const double* root, bool needed = true)
+        : g(g), vectors((g.K + DOUBLES - 1) / DOUBLES), shapes(g.shared ? 1 : vectors), lanes{g.D},
           means(vectors * g.D * DOUBLES), unit(shapes * g.D * DOUBLES), per_unit(shapes * g.D * DOUBLES),
           log_unit(shapes * g.D * DOUBLES),
           precision(g.matrix ? shapes * g.D * g.D * DOUBLES : 1), ready(false), good(true) {
@@ -53,31 +50,26 @@ struct Precisions {
         Buffer<double> inverse(size), own(size);
         if (!means.ok() || !unit.ok() || !per_unit.ok() || !log_unit.ok() || !precision.ok()) return;
         if (!inverse.ok() || !own.ok()) return;
+        ready = true;
+        if (!needed) return;
         for (int64_t k = 0; k < vectors * DOUBLES; ++k)
             for (int64_t d = 0; d < D; ++d)
-                means.data[place(k, d)] = k < g.K ? g.means[k * D + d] : 0.0;
+                means.data[lanes.cell(k, d)] = k < g.K ? g.means[k * D + d] : 0.0;
         for (int64_t k = 0; k < shapes * DOUBLES; ++k) {
             const int64_t from = g.shared || k >= g.K ? 0 : k;  // lanes without a component have a copy
             if (g.matrix) invert(root + from * D * D, inverse.data, own.data);
             for (int64_t d = 0; d < D; ++d) {
                 const double scale = g.matrix ? 1.0 / sqrt(own.data[d * D + d]) : root[from * D + d];
-                unit.data[place(k, d)] = scale, per_unit.data[place(k, d)] = 1.0 / scale;
-                log_unit.data[place(k, d)] = log(scale);
+                unit.data[lanes.cell(k, d)] = scale, per_unit.data[lanes.cell(k, d)] = 1.0 / scale;
+                log_unit.data[lanes.cell(k, d)] = log(scale);
             }
             for (int64_t i = 0; g.matrix && i < D; ++i)
                 for (int64_t j = 0; j <= i; ++j) {
                     const double value =
-                        own.data[i * D + j] * unit.data[place(k, i)] * unit.data[place(k, j)];
-                    precision.data[place(k, i, j)] = precision.data[place(k, j, i)] = value;
+                        own.data[i * D + j] * unit.data[lanes.cell(k, i)] * unit.data[lanes.cell(k, j)];
+                    precision.data[lanes.cell(k, i, j)] = precision.data[lanes.cell(k, j, i)] = value;
                 }
         }
-        ready = true;
-    }
-
-    int64_t place(int64_t k, int64_t d) const { return (k / DOUBLES * g.D + d) * DOUBLES + k % DOUBLES; }
-
-    int64_t place(int64_t k, int64_t i, int64_t j) const {
-        return ((k / DOUBLES * g.D + i) * g.D + j) * DOUBLES + k % DOUBLES;
     }
 
     const vdouble* of(const Buffer<double>& values, int64_t v) const {
@@ -349,47 +341,144 @@ struct GapTile : Tile {
     }
 };
 
-// The results for each point, or null.
-struct PointResults {
-    double *log_density, *entropy;  // of the mixture without the background
+// The arguments of a step with the expected moments of whole points.
+struct ExpectedStep {
+    const double* w;
+    Groups groups;
+    const double *floor, *background;  // (D,), and (P,) or null
+    int64_t threads;
+    double *log_density, *entropy;     // OUT: of each point, without the background; or null
 };
 
-// The expected moments of whole points.
+// The patterns, and first those of enough points for a marginal mixture. Each kind keeps its order.
+struct Divided {
+    Buffer<int64_t> order, starts;
+    Buffer<uint8_t> absent;
+    Buffer<double> background;
+    int64_t common;  // number of the former
+    Groups groups;
+
+    Divided(const ExpectedStep& step, int64_t D)
+        : order(step.groups.starts[step.groups.P]), starts(step.groups.P + 1), absent(step.groups.P * D),
+          background(step.groups.P), common(0), groups{step.groups.P, order.data, starts.data, absent.data} {
+        if (!ok()) return;
+        const Groups& from = step.groups;
+        int64_t p = 0;
+        starts.data[0] = 0;
+        for (int rare = 0; rare < 2; ++rare) {
+            for (int64_t q = 0; q < from.P; ++q) {
+                const int64_t n = from.starts[q + 1] - from.starts[q];
+                if ((n < FEWEST_ALIKE + D) != (rare == 1)) continue;
+                const int64_t start = starts.data[p];
+                for (int64_t i = 0; i < n; ++i) order.data[start + i] = from.order[from.starts[q] + i];
+                for (int64_t d = 0; d < D; ++d) absent.data[p * D + d] = from.absent[q * D + d];
+                background.data[p] = step.background ? step.background[q] : -INFINITY;
+                starts.data[++p] = start + n;
+            }
+            if (!rare) common = p;
+        }
+    }
+
+    bool ok() const { return order.ok() && starts.ok() && absent.ok() && background.ok(); }
+
+    int64_t points() const { return groups.starts[groups.P]; }
+    int64_t common_points() const { return groups.starts[common]; }
+};
+
+// The expected moments of whole points, of one chunk after the other. A chunk has its points in the order
+// of `Divided`.
 struct Expected {
     const Gaussians& g;
-    const double *floor, *background;             // (D,), and (P,) or null
-    double *weight, *first, *second, *totals;     // OUT; totals: sum_n w_n log p(x_n), and of entropies
-    const PointResults& each;
-    const int64_t width;
+    const ExpectedStep& step;
+    const Divided& divided;
+    const LaneCells lanes;
+    const int64_t vectors, shapes, width;
+    Marginal marginal;
+    Pattern pattern;
+    GapTile tile;
     Active active;
     Buffer<double> mass, covariances;             // of the pattern; for all patterns: lanes
-    Buffer<double> own_first, own_second, own_background;
+    Buffer<double> own_weight, own_first, own_second, own_background;
+    double totals[2];
+    int64_t pending;                              // the pattern that `mass` belongs to, or -1
+    const WholeMoments to;
 
-    Expected(const Gaussians& g, const Precisions& all, const double* floor, const double* background,
-             double* weight, double* first, double* second, double* totals, const PointResults& each)
-        : g(g), floor(floor), background(background), weight(weight), first(first), second(second),
-          totals(totals), each(each), width(rounded_up(g.D, DOUBLES)), active(g),
-          mass(all.vectors * DOUBLES), covariances((g.matrix ? all.shapes * g.D : all.vectors) * g.D * DOUBLES),
-          own_first(g.K * width), own_second((g.shared ? 1 : g.K) * (g.matrix ? g.D : 1) * width),
-          own_background(PACK) {
-        if (!ok()) return;
-        clear(mass, all.vectors * DOUBLES);
-        clear(covariances, (g.matrix ? all.shapes * g.D : all.vectors) * g.D * DOUBLES);
-        clear(own_first, g.K * width);
-        clear(own_second, (g.shared ? 1 : g.K) * (g.matrix ? g.D : 1) * width);
+    Expected(const Gaussians& g, const Parameters& parameters, const Precisions& precisions, const ExpectedStep& step,
+             const Divided& divided)
+        : g(g), step(step), divided(divided), lanes{g.D},
+          vectors((g.K + DOUBLES - 1) / DOUBLES), shapes(g.shared ? 1 : vectors), width(rounded_up(g.D, DOUBLES)),
+          marginal(g, parameters, step.floor), pattern(precisions), tile(g), active(g), mass(vectors * DOUBLES),
+          covariances(cells()), own_weight(g.K), own_first(g.K * width), own_second(own_cells()), own_background(PACK),
+          pending(-1),
+          to{own_weight.data, own_first.data, width, (vdouble*)covariances.data, totals, step.log_density, step.entropy} {
+        if (ok()) clear(mass, vectors * DOUBLES);
     }
+
+    int64_t cells() const { return (g.matrix ? shapes * g.D : vectors) * g.D * DOUBLES; }
+    int64_t own_cells() const { return (g.shared ? 1 : g.K) * (g.matrix ? g.D : 1) * width; }
 
     static void clear(Buffer<double>& values, int64_t n) {
         for (int64_t i = 0; i < n; ++i) values.data[i] = 0.0;
     }
 
     bool ok() const {
-        return active.ok() && mass.ok() && covariances.ok() && own_first.ok() && own_second.ok() &&
-               own_background.ok();
+        return marginal.ok() && pattern.ok() && tile.ok() && active.ok() && mass.ok() && covariances.ok() &&
+               own_weight.ok() && own_first.ok() && own_second.ok() && own_background.ok();
+    }
+
+    // Add n points from `start`. Returns as `Marginal::add`.
+    template <typename X>
+    int add(const X* x, int64_t start, int64_t n, const MixtureSums& out) {
+        const Groups& groups = divided.groups;
+        const int64_t end = start + n;
+        int64_t p = 0;
+        active.clear();
+        clear(covariances, cells());
+        clear(own_weight, g.K);
+        clear(own_first, g.K * width);
+        clear(own_second, own_cells());
+        totals[0] = totals[1] = 0.0;
+        for (; p < divided.common && groups.starts[p] < end; ++p) {
+            const int64_t from = groups.starts[p] > start ? groups.starts[p] : start;
+            const int64_t until = groups.starts[p + 1] < end ? groups.starts[p + 1] : end;
+            if (from >= until) continue;
+            const int status = marginal.add(x, step.w, groups.order + from, until - from, groups.absent + p * g.D,
+                                            divided.background.data[p], to);
+            if (status) return status;
+        }
+        const int64_t common = divided.common_points();
+        add_rare(x, start > common ? start : common, end);
+        unpack(out);
+        return 0;
+    }
+
+    template <typename X>
+    void add_rare(const X* x, int64_t start, int64_t end) {
+        const Groups& groups = divided.groups;
+        for (int64_t p = divided.common; start < end; start += tile.lanes) {
+            const int64_t n = end - start < tile.lanes ? end - start : tile.lanes;
+            while (groups.starts[p + 1] <= start) ++p;
+            tile.load_gaps(x, step.w, groups, start, n, p, pattern, step.log_density);
+            for (int64_t q = 0, own = p; q < PACK; ++q) {
+                while (q < n && groups.starts[own + 1] <= start + q) ++own;
+                own_background.data[q] = q < n ? divided.background.data[own] : -INFINITY;
+            }
+            tile.log_joint_of_gaps();
+            const int64_t pairs = weigh_gaps(start, n);
+            const bool few = (active.worth() || !g.matrix) && pairs < g.K * tile.vectors * DOUBLES / 2;
+            for (int64_t k = 0; k < g.K; ++k) {
+                if (few) scatter_some(tile, k);
+                else scatter_all(tile, k);
+            }
+            add_patterns(start, n, p);
+        }
+        if (pending >= 0) flush(pending);
     }
 
     // As `weigh` for complete points, with a background per point. Returns the number of pairs.
-    int64_t weigh_gaps(GapTile& tile, const Groups& groups, int64_t start, int64_t n) {
+    int64_t weigh_gaps(int64_t start, int64_t n) {
+        const Groups& groups = divided.groups;
+        double *const log_density = step.log_density, *const each_entropy = step.entropy;
         int64_t pairs = 0;
         vdouble score[DOUBLES] = {};
         for (int64_t v = 0; v < tile.vectors; ++v) {
@@ -401,7 +490,7 @@ struct Expected {
             const vdouble noise = ((vdouble*)own_background.data)[v], most = noise > top ? noise : top;
             for (int64_t k = 0; k < g.K; ++k) {
                 vdouble& here = tile.row(tile.joint, k)[v];
-                if (each.log_density) {
+                if (log_density) {
                     const vdouble share = exponential(here - top);
                     inner += share;
                     entropy = fma(share, tile.of(tile.entropies, k, v), entropy);
@@ -412,19 +501,19 @@ struct Expected {
                 sum += here;
                 pairs += __builtin_popcount(lanes);
             }
-            if (background) sum += exponential(noise - most);
+            if (step.background) sum += exponential(noise - most);
             const vdouble w = ((vdouble*)tile.w.data)[v], factor = w / sum;
             for (int64_t k = 0; k < g.K; ++k) tile.row(tile.joint, k)[v] *= factor;
             score[0] += w * (most + logarithm(sum));
-            if (!each.log_density) continue;
+            if (!log_density) continue;
             const vdouble density = top + logarithm(inner);
             entropy /= inner;
             for (int64_t l = 0; l < DOUBLES && v * DOUBLES + l < n; ++l) {
-                each.log_density[groups.order[start + v * DOUBLES + l]] = density[l];
-                each.entropy[groups.order[start + v * DOUBLES + l]] = entropy[l];
+                log_density[groups.order[start + v * DOUBLES + l]] = density[l];
+                each_entropy[groups.order[start + v * DOUBLES + l]] = entropy[l];
             }
         }
-        totals[0] += sums(score)[0];
+        to.totals[0] += sums(score)[0];
         return pairs;
     }
 
@@ -489,13 +578,14 @@ struct Expected {
     }
 
     // Sum the shares of the points of each pattern; at its end, add its covariances.
-    void add_patterns(const GapTile& tile, const Groups& groups, int64_t start, int64_t n, int64_t p,
-                      Pattern& pattern) {
+    void add_patterns(int64_t start, int64_t n, int64_t p) {
+        const Groups& groups = divided.groups;
         for (int64_t q = 0; q < n; ++p) {
             const int64_t left = groups.starts[p + 1] - start, end = left < n ? left : n;
             for (int64_t k = 0; k < g.K; ++k) mass.data[k] += sum_lanes(tile.row(tile.joint, k), q, end);
             q = end;
-            if (left <= n) flush(groups, p, pattern);
+            if (left <= n) flush(p);
+            else pending = p;
         }
     }
 
@@ -512,68 +602,112 @@ struct Expected {
         return sums(sum)[0];
     }
 
-    void flush(const Groups& groups, int64_t p, Pattern& pattern) {
-        pattern.select(groups, p);
+    void flush(int64_t p) {
+        pattern.select(divided.groups, p);
         double total = 0.0;
         const double half = 0.5 * (LOG_2PI + 1.0) * (double)pattern.m;
         for (int64_t k = 0; k < g.K; ++k) {
             total += mass.data[k];
-            weight[k] += mass.data[k];
+            own_weight.data[k] += mass.data[k];
             totals[1] += mass.data[k] * (half - pattern.half_log_det.data[k]);
         }
         const vdouble* own = (const vdouble*)mass.data;
         const vdouble shared = broadcast(total);
-        if (g.matrix) pattern.add_covariances(g.shared ? &shared : own, floor, (vdouble*)covariances.data);
-        else pattern.add_variances(own, floor, (vdouble*)covariances.data);
-        clear(mass, pattern.all.vectors * DOUBLES);
+        if (g.matrix) pattern.add_covariances(g.shared ? &shared : own, step.floor, to.second);
+        else pattern.add_variances(own, step.floor, to.second);
+        clear(mass, vectors * DOUBLES);
+        pending = -1;
     }
 
     // Write the sums in the shapes for Python.
-    void unpack(const Precisions& all) const {
+    void unpack(const MixtureSums& out) const {
         const int64_t D = g.D;
-        for (int64_t k = 0; k < g.K; ++k)
-            for (int64_t d = 0; d < D; ++d) first[k * D + d] = own_first.data[k * width + d];
+        out.log_likelihood[0] = totals[0], out.log_likelihood[1] = totals[1];
+        for (int64_t k = 0; k < g.K; ++k) {
+            out.weight[k] = own_weight.data[k];
+            for (int64_t d = 0; d < D; ++d) out.first[k * D + d] = own_first.data[k * width + d];
+        }
         for (int64_t k = 0; k < (g.shared ? 1 : g.K); ++k) {
             const double* two = second_of(k);
             if (!g.matrix) {
-                for (int64_t d = 0; d < D; ++d) second[k * D + d] = two[d] + covariances.data[all.place(k, d)];
+                for (int64_t d = 0; d < D; ++d) out.second[k * D + d] = two[d] + covariances.data[lanes.cell(k, d)];
                 continue;
             }
             for (int64_t i = 0; i < D; ++i)
                 for (int64_t j = 0; j <= i; ++j)
-                    second[(k * D + i) * D + j] = second[(k * D + j) * D + i] =
-                        two[i * width + j] + active.cell(k, i, j) + covariances.data[all.place(k, i, j)];
+                    out.second[(k * D + i) * D + j] = out.second[(k * D + j) * D + i] =
+                        two[i * width + j] + active.cell(k, i, j) + covariances.data[lanes.cell(k, i, j)];
         }
     }
 };
 
+// The sums of a batch are those of its chunks, in their order.
 template <typename X>
-bool expected_step(const X* x, const double* w, const Groups& groups, const Precisions& all, Expected& expected) {
-    const Gaussians& g = all.g;
-    Pattern pattern(all);
-    GapTile tile(g);
-    if (!pattern.ok() || !tile.ok() || !expected.ok()) return false;
-    const int64_t N = groups.starts[groups.P];
-    for (int64_t start = 0, p = 0; start < N; start += tile.lanes) {
-        const int64_t n = N - start < tile.lanes ? N - start : tile.lanes;
-        while (groups.starts[p + 1] <= start) ++p;
-        tile.load_gaps(x, w, groups, start, n, p, pattern, expected.each.log_density);
-        for (int64_t q = 0, own = p; q < PACK; ++q) {
-            while (q < n && groups.starts[own + 1] <= start + q) ++own;
-            expected.own_background.data[q] = expected.background && q < n ? expected.background[own] : -INFINITY;
-        }
-        tile.log_joint_of_gaps();
-        const int64_t pairs = expected.weigh_gaps(tile, groups, start, n);
-        const bool worth = expected.active.worth() || !g.matrix;
-        const bool few = worth && pairs < g.K * tile.vectors * DOUBLES / 2;
-        for (int64_t k = 0; k < g.K; ++k) {
-            if (few) expected.scatter_some(tile, k);
-            else expected.scatter_all(tile, k);
-        }
-        expected.add_patterns(tile, groups, start, n, p, pattern);
+struct ExpectedByChunks {
+    static constexpr bool ORDERED = true;
+    const X* x;
+    const Gaussians& g;
+    const Parameters& parameters;
+    const Precisions& precisions;
+    const ExpectedStep& step;
+    const Divided& divided;
+    const MixtureSums& total;
+    const int64_t cells;  // of `second`
+    int status;
+    Places sums;
+
+    ExpectedByChunks(const X* x, const Gaussians& g, const Parameters& parameters, const Precisions& precisions,
+                     const ExpectedStep& step, const Divided& divided, const MixtureSums& total)
+        : x(x), g(g), parameters(parameters), precisions(precisions), step(step), divided(divided), total(total),
+          cells((g.shared ? 1 : g.K) * g.D * (g.matrix ? g.D : 1)), status(1), sums(g.K * (g.D + 1) + cells + 2) {}
+
+    struct Scratch : Expected {
+        explicit Scratch(const ExpectedByChunks& work)
+            : Expected(work.g, work.parameters, work.precisions, work.step, work.divided) {}
+    };
+
+    // Memory per place: about as much again for what each thread adds to.
+    int64_t bytes() const { return 5 * sums.size * (int64_t)sizeof(double); }
+
+    bool reserve(int64_t places) { return sums.reserve(places); }
+
+    MixtureSums at(int64_t place) const {
+        double *weight = sums.at(place), *first = weight + g.K, *second = first + g.K * g.D;
+        return {weight, first, second, second + cells, nullptr};
     }
-    expected.unpack(all);
-    return true;
+
+    bool range(Expected& expected, int64_t start, int64_t n, int64_t place) {
+        const int found = expected.add(x, start, n, at(place));
+        if (found) status = found;
+        return !found;
+    }
+
+    void retire(int64_t, int64_t place) {
+        const MixtureSums from = at(place);
+        add(total.weight, from.weight, g.K);
+        add(total.first, from.first, g.K * g.D);
+        add(total.second, from.second, cells);
+        add(total.log_likelihood, from.log_likelihood, 2);
+    }
+};
+
+// `total` must be 0; its `log_likelihood` has the two numbers of `WholeMoments::totals`. Returns 0, 1 if
+// there wasn't enough memory, or 2 if the precisions have too few digits.
+template <typename X>
+int expected_step(const X* x, const Gaussians& g, const Parameters& parameters, const ExpectedStep& step,
+                  const MixtureSums& total) {
+    const Divided divided(step, g.D);
+    const int64_t N = step.groups.starts[step.groups.P];
+    if (!divided.ok()) return 1;
+    const Precisions precisions(g, parameters.root, divided.common_points() < N);
+    if (!precisions.ready) return 1;
+    if (!precisions.good) return 2;
+    ExpectedByChunks<X> work(x, g, parameters, precisions, step, divided, total);
+    if (N <= CHUNK) {
+        typename ExpectedByChunks<X>::Scratch expected(work);
+        return expected.ok() ? expected.add(x, 0, N, total) : 1;
+    }
+    return share(work, N, CHUNK, worth(multiplications(N, g), step.threads), work.bytes()) ? 0 : work.status;
 }
 
 // Writes row n of `out` (N, K) for each point of the groups.
@@ -586,7 +720,7 @@ bool marginal_log_gaussians(const X* x, const Groups& groups, const Precisions& 
     for (int64_t start = 0, p = 0; start < N; start += tile.lanes) {
         const int64_t n = N - start < tile.lanes ? N - start : tile.lanes;
         while (groups.starts[p + 1] <= start) ++p;
-        tile.load_gaps(x, nullptr, groups, start, n, p, pattern, false);
+        tile.load_gaps(x, (const double*)nullptr, groups, start, n, p, pattern, false);
         tile.log_joint_of_gaps();
         for (int64_t q = 0; q < n; ++q)
             for (int64_t k = 0; k < K; ++k)
