@@ -104,7 +104,7 @@ EXPORT(marginal_log_gaussians)
     if (!g.ok()) return 1;
     const Precisions all(g, root);
     if (!all.ready) return 1;
-    if (!all.good) return 2;
+    if (!all.good()) return 2;
     return !(single ? marginal_log_gaussians((const float*)x, groups, all, out)
                     : marginal_log_gaussians((const double*)x, groups, all, out));
 }
@@ -118,7 +118,7 @@ EXPORT(marginal_log_dets)
     if (!g.ok()) return 1;
     const Precisions all(g, root);
     if (!all.ready) return 1;
-    return all.good ? !marginal_log_dets(groups, all, root, out) : 2;
+    return all.good() ? !marginal_log_dets(groups, all, root, out) : 2;
 }
 
 // `count` gets the number of complete points and that of patterns.
