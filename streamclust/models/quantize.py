@@ -16,7 +16,7 @@ from streamclust.arrays import Array, as_points, has_gaps, short_repr, square_un
 from streamclust.errors import DataError
 from streamclust.kernels import normalise
 from streamclust.models import GaussianMixture, KMeans
-from streamclust.models.family import by_kind, metric_of
+from streamclust.models.family import by_kind
 from streamclust.models.scores import RawScores, anomaly_of_mixture
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ _NO_DISTANCE = np.empty(0)
 
 def _with_distances(family: Family[Any], X: Array, means: Array, codes: Codes) -> Codes:
     distance = _distances(X, means, codes.index)
-    if metric_of(family) == "euclidean":
+    if family.metric == "euclidean":
         return replace(codes, distance=distance)
     distance = 0.5 * distance**2
     return replace(codes, distance=distance, similarity=1.0 - distance)
