@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "-k",
+    "--k",
     "n_components",
     type=click.IntRange(min=1),
     metavar="K",
