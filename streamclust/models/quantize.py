@@ -16,7 +16,7 @@ from streamclust.arrays import Array, as_points, has_gaps, short_repr, square_un
 from streamclust.errors import DataError
 from streamclust.kernels import normalise
 from streamclust.models import GaussianMixture, KMeans
-from streamclust.models.family import by_kind, metric_of
+from streamclust.models.family import by_kind
 from streamclust.models.scores import RawScores, anomaly_of_mixture
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _quantized(
         all_best, values = best, _joined(found)
     scores = [_joined(each) for each in zip(*(part.scores for part in parts), strict=True)]
     distance = _distances(points, means, index, gaps=family.missing == "learn")
-    if metric_of(family) == "euclidean":
+    if family.metric == "euclidean":
         return Codes(index, distance, all_best, values), scores
     distance = 0.5 * distance**2
     return Codes(index, distance, all_best, values, 1.0 - distance), scores
