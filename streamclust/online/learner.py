@@ -438,10 +438,10 @@ class StreamLearner(Generic[P]):
         """
         if self.anomaly is None or state.scores is None:
             return None
-        current = state.scores.current
+        known = state.scores.usual
         if state.scaling is None or self.family.objective == "inertia":
-            return current
-        return current.shifted(state.scaling.log_volume)
+            return known
+        return known.shifted(state.scaling.log_volume)
 
     def loss(self, state: LearnerState[P]) -> float | None:
         """Return the prequential loss of the parameters that `in_units` returns.
