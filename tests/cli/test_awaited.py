@@ -82,6 +82,22 @@ def test_a_command_says_which_server_does_not_answer(monkeypatch: pytest.MonkeyP
     assert lines == [f"waiting for an answer of redis://127.0.0.1:{port}/0"]
 
 
+def test_a_short_wait_ends_after_one_try_at_a_server_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Workspace(tmp_path, "embedded", "streamclust").write({"m": kmeans("points")})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        done = invoke("refit", "m", "--wait-for-server", "50ms", "--redis-url", url)
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert done.exit_code == 3
+    assert "no answer in time" in done.stderr
+
+
 def test_the_data_of_a_server_that_stopped_are_shown_and_it_stops_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

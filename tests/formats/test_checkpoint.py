@@ -125,7 +125,7 @@ def test_given_parameters_come_back_to_the_last_bit(family: Family[Any]) -> None
 
 
 def test_all_else_comes_back_too(family: Family[Any]) -> None:
-    family = replace(family, missing="learn")  # type: ignore[type-var]
+    family = replace(family, missing="learn")
     checkpoint = Checkpoint(
         learner=step(StreamLearner(family), LearnerState(), 0),
         position=POSITION,
