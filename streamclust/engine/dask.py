@@ -263,7 +263,7 @@ class _Fold(Generic[R]):
         self._keys: dict[int, str] = {}
         self._done: dict[int, Done[R]] = {}
         self._ahead: deque[Numbered] = deque()
-        self._next = self._taken = self._left = 0
+        self._next = self._taken = self._bundles = self._planned = 0
         self._ended = False
 
     def next(self, stop: Callable[[], bool]) -> Done[R] | None:
@@ -305,16 +305,19 @@ class _Fold(Generic[R]):
         """Return the number of parts of the next bundle.
 
         The last parts are divided among all slots: as few bundles as possible, equally many per
-        slot, of equal sizes. So all workers end at the same time.
+        slot, of equal sizes. So all workers end at the same time. If sizes differ by 1, the last
+        bundles are larger, because the last part of a file is often short.
         """
-        slots, count = self._engine.workers, _AHEAD * self._engine.workers * most
-        self._look(count)
-        if len(self._ahead) == count:
+        slots, before = self._engine.workers, self._bundles
+        self._bundles += 1
+        self._look(_AHEAD * slots * most)
+        known = len(self._ahead)
+        if known in (0, _AHEAD * slots * most):
             return most
-        self._left = self._left or slots * ceil(len(self._ahead) / (slots * most))
-        size = ceil(len(self._ahead) / max(1, self._left))
-        self._left = max(1, self._left - 1)
-        return min(most, size)
+        if not self._planned:
+            least = before + ceil(known / most)
+            self._planned = least + -least % slots
+        return max(1, min(most, known // max(1, self._planned - before)))
 
     def _look(self, count: int) -> None:
         """Take so many parts from the iterator, without the points of files and streams."""

@@ -477,8 +477,9 @@ class StreamLearner(Generic[P]):
         anomaly, memory = self.anomaly, state.scores
         if anomaly is None or memory is None or memory.score != anomaly.score:
             return None
+        known = memory.usual
         volume = self._log_volume(state) if anomaly.score == "model" else 0.0
-        return memory.current.shifted(volume) if volume else memory.current
+        return known.shifted(volume) if volume else known
 
     def feature_distribution(self, state: LearnerState[P]) -> FeatureDistribution | None:
         """Return the distribution of each feature in the original units.

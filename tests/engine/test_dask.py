@@ -16,7 +16,7 @@ from streamclust import KMeans, KMeansParams
 from streamclust.engine import EStep, Inline, Part, Reader, StreamPart
 from streamclust.engine.connection import Certificates
 from streamclust.engine.cut import cut_array
-from streamclust.engine.dask import Dask
+from streamclust.engine.dask import Dask, _Fold
 from streamclust.errors import EngineError, StoppedError
 from streamclust.formats.layout import Layout
 from streamclust.store.server.connect import Address, find_server
@@ -159,6 +159,26 @@ def test_short_parts_are_sent_in_bundles_and_large_results_are_not() -> None:
         dask.succeeded("e_step", 1, 9.0, 400_000)
         assert dask.bundle_size("e_step") == 1
         assert dask.bundle_size("survey") == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "workers", "most", "sizes"),
+    [
+        (31, 2, 32, [15, 16]),
+        (31, 2, 7, [5, 5, 5, 5, 5, 6]),
+        (60, 2, 7, [7, 5, *8 * [6]]),
+        (3, 4, 32, [1, 1, 1]),
+    ],
+)
+def test_the_last_parts_are_in_equal_bundles_equally_many_per_worker(
+    parts: int, workers: int, most: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dask, "workers", workers)
+    numbered = enumerate(parts * [StreamPart(STREAM, "0-0", "1-0", 100, LAYOUT)])
+    with Dask("tcp://127.0.0.1:9") as dask:
+        fold = _Fold(dask, step_of("kmeans", POINTS), Reader(), numbered)
+        assert [len(fold._take(fold._size(most))) for _ in sizes] == sizes
+        assert not fold._take(most)
 
 
 @pytest.mark.usefixtures("long_deadlines")
