@@ -67,6 +67,9 @@ so that a few far values don't decide the sign."""
 _FEWEST_BINS = 8
 """Least number of bins between the first and the last tenth of a feature's values."""
 
+_UNITS = 8.0
+"""Units between the first and the last tenth of a feature's values."""
+
 _LOCATED_BY = 1024
 """Number of points that give references and units."""
 
@@ -342,7 +345,7 @@ class FeatureDistribution:
             bins = _bins_of(np.array([low, high]), *before)
             if _are_fine(bins[0], bins[1]):
                 return before
-        return middle, max(2.0 ** np.floor(np.log2(high - low)) / 4.0, _SMALLEST)
+        return middle, max((high - low) / _UNITS, _SMALLEST)
 
     def _bins(self, X: Points) -> Labels:
         """Return the bin of each value, (N, D); any bin for a missing one."""

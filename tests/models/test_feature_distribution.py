@@ -138,6 +138,8 @@ def test_scaling_and_shifting_the_data_changes_no_score(factor: float) -> None:
     scores = FeatureDistribution().add(X).scores(X)
     for moved in (factor * X, X + 2.0**20):
         assert_array_equal(FeatureDistribution().add(moved).scores(moved), scores)
+    for moved in (0.1 * X, 3600.0 * X - 7e5):  # also with rounding
+        assert_allclose(FeatureDistribution().add(moved).scores(moved), scores, rtol=1e-3)
     known = FeatureDistribution().add(X).mapped(np.array([2.0, 4.0]), np.array([1.0, -8.0]))
     assert_array_equal(known.scores(X * [2.0, 4.0] + [1.0, -8.0]), scores)
 
