@@ -444,8 +444,8 @@ class StreamLearner(Generic[P]):
         """
         if self.anomaly is None or state.scores is None:
             return None
-        current, volume = state.scores.current, self._log_volume(state)
-        return current.shifted(volume) if volume else current
+        known, volume = state.scores.usual, self._log_volume(state)
+        return known.shifted(volume) if volume else known
 
     def loss(self, state: LearnerState[P]) -> float | None:
         """Return the prequential loss of the parameters that `in_units` returns.

@@ -79,7 +79,7 @@ def main() -> None:
         passed["part"] += 1
         return base.compute(*arguments)
 
-    threads.compute = counted  # type: ignore[assignment]
+    threads.compute = counted  # type: ignore[attr-defined, assignment]
     failpoints.watch(watcher)
     cli.main(["worker", "--until-idle"], standalone_mode=False)
     click.echo(f"threads computed {passed['part']} parts")
