@@ -53,8 +53,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "Columns of FILE, in the order of the features.  [default: those with the names of the "
     "features]",
     ("stop", "skip"),
-    "What to do with a bad row: stop with an error, or write code -1 for it; a file of --out has "
-    "no place for it.  [default: stop; skip for --stdin without --out]",
+    "What to do with a bad row: stop with an error, or skip it and write code -1. skip can't be "
+    "combined with --out.  [default: stop; skip for --stdin without --out]",
 )
 @click.option(
     "--version",

@@ -226,7 +226,7 @@ def _params(stored: Fields, name: str, family: Family[Any]) -> Any:
 
 
 def _stats(stored: Fields, name: str, family: Family[Any]) -> Stats | None:
-    arrays, covariance_type = stored.part(name), getattr(family, "covariance_type", None)
+    arrays, covariance_type = stored.part(name), family.covariance_type
     if name not in stored.values["sums"]:
         if arrays:
             raise FormatError(f"the arrays of {name} lack their field in sums")

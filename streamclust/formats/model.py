@@ -33,7 +33,6 @@ from streamclust.models.codebook import (
 from streamclust.models.family import (
     by_kind,
     from_hyperparameters,
-    metric_of,
     named_array,
     to_hyperparameters,
 )
@@ -192,7 +191,7 @@ class Model:
     @property
     def metric(self) -> Metric:
         """'euclidean' or 'cosine'."""
-        return metric_of(self.family)
+        return self.family.metric
 
     @property
     def means(self) -> Array:

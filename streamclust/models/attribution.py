@@ -24,15 +24,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.arrays import short_repr
-from streamclust.models.family import metric_of
+from streamclust.models.family import by_kind
+from streamclust.models.gaussian_mixture import GaussianMixture
+from streamclust.models.kmeans import KMeans
 from streamclust.models.precision import deviations, groups
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, Labels
     from streamclust.models.family import Family
     from streamclust.models.gaussian_mixture import MixtureParams
+    from streamclust.models.kmeans import KMeansParams
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +87,14 @@ def attribution(
     index : array of int, shape (N,)
         Component of each point, as a row of the parameters.
     """
-    if family.objective == "log_likelihood":
-        return _of_mixture(params, X, index)
+    return by_kind(ATTRIBUTIONS, family.kind, "ATTRIBUTIONS")(family, params, X, index)
+
+
+def _of_kmeans(
+    family: KMeans, params: KMeansParams, X: Array, index: NDArray[np.integer]
+) -> Attribution:
     centroids: Array = params.centroids[index]
-    if metric_of(family) == "cosine":
+    if family.metric == "cosine":
         unit = np.asarray(family.prepare(X), np.float64)
         largest = np.abs(X).max(axis=1, keepdims=True)  # so that no square overflows
         length = largest * np.linalg.norm(X / largest, axis=1, keepdims=True)
@@ -94,7 +103,9 @@ def attribution(
     return Attribution(np.nan_to_num((X - centroids) / scale) ** 2, centroids)
 
 
-def _of_mixture(params: MixtureParams, X: Array, index: NDArray[np.integer]) -> Attribution:
+def _of_mixture(
+    _family: GaussianMixture, params: MixtureParams, X: Array, index: NDArray[np.integer]
+) -> Attribution:
     means = params.means[index]
     if params.covariance_type in ("diag", "spherical"):
         z = np.nan_to_num((X - means) / deviations(params)[index])
@@ -107,3 +118,10 @@ def _of_mixture(params: MixtureParams, X: Array, index: NDArray[np.integer]) -> 
         contribution[cells] = precise * precise / diagonal
         expected[cells] = X[cells] - precise / diagonal
     return Attribution(contribution, expected)
+
+
+ATTRIBUTIONS: dict[str, Callable[[Any, Any, Array, NDArray[np.integer]], Attribution]] = {
+    KMeans.kind: _of_kmeans,
+    GaussianMixture.kind: _of_mixture,
+}
+"""Kind of a family -> the contributions to its scores."""

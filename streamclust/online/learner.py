@@ -20,10 +20,12 @@ from streamclust.arrays import (
     MAX_MAGNITUDE,
     as_points_as_given,
     as_sample_weight,
+    distinct_points,
     has_gaps,
 )
 from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
 from streamclust.fitting.fit import fit
+from streamclust.fitting.search import search_of
 from streamclust.hyperparameters import (
     as_integer,
     as_number,
@@ -32,7 +34,8 @@ from streamclust.hyperparameters import (
     renamed,
     store,
 )
-from streamclust.models.family import Wanted, metric_of
+from streamclust.models.directions import distinct_directions
+from streamclust.models.family import Wanted
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.online.batch_parts import one_by_one
@@ -41,6 +44,7 @@ from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
 from streamclust.online.resolving import ReclusterState
+from streamclust.online.rules import rules_of
 from streamclust.online.scores import Anomaly, first_memory
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
 from streamclust.online.step import StreamingStep, first_spread
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from streamclust.models.stats import Stats
     from streamclust.online.batch_parts import EachPart
     from streamclust.online.resolving import Pending
+    from streamclust.online.rules import Rules
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
 
@@ -146,7 +151,7 @@ class StreamLearner(Generic[P]):
         ratio = as_number("reassignment_ratio", self.reassignment_ratio, "a number from 0 to 1")
         if ratio > 1.0:
             raise DataError(f"reassignment_ratio is {ratio}; expected a number from 0 to 1")
-        if self.scale != "none" and metric_of(self.family) == "cosine":
+        if self.scale != "none" and self.family.metric == "cosine":
             raise DataError(f"scale is {self.scale!r}; metric cosine has unit vectors: use 'none'")
         store(
             self,
@@ -196,7 +201,7 @@ class StreamLearner(Generic[P]):
 
     def _given(self, params: Any) -> Any:
         """Return given parameters after checks."""
-        family, kind = self.family, getattr(self.family, "covariance_type", None)
+        family, kind = self.family, self.family.covariance_type
         try:
             arrays, found = family.to_arrays(params), getattr(params, "covariance_type", None)
         except AttributeError:
@@ -207,7 +212,7 @@ class StreamLearner(Generic[P]):
         if "scale" in arrays:
             raise DataError("params has a scale; expected centroids of points that aren't scaled")
         params = family.from_arrays(arrays)
-        K = family.size(params)
+        K = len(params.means)
         if family.fewest is not None and not family.fewest <= K <= family.n_components:
             bounds = f"{family.fewest} to {family.n_components}"
             raise DataError(f"params has {K} components; expected {bounds}")
@@ -220,7 +225,7 @@ class StreamLearner(Generic[P]):
         return params
 
     def _first_components(self, params: P) -> Components:
-        return Components() if self.family.fewest is None else first(self.family.size(params))
+        return Components() if self.family.fewest is None else first(len(params.means))
 
     def update(
         self,
@@ -323,7 +328,7 @@ class StreamLearner(Generic[P]):
         sum of their weights, so that the sample stays bounded.
         """
         raw, w = state.warm_up.X, state.warm_up.w
-        self.family.check_spread(raw)
+        search_of(self.family).check(raw)
         scaling = learn_scaling(self.scale, raw, w)
         sample = raw if scaling is None else scaling.apply(raw)
         try:
@@ -348,7 +353,7 @@ class StreamLearner(Generic[P]):
             spread=first_spread(self.family, best.params),
             recluster=ReclusterState(
                 interval=interval,
-                solved_loss=self.family.comparable_loss(best.stats, best.params, sample, w),
+                solved_loss=self._rules.comparable_loss(best.stats, best.params, sample, w),
             ),
             components=self._first_components(best.params),
         )
@@ -366,7 +371,8 @@ class StreamLearner(Generic[P]):
         older = len(X) - (self.warm_up_points - 1)
         if older > 0 and has_gaps(X) and np.isnan(X).all(axis=0).any():
             return WarmUp(X[older:], w[older:])
-        return WarmUp(*self.family.distinct(X, w))
+        distinct = distinct_directions if self.family.metric == "cosine" else distinct_points
+        return WarmUp(*distinct(X, w))
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
         """Return `state` with the parameters of a refit; see `streamclust.online.recluster`.
@@ -429,7 +435,7 @@ class StreamLearner(Generic[P]):
         params = self.published(state)
         if params is None or state.scaling is None:
             return params
-        return self.family.in_units(params, state.scaling)
+        return self._rules.in_units(params, state.scaling)
 
     def score_distribution(self, state: LearnerState[P]) -> ScoreDistribution | None:
         """Return the distribution of scores under the parameters that `in_units` returns.
@@ -438,10 +444,8 @@ class StreamLearner(Generic[P]):
         """
         if self.anomaly is None or state.scores is None:
             return None
-        current = state.scores.current
-        if state.scaling is None or self.family.objective == "inertia":
-            return current
-        return current.shifted(state.scaling.log_volume)
+        known, volume = state.scores.usual, self._log_volume(state)
+        return known.shifted(volume) if volume else known
 
     def loss(self, state: LearnerState[P]) -> float | None:
         """Return the prequential loss of the parameters that `in_units` returns.
@@ -451,8 +455,14 @@ class StreamLearner(Generic[P]):
         """
         if state.stats is None or state.stats.count == 0.0:
             return None
-        loss = self.family.loss(state.stats)
-        return loss if state.scaling is None else self.family.loss_in_units(loss, state.scaling)
+        return self.family.loss(state.stats) + self._log_volume(state)
+
+    def _log_volume(self, state: LearnerState[P]) -> float:
+        return 0.0 if state.scaling is None else self._rules.log_volume(state.scaling)
+
+    @cached_property
+    def _rules(self) -> Rules[P]:
+        return rules_of(self.family)
 
     def _effort(self, sample: Array) -> tuple[int, int]:
         """Return the numbers of runs and of passes per run for a start in limited time."""

@@ -6,14 +6,14 @@ would have now. So each step moves the distribution: as far as the scores of som
 
 After a jump of the data, the high scores of the first points would inflate the tail of this
 distribution for many half-lives. So there is a second distribution, which decays 32 times as fast.
-It takes the place of the first one where the two differ by more than chance.
+While the two differ by more than chance, the first one decays as fast as the second one. If they
+differ by much more, the second one replaces the first one.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -51,8 +51,8 @@ _BAND = float(_LEVELS[1] - _LEVELS[3])
 _MOVED = np.array([0.25, *4 * (np.inf,), 0.1])
 """Relative rises of the shares above the levels, and of the band, that count."""
 
-_DIFFERENT = 2.0
-"""Difference in standard deviations from which on the recent scores are used."""
+_DIFFERENT = 4.0
+"""Difference in standard deviations from which on older scores decay like the recent ones."""
 
 _OUTDATED = 8.0
 """Difference in standard deviations from which on all other scores are forgotten."""
@@ -112,7 +112,8 @@ class ScoreMemory:
     Parameters
     ----------
     usual : ScoreDistribution
-        It decays like the statistics.
+        It decays like the statistics, and faster while `recent` differs. New scores are compared
+        with it.
     recent : ScoreDistribution
         It decays faster.
     outdated : int
@@ -122,11 +123,6 @@ class ScoreMemory:
     usual: ScoreDistribution = field(default_factory=ScoreDistribution)
     recent: ScoreDistribution = field(default_factory=ScoreDistribution)
     outdated: int = 0
-
-    @cached_property
-    def current(self) -> ScoreDistribution:
-        """The distribution that new scores are compared with."""
-        return self.recent if self._difference > _DIFFERENT else self.usual
 
     def carried(self, before: Array, after: Array) -> ScoreMemory:
         """Return the memory under the parameters after a step.
@@ -172,12 +168,15 @@ class ScoreMemory:
         recent = self.recent.decay(faster).rebinned(usual.reference, usual.unit)
         usual, recent = (each.merge(batch).without_faded() for each in (usual, recent))
         outdated = max(self.outdated - len(scores), 0)
-        if ScoreMemory(usual, recent)._difference > _OUTDATED:
+        difference = ScoreMemory(usual, recent).difference
+        if difference > _OUTDATED:
             outdated = math.ceil(_FADING * len(scores) / -math.log2(faster)) if faster > 0.0 else 0
+        elif difference > _DIFFERENT:
+            usual = usual.decay(faster)
         return ScoreMemory(recent if outdated else usual, recent, outdated)
 
-    @cached_property
-    def _difference(self) -> float:
+    @property
+    def difference(self) -> float:
         """By how much the recent scores make the others wrong, in standard deviations.
 
         Fewer recent scores than expected are above a threshold: the tail has old, high scores. More
@@ -205,7 +204,7 @@ def unflagged(scores: Array, memory: ScoreMemory, anomaly: Anomaly) -> NDArray[n
     """Return which points of a batch are learned, (N,): with `learn_flagged`, all of them."""
     if anomaly.learn_flagged or anomaly.rate is None:
         return np.ones(len(scores), np.bool_)
-    return np.asarray(scores <= memory.current.threshold(anomaly.rate))
+    return np.asarray(scores <= memory.usual.threshold(anomaly.rate))
 
 
 def first_memory(family: Family[P], params: P, X: Array, w: Array) -> ScoreMemory:
@@ -259,13 +258,25 @@ def rebuilt(
     params: Any,
     coreset: CoresetState,
     *,
+    before: Any = None,
     is_fit: bool = False,
 ) -> ScoreMemory | None:
     """Return the memory of a learner whose parameters were replaced by those of a fit.
 
-    The scores of the past under the old parameters mean nothing under the new ones. So they are
-    replaced by the scores of the coreset under the new parameters. Without a coreset they stay,
-    until the recent scores differ from them. `is_fit`: the parameters are a fit of the coreset.
+    The scores of the past move as in a step. If then they differ too much from the scores of the
+    coreset under the new parameters, these replace them. Without a coreset the scores of the past
+    stay, until the recent scores differ from them.
+
+    Parameters
+    ----------
+    memory : ScoreMemory or None
+    family : KMeans or GaussianMixture
+    params : KMeansParams or MixtureParams
+    coreset : CoresetState
+    before : KMeansParams or MixtureParams, optional
+        The parameters that were replaced. Without them, no scores of the past stay.
+    is_fit : bool, default=False
+        Whether the parameters are a fit of the coreset.
     """
     if memory is None:
         return None
@@ -276,4 +287,9 @@ def rebuilt(
         scores = cross_fitted(family, params, points.X, points.w, _OF_CORESET)
     else:
         scores = anomaly_score(family, params, points.X)
-    return ScoreMemory(ScoreDistribution().add(scores, points.w))
+    known = ScoreDistribution().add(scores, points.w)
+    if before is not None and not memory.outdated:
+        moved = memory.carried(anomaly_score(family, before, points.X), scores)
+        if moved is not memory and replace(moved, recent=known).difference <= _OUTDATED:
+            return ScoreMemory(moved.usual)
+    return ScoreMemory(known)

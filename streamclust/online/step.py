@@ -22,6 +22,7 @@ from streamclust.models.stats import decay, merge, reorder
 from streamclust.online.averaging import averaged
 from streamclust.online.batch_parts import e_step_of_batch, one_by_one
 from streamclust.online.components import to_remove
+from streamclust.online.rules import rules_of
 from streamclust.online.scores import ScoreMemory, carried, unflagged
 from streamclust.online.state import Info, LearnerState
 
@@ -55,7 +56,7 @@ class _Batch(NamedTuple):
     assigned : Assigned or None
         Cluster and squared distance of each point, if there is a coreset.
     loss : float
-        Per point, as if no value were missing: `Family.comparable_loss`.
+        Per point, as if no value were missing: `Rules.comparable_loss`.
     unit : float
         Weight of an average point.
     drift : DriftState
@@ -124,7 +125,7 @@ class StreamingStep(Generic[P]):
         of the forgetting policy.
         """
         # Score: the batch had no part in these parameters.
-        family, n_points, all_w = self.family, len(X), w
+        family, rules, n_points, all_w = self.family, rules_of(self.family), len(X), w
         memory = state.scores or ScoreMemory()
         found, scores, X, w = self._scored(params, X, w, memory)
         if scores is not None and not len(X):
@@ -134,11 +135,11 @@ class StreamingStep(Generic[P]):
         stats, assigned = found.stats, found.assigned
         loss, weight, unit = family.loss(stats), stats.count, stats.count / len(X)
         comparable = loss + found.entropy / weight
-        if instead := family.if_too_many_outliers(params, X, w, stats):
+        if instead := rules.if_too_many_outliers(params, X, w, stats):
             again = e_step_of_batch(instead[0], params, X, instead[1], self.each_part, _STATS).stats
             stats = replace(again, objective=stats.objective, count=weight)
         if state.scaling is not None:
-            stats = family.with_missing_volume(stats, state.scaling, X, w)
+            stats = rules.with_missing_volume(stats, state.scaling, X, w)
         drift, drifted, kept = state.drift, False, 1.0
         if self.drift is not None:
             drift, drifted = self.drift.watch(drift, comparable, weight, family.improvement)
@@ -204,7 +205,7 @@ class StreamingStep(Generic[P]):
             stats, revived = self._revive(state, stats, dying, X, w)
         # M-step.
         if not holds:
-            worth = min(forgetting.weight, unit * family.points_for_shape(X.shape[1]))
+            worth = min(forgetting.weight, unit * rules_of(family).points_for_shape(X.shape[1]))
             params = self._m_step(params, stats, spread, worth, revived)
         held = weight if holds else 0.0
         clock = state.clock.advance(batch.n_points, batch.time_ms, steps=1, held=held)
@@ -254,13 +255,14 @@ class StreamingStep(Generic[P]):
         `worth` is the weight in points up to which the prior fills a component; those revived have
         no past.
         """
+        rules = rules_of(self.family)
         if spread is not None:
-            params = self.family.with_spread(params, spread.variance)
+            params = rules.with_spread(params, spread.variance)
         if not worth > 0.0:
             return self.family.m_step(stats, params)
         prior = np.full(len(stats.weight), worth)
         prior[list(revived)] = 0.0
-        return self.family.map_step(stats, params, prior)
+        return rules.map_step(stats, params, prior)
 
     def _without_starved(
         self, state: LearnerState[P], batch: _Batch, dying: NDArray[np.bool_], lam: float
@@ -300,7 +302,7 @@ _STATS = Wanted(assigned=False)
 
 def first_spread(family: Family[P], params: P) -> Spread | None:
     """Return the variances that parameters of a mixture imply; None for K-means."""
-    variance = family.spread(params)
+    variance = rules_of(family).spread(params)
     return None if variance is None else Spread(variance)
 
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DataError
-from streamclust.models import KMeansParams
-from streamclust.models.scaling import Scaling
+from streamclust.online.rules import rules_of
 from streamclust.online.scores import ScoreMemory
 from streamclust.refit.delivery import deliver, load, refit_lock
 from streamclust.runtime.assemble import make_family
@@ -75,16 +74,11 @@ def _rolled_back(learner: LearnerState[Any], old: Model, family: Family[Any]) ->
 
     They are converted to the units that the learner uses: the inverse of `in_units`.
     """
-    params, scores, scaling = old.params, old.scores, learner.scaling
-    if scaling is not None:
-        center, scale = -scaling.center / scaling.scale, 1.0 / scaling.scale
-        params = family.in_units(params, Scaling(scaling.kind, center, scale))
-        if scores is not None and family.objective != "inertia":
-            scores = scores.shifted(-scaling.log_volume)
-    params = KMeansParams(params.centroids) if isinstance(params, KMeansParams) else params
-    stats = family.prior_stats(params, float(old.mass.sum()) / len(old.mass))
-    if isinstance(params, KMeansParams):
-        stats = replace(stats, weight=old.mass)  # the first moments are 0, whatever the weights
+    rules, scores, scaling = rules_of(family), old.scores, learner.scaling
+    params = rules.scaled(old.params, scaling)
+    if scores is not None and scaling is not None and (volume := rules.log_volume(scaling)):
+        scores = scores.shifted(-volume)
+    stats = rules.stats_of_mass(params, old.mass)
     return replace(
         learner,
         params=params,

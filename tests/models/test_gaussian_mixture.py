@@ -110,31 +110,6 @@ def test_the_likelihood_never_falls(kind: CovarianceType, data: st.DataObject) -
     assert_em_never_worsens(family, params, X, w, least=D)
 
 
-@kinds
-@given(data=st.data())
-@laws
-def test_a_prior_fills_components_of_few_points_up_to_its_weight(
-    kind: CovarianceType, data: st.DataObject
-) -> None:
-    p = data.draw(problems(kind))
-    family = mixture_of(kind, p.family.n_components)
-    stats = family.e_step(p.params, p.X, p.w)
-    more = data.draw(arrays(np.float64, stats.weight.shape, elements=floats(-3.0, 3.0)))
-    more[0] = 1.0  # else there may be no prior
-    prior = np.maximum(stats.weight + more, 0.1)
-    found = family.map_step(stats, p.params, prior)
-    # The means are those of the points and of the missing weight at the last means.
-    lacking = np.maximum(prior - stats.weight, 0.0)
-    total = stats.weight + lacking
-    own = stats.weight[:, None] * stats.averages(otherwise=p.params.means)
-    expected = own + lacking[:, None] * p.params.means
-    known = total > 1e-9
-    assert_allclose(found.means[known], expected[known] / total[known, None], atol=1e-7)
-    # The mixing weights are those of all points and of the missing mass at the last weights.
-    shares = stats.weight + max(prior.sum() - stats.mass, 0.0) * p.params.weights
-    assert_allclose(found.weights, shares / shares.sum(), rtol=1e-9, atol=1e-12)
-
-
 def lower_bound(log_joint: Array, q: Array) -> float:
     """EM's lower bound, sum_nk q_nk (log joint_nk - log q_nk) (Bishop 2006, equation 9.71)."""
     used = q > 0.0
@@ -346,25 +321,3 @@ def test_covariances_of_another_shape_are_refused_with_the_shape_that_is_expecte
 ) -> None:
     with pytest.raises(DataError, match=rf"covariances has shape \(3, 3\); expected \({shape}\)"):
         GaussianMixture(2, kind).from_arrays(arrays_of(covariances=np.eye(3)))
-
-
-def test_a_move_of_components_costs_its_kl_divergence_to_second_order() -> None:
-    family = GaussianMixture(2, "diag")
-    means, covariances = np.array([[0.0, 0.0], [9.0, 9.0]]), np.ones((2, 2))
-    params = MixtureParams(np.array([0.5, 0.5]), means, covariances, "diag")
-    stats = family.e_step(params, means, np.ones(2))
-    assert family.excess(params, params, stats) == 0.0
-    # One of two means moves by (0.1, 0.2): KL = 0.5 * (0.01 + 0.04), for half of the points
-    moved = MixtureParams(
-        params.weights, means + np.array([[0.1, 0.2], [0.0, 0.0]]), covariances, "diag"
-    )
-    assert family.excess(params, moved, stats) == pytest.approx(0.5 * 0.025)
-    # Variances differ by 0.1 of their average in one feature of one component: KL = 0.25 * 0.01
-    change = np.array([[0.05, 0.0], [0.0, 0.0]])
-    wider, thinner = covariances + change, covariances - change
-    one, two = (MixtureParams(params.weights, means, c, "diag") for c in (wider, thinner))
-    assert family.excess(one, two, stats) == pytest.approx(0.5 * 0.0025)
-    # Weights of 0.4 and 0.6 in place of two halves: KL = 0.5 * (0.01 / 0.45 + 0.01 / 0.55)
-    other = MixtureParams(np.array([0.4, 0.6]), means, covariances, "diag")
-    expected = 0.5 * (0.01 / 0.45 + 0.01 / 0.55)
-    assert family.excess(params, other, stats) == pytest.approx(expected)
