@@ -168,13 +168,13 @@ def test_a_model_scores_flags_and_explains_points() -> None:
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_a_model_scores_flags_and_explains_by_tails(metric: Any) -> None:
-    X = np.random.default_rng(0).exponential(size=(5000, 2))
+    X = np.random.default_rng(0).exponential(size=(5000, 4))
     family = KMeans(1, metric=metric)
     points = np.asarray(family.prepare(X))
     features = FeatureDistribution().add(points)
     known = ScoreDistribution().add(features.scores(points))
     model = replace(
-        model_of(1), family=family, params=KMeansParams(np.array([[0.6, 0.8]])), mass=np.ones(1)
+        model_of(1), family=family, params=KMeansParams(np.full((1, 4), 0.5)), mass=np.ones(1)
     )
     model = replace(model, scores=known, feature_distribution=features, anomaly_score="tail_score")
     np.testing.assert_array_equal(model.anomaly_scores(X), features.scores(points))
