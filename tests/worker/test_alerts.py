@@ -126,7 +126,7 @@ def test_tail_scores_are_in_the_codes_and_raise_the_alerts(workspace: Workspace)
     # and clients compute the same scores from a version
     assert model.anomaly_score == "tail_score"
     np.testing.assert_array_equal(model.anomaly_scores(X), model.tail_scores(X))
-    assert model.anomalies(X, 0.01)[-3:].all()
+    assert version.anomalies(X, 0.01)[-3:].all()
     contribution = model.attribution(X).contribution
     np.testing.assert_allclose(contribution.sum(axis=1), model.tail_scores(X))
 
