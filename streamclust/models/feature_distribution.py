@@ -73,6 +73,9 @@ _UNITS = 8.0
 _LOCATED_BY = 1024
 """Number of points that give references and units."""
 
+_FADED = 2.0**-50
+"""Share of a feature's mass, below which a bin is emptied."""
+
 _TILE_CELLS = 1 << 18
 """Values whose bins are computed at once."""
 
@@ -190,7 +193,8 @@ class FeatureDistribution:
         if lam == 1.0:
             return self
         square = lam * lam * self.square  # 0 also where the square of a small factor underflows
-        mass = np.where(square[:, None] > 0.0, lam * self.mass, 0.0)
+        kept = (square[:, None] > 0.0) & (self.mass > _FADED * self.total[:, None])
+        mass = np.where(kept, lam * self.mass, 0.0)
         return replace(self, mass=mass, square=square)
 
     def merge(self, other: FeatureDistribution) -> FeatureDistribution:
@@ -289,7 +293,7 @@ class FeatureDistribution:
         deviation = x - (share @ x)[:, None]
         square = np.einsum("db,db,db->d", share, deviation, deviation)
         cube = np.einsum("db,db->d", share, deviation**3)
-        varies = square > 0.0
+        varies = square > _FADED / RESOLUTION**2
         return np.where(varies, cube / np.where(varies, square, 1.0) ** 1.5, 0.0)
 
     def _terms(self, left: Array, right: Array, total: Array) -> Array:

@@ -214,6 +214,14 @@ def test_a_feature_that_never_varied_makes_any_other_value_an_extreme_one() -> N
     assert known.scores(np.array([[3.0], [3.1], [2.0]])).round(1).tolist() == [0.0, 6.2, 6.2]
 
 
+def test_a_feature_that_stopped_to_vary_long_ago_is_like_one_that_never_did() -> None:
+    known = FeatureDistribution().add(np.random.default_rng(11).normal(size=(500, 1)))
+    for _ in range(1200):  # masses of 2^-1200 of the others would underflow
+        known = known.observe(np.zeros((100, 1)), np.ones(100), 0.5)
+    assert np.count_nonzero(known.mass) == 1
+    assert known.scores(np.array([[0.0], [3.0]])).round(1).tolist() == [0.0, 5.7]
+
+
 @pytest.mark.parametrize(
     ("name", "array"),
     [
