@@ -19,6 +19,9 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
+WITHOUT = "TESTS_WITHOUT_MODULES"
+"""Variable with the names of modules that a forked process can't import."""
+
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
@@ -104,14 +107,21 @@ def _run(
     stderr: Path,
 ) -> None:
     """Do the work in its folder, with its environment and files."""
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
+    _enter(folder, environment)
     for name, file in (("stdout", stdout), ("stderr", stderr)):
         stream = file.open("a", encoding="utf-8")
         os.dup2(stream.fileno(), ("stdin", "stdout", "stderr").index(name))
         setattr(sys, name, stream)
     work(words)
+
+
+def _enter(folder: Path, environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for module in environment.get(WITHOUT, "").split():
+        assert module not in sys.modules, f"{module} is imported before the fork"
+        sys.modules[module] = None  # type: ignore[assignment]
 
 
 def _command(words: list[str]) -> None:
@@ -158,9 +168,7 @@ def _run_with_streams(
     """Be a `streamclust` with these standard streams."""
     if session:
         os.setsid()
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
+    _enter(folder, environment)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
