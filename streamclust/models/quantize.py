@@ -154,7 +154,11 @@ def _quantized(
         values = [np.take_along_axis(each.values, each.order, axis=1) for each in parts]
         codes = replace(codes, top=best, top_values=np.concatenate(values))
     scores = [np.concatenate(each) for each in zip(*(part.scores for part in parts), strict=True)]
-    return _with_distances(family, points, means, codes), scores
+    distance = _distances(points, means, codes.index)
+    if family.metric == "euclidean":
+        return replace(codes, distance=distance), scores
+    distance = 0.5 * distance**2
+    return replace(codes, distance=distance, similarity=1.0 - distance), scores
 
 
 def numbered(codes: Codes, ids: NDArray[np.intp]) -> Codes:
@@ -180,14 +184,6 @@ def reconstruct(codebook: Array, index: ArrayLike) -> Array:
 
 
 _NO_DISTANCE = np.empty(0)
-
-
-def _with_distances(family: Family[Any], X: Array, means: Array, codes: Codes) -> Codes:
-    distance = _distances(X, means, codes.index)
-    if family.metric == "euclidean":
-        return replace(codes, distance=distance)
-    distance = 0.5 * distance**2
-    return replace(codes, distance=distance, similarity=1.0 - distance)
 
 
 def _distances(X: Array, means: Array, index: NDArray[np.int32]) -> Array:
