@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.cli._render import say
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import known_names
+from streamclust.text import known_names, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +29,9 @@ NO_CONFIG = "no config.yaml in this folder"
 
 _POLL = 0.2
 """Seconds between checks whether the embedded server runs."""
+
+_SILENCE = 2.0
+"""Seconds without an answer, after which a command says what it waits for."""
 
 
 @contextmanager
@@ -50,7 +53,9 @@ def opened_server(
     address = Address(**server_address(settings))
     start = has_stored_data(settings) if start is None else start
     if wait is None:
-        with open_server(address, start=start) as server, translate(server.label):
+        with _noted(settings):
+            server = open_server(address, start=start)
+        with server, translate(server.label):
             yield server
         return
     from streamclust.runtime.backoff import wait_for_server
@@ -58,10 +63,27 @@ def opened_server(
 
     with found_server(settings, start=start, wait=wait) as server:
         try:
-            wait_for_server(server, threading.Event(), command_log(), wait, primary=primary)
+            with _noted(settings):
+                wait_for_server(server, threading.Event(), command_log(), wait, primary=primary)
         except KeyboardInterrupt:
             raise SystemExit(EXIT_INTERRUPTED) from None
         yield server
+
+
+@contextmanager
+def _noted(settings: Settings) -> Iterator[None]:
+    """Print which server is waited for, if the block takes long: one that hangs says nothing."""
+    from streamclust.store.server.url import shown
+
+    redis = settings.redis
+    place = f"embedded ({redis.data_dir})" if redis.url == "embedded" else shown(redis.url)
+    note = threading.Timer(_SILENCE, say, (printable(f"waiting for an answer of {place}"),))
+    note.daemon = True
+    note.start()
+    try:
+        yield
+    finally:
+        note.cancel()
 
 
 @contextmanager

@@ -6,11 +6,11 @@ import math
 import time
 from heapq import merge
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._options import server_options
+from streamclust.cli._options import Duration, server_options
 from streamclust.cli._render import number, say
 from streamclust.cli._server import opened_server, refuse_unknown, select_models
 from streamclust.cli._terminal import HEADER, MUTED, print_lines, stdout_terminal
@@ -50,22 +50,6 @@ _RAREST = 1e9
 """Quantiles beyond 1 in this many points are extrapolated too far to be shown as a number."""
 
 
-class _Age(click.ParamType):  # type: ignore[type-arg]
-    """A duration as in the settings, in seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        from streamclust.config.values import parse_duration
-
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(f"got {value!r}; {error}", param, ctx)
-
-
 @click.command()
 @click.argument("model")
 @server_options
@@ -73,16 +57,22 @@ class _Age(click.ParamType):  # type: ignore[type-arg]
     "--last",
     "-n",
     type=click.IntRange(min=0),
+    metavar="N",
     help=f"Start with this many newest alerts.  [default: {_LAST}; all with --since]",
 )
 @click.option(
     "--since",
-    type=_Age(),
+    type=Duration(),
     metavar="DURATION",
     help="Only alerts that were written in this time: 90s, 5m, 6h, 1d.",
 )
 @click.option("--follow", "-f", is_flag=True, help="Show new alerts until Ctrl-C.")
-@click.option("--count", type=click.IntRange(min=1), help="Exit after this many alerts.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Exit after this many alerts.  [default: no limit]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per alert.")
 def alerts(
     settings: Settings,
@@ -100,8 +90,8 @@ def alerts(
     A model flags points if `anomaly.rate` is set: with 0.001, the points whose score is among the
     0.1 % most unusual ones. TIME is the time in the ID of the entry, ENTRY the ID of the entry, #
     the place of the point in the entry, and CODE the number of its component or centroid. SCORE is
-    higher for a more unusual point. RARITY is the share of points with a score of at least this
-    size.
+    higher for a more unusual point. RARITY says how rare such a score is: `1 in 1,000` means that
+    one point in 1,000 has a score of at least this size.
 
     The next line has the features that explain most of the score: the value, the value that the
     model expects (for a mixture, given the other features), and the share of the score. Labels

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._options import NumberRange, server_options, wait_option
+from streamclust.cli._options import Duration, server_options, wait_option
 from streamclust.cli._render import plural, say
 from streamclust.cli._server import (
     each_version,
@@ -50,13 +50,16 @@ between two reports of the same."""
     help="Start after this version; 0 shows all stored ones.  [default: start with the newest]",
 )
 @click.option(
-    "--count", type=click.IntRange(min=1), metavar="N", help="Exit after this many versions."
+    "--count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Exit after this many versions.  [default: no limit]",
 )
 @click.option(
     "--timeout",
-    type=NumberRange(min=0),
-    metavar="SECONDS",
-    help="Exit if no version arrives for this many seconds.",
+    type=Duration(forever=True),
+    metavar="DURATION",
+    help="Exit if no version arrives for this long: 30s, 5m.  [default: forever]",
 )
 @wait_option("--timeout if given, else forever")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per version.")

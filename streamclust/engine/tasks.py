@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
+from streamclust.engine.fits import Fit
 from streamclust.engine.identity import TAKE_STORED, kernels_of
 from streamclust.engine.points import joined
 from streamclust.engine.sampling import Condense, Draw
@@ -205,6 +206,6 @@ class BatchEStep:
 
 
 TASKS: dict[str, type[Task[Any]]] = {
-    each.kind: each for each in (EStep, BatchEStep, Survey, Draw, Condense)
+    each.kind: each for each in (EStep, BatchEStep, Survey, Draw, Condense, Fit)
 }
 """Kind of a task -> its class."""

@@ -222,6 +222,8 @@ def _with_refit(
     state = learner.adopt(live, params, stats)
     if learner.anomaly is not None and refit.learner.scores is not None:  # of a rollback
         state = replace(state, scores=refit.learner.scores)
+    if learner.remembers_features and refit.learner.feature_distribution is not None:
+        state = replace(state, feature_distribution=refit.learner.feature_distribution)
     return state
 
 
@@ -261,6 +263,7 @@ def _with_score_of(
         forgetting=replace(state.forgetting, weight=live.forgetting.weight),
         spread=live.spread,
         scores=rebuilt(live.scores, family, state.params, live.coreset),
+        feature_distribution=live.feature_distribution,
     )
 
 

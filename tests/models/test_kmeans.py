@@ -19,6 +19,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.models import GaussianMixture, KMeans, KMeansParams, MixtureParams
 from streamclust.models.stats import Stats, decay, merge
+from tests.support.exhaustive import some
 from tests.support.strategies import blobs, floats, laws, matrix, weights
 
 
@@ -31,8 +32,8 @@ def lloyd(X: Array, start: Array, steps: int, w: Array | None = None) -> tuple[A
     return run.params.centroids, run.stats.objective
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 5, 10, 100])
-@pytest.mark.parametrize("D", [1, 2, 16])
+@pytest.mark.parametrize("steps", some([1, 2, 3, 5, 10, 100], 1, 3, 100))
+@pytest.mark.parametrize("D", some([1, 2, 16], 1, 16))
 def test_lloyd_s_algorithm_takes_the_steps_of_scikit_learn(steps: int, D: int) -> None:
     rng = np.random.default_rng(D)
     X, w = rng.normal(size=(400, D)), rng.random(400)

@@ -96,7 +96,7 @@ def test_a_prior_adds_its_covariance_and_the_distance_of_the_means(kind: Covaria
 def test_few_points_at_the_last_mean_leave_the_covariance_as_it_is(kind: CovarianceType) -> None:
     family, last = mixture_of(kind, 2, reg_covar=0.5), two(kind, 3.0, [[0.0], [1000.0]])
     for distance, keeps in ((0.0, True), (1.0, True), (1.01, False)):  # the floor is 1
-        X = np.array([[-distance], [distance], [999.0], [1001.0]])
+        X = np.array([[-distance], [distance], [998.0], [1002.0]])
         stats = family.e_step(last, X, np.ones(4))
         found = rules_of(family).map_step(stats, last, np.array([4.0, 2.0])).covariances
         assert bool(found[0] == last.covariances[0]) == keeps
