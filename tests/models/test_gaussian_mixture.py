@@ -279,6 +279,8 @@ def arrays_of(**changed: Any) -> dict[str, Array]:
 def test_weights_that_almost_sum_to_one_are_normalised() -> None:
     params = GaussianMixture(2).from_arrays(arrays_of(weights=[0.25, 0.75 + 9e-7]))
     assert params.weights.sum() == pytest.approx(1.0, abs=1e-15)
+    nothing = GaussianMixture(2).from_arrays(arrays_of(weights=[0.0, 1.0]))
+    assert nothing.weights.tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("weights", [[0.25, 0.751], [0.5, 0.4], [-0.25, 1.25]])
