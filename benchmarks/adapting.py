@@ -84,10 +84,24 @@ PAGE = """\
 
 <!-- Written by benchmarks/adapting.py. Change that file instead. -->
 
-Set `n_clusters: auto` (mixtures: `n_components: auto`) and a range. The worker then adds, merges
-and removes components while it learns, as
-[internals/components.md](internals/components.md#k-that-adapts) explains. All figures
-are from one run of `python benchmarks/adapting.py` (part of `make quality`).
+Set the number of components to `auto`, and the worker finds it. It adds, merges and removes
+components while it learns:
+
+```yaml
+models:
+  machines:
+    kind: kmeans
+    n_clusters: auto               # gaussian_mixture: n_components
+    n_clusters_range: [2, 20]      # the default is [2, 50]
+    streams: machines
+    forgetting: {{kind: points, half_life: 5000}}   # without forgetting, no component is removed
+```
+
+A component keeps its number as long as it exists, and a new component gets a number that no
+component had before. The worker logs `components_changed`, and publishes a version with the reason
+`resize`. [internals/components.md](internals/components.md#k-that-adapts) explains how K is
+chosen. The figures below are from one run of `python benchmarks/adapting.py` (part of `make
+quality`).
 
 ## Streams that change
 

@@ -153,7 +153,7 @@ def learners() -> dict[str, Callable[[], Callable[[Any], Any]]]:
     return {
         "streamclust, half-life alone": lambda: ours(KMeans(K), None),
         "streamclust, forget": lambda: ours(KMeans(K), Drift(on_drift="forget")),
-        "streamclust, resolve": lambda: ours(KMeans(K), Drift(on_drift="resolve")),
+        "streamclust, recluster": lambda: ours(KMeans(K), Drift(on_drift="resolve")),
         "Spark's rule": lambda: ours(Spark(K), None, coreset=0),
         "scikit-learn partial_fit": scikit,
         "river KMeans": lambda: by_river(cluster.KMeans(K, halflife=step, sigma=10, seed=0)),
@@ -263,6 +263,33 @@ PAGE = """\
 
 <!-- Written by benchmarks/drift.py. Change that file instead. -->
 
+A stream may change: a sensor is moved, a season ends, another kind of customer arrives. With a
+half-life, each model follows slowly. A drift detector reports the change, and can let the model
+forget the past at once:
+
+```yaml
+models:
+  machines:
+    kind: kmeans
+    n_clusters: 6
+    streams: machines
+    forgetting: {{kind: points, half_life: 5000}}
+    drift: {{detector: page_hinkley, on_drift: forget}}
+```
+
+| `on_drift` | what happens at a drift |
+|---|---|
+| `announce` | The default: the worker logs `drift_detected`, and publishes a version (`drift`). |
+| `forget` | As `announce`. The weight of all earlier points is also multiplied by 0.01. |
+| `recluster` | As `forget`. After new points for a warm-up, the coreset is fitted again. |
+
+`streamclust models list machines` shows the reason of each version, and the
+[dashboard](dashboard.md) marks drifts in the chart of the score. `status --json` and `metrics`
+count drifts. [configuration.md](configuration.md#modelsnamedrift) explains the thresholds, and
+[internals/drift.md](internals/drift.md) the detectors.
+
+## How fast models follow
+
 `python benchmarks/drift.py` (part of `make quality`) feeds streams with a known truth to
 streamclust and to its peers. Each stream has six clusters in four dimensions. The half-life is
 5,000 points for every learner that has one, and a batch has 250 points. A figure is the inertia on
@@ -282,13 +309,14 @@ Half a half-life after the change:
 
 {half}
 
-The detector is `page_hinkley` with its defaults. scikit-learn's `partial_fit` does not forget.
-river's `KMeans` moves a centre by the step that halves a cluster's past in 5,000 points.
-`DBSTREAM` fades by 1 / half-life per point and chooses its own number of clusters. `CluStream`
-needs minutes per stream, so it has one seed, or is left out with `--skip`.
+The detector is `page_hinkley` with its defaults. The last word of a row of streamclust is the
+setting `on_drift`. scikit-learn's `partial_fit` does not forget. river's `KMeans` moves a centre
+by the step that halves a cluster's past in 5,000 points. `DBSTREAM` fades by 1 / half-life per
+point and chooses its own number of clusters. `CluStream` needs minutes per stream, so it has one
+seed, or is left out with `--skip`.
 
 Three weaknesses are visible. While the stream rotates, a fit to the points since the alarm is
-already old when it is finished, so `resolve` and `forget` lag until the rotation ends.
+already old when it is finished, so `recluster` and `forget` lag until the rotation ends.
 `page_hinkley` does not detect that a cluster disappears, because no point has a higher loss.
 `DBSTREAM` is below 1 where it uses more than six clusters.
 

@@ -16,7 +16,6 @@ from streamclust._estimator import Estimator, KMeansEstimator, MixtureEstimator
 from streamclust.arrays import as_points, as_sample_weight, distinct_points
 from streamclust.errors import DataError, MissingExtraError
 from streamclust.hyperparameters import as_integer, renamed
-from streamclust.models.family import metric_of
 from streamclust.models.imputation import impute
 
 try:
@@ -103,7 +102,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         if first:
             self._begin()
         learner = self._learner()
-        if self.__dict__.get("_learned_metric", "euclidean") != metric_of(learner.family):
+        if self.__dict__.get("_learned_metric", "euclidean") != learner.family.metric:
             raise DataError(
                 "the metric has changed since the first batch; set it back, or call fit for a new "
                 "start"
@@ -207,7 +206,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
             given = check_random_state(given).randint(2**31 - 1)
         self._seed = as_integer("random_state", given)
         self.__dict__.pop("_learned_metric", None)
-        if (metric := metric_of(self._family())) != "euclidean":
+        if (metric := self._family().metric) != "euclidean":
             self._learned_metric = metric
 
     def _validated(self, X: ArrayLike, *, reset: bool = False) -> Array:

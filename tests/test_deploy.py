@@ -20,6 +20,7 @@ import yaml
 
 from streamclust.cli.main import cli
 from streamclust.config import load_settings
+from streamclust.engine.dask import CHEAPER
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
@@ -251,6 +252,21 @@ def test_each_command_of_the_engine_is_one_that_dask_has_with_tls(tmp_path: Path
         parameters = module.main.make_context(name, given).params
         assert all(parameters[f"tls_{file}"] for file in ("ca_file", "cert", "key"))
         assert ("--no-nanny" in words) == (name == "worker")
+
+
+def test_the_engine_has_the_settings_of_dask_that_cost_less() -> None:
+    dask = pytest.importorskip("dask", reason="the extra dask isn't installed")
+    pytest.importorskip("distributed", reason="the extra dask isn't installed")
+    for name in ENGINE:
+        composed: dict[str, str] = compose()["services"][name]["environment"]
+        variables = pod(name)["containers"][0]["env"]
+        kubernetes = {each["name"]: each.get("value", "") for each in variables}
+        for environment in (composed, kubernetes):
+            given = {key: value for key, value in environment.items() if key.startswith("DASK_")}
+            collected = dask.config.collect_env(given)
+            for key, value in CHEAPER.items():
+                assert dask.config.get(key, config=collected) == value
+                assert dask.config.get(key) is not None  # Dask has this setting
 
 
 def test_settings_and_certificates_of_the_manifests_fit_together(tmp_path: Path) -> None:

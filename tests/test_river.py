@@ -54,7 +54,7 @@ def test_river_s_own_checks_all_pass(model: Any) -> None:
 
 @pytest.mark.parametrize("check", ON_DATA, ids=lambda check: check.__name__)
 def test_the_checks_on_data_pass_too(model: Any, check: Any) -> None:
-    check(model, dataset=list(datasets.Phishing().take(200)))
+    check(model, dataset=list(datasets.Phishing().take(100)))
 
 
 def test_progressive_validation_behind_a_scaler() -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from streamclust.cli._options import warn
+from streamclust.cli._render import say
 from streamclust.cli._server import has_stored_data, server_address
 from streamclust.errors import ConfigError, MissingExtraError
 from streamclust.text import printable
@@ -68,23 +69,18 @@ def opened_dashboard(
     ServerError
         If the server refuses the login.
     """
-    try:
-        from streamclust.dashboard.security import is_loopback
-        from streamclust.dashboard.serve import Dashboard, Listen
-    except ImportError as error:
-        library = str(error.name).partition(".")[0]
-        raise MissingExtraError(
-            f"the dashboard needs {library}: pip install starlette uvicorn"
-        ) from None
-
+    _check_libraries()
+    from streamclust.dashboard.security import is_loopback
+    from streamclust.dashboard.serve import Dashboard, Listen
     from streamclust.runtime.log import command_log
     from streamclust.store.server.connect import Address, find_server
+    from streamclust.store.server.url import shown
 
     if not is_loopback(host):
         _warn_of_exposure(host, log)
     address = Address(**server_address(settings))
     url, folder = settings.redis.url, settings.redis.data_dir
-    label = f"embedded ({folder.absolute()})" if url == "embedded" else url
+    label = f"embedded ({folder.absolute()})" if url == "embedded" else shown(url)
     listen = Listen(host, port, hosts, token)
     with ExitStack() as own:
 
@@ -97,9 +93,36 @@ def opened_dashboard(
             Dashboard(settings, open_server, label, listen, log or command_log())
         ) as found:
             if server is None:
+                say(printable(f"reading {found.server_label}"))
                 found.check()
             with found:
                 yield found
+
+
+def check_dashboard(host: str, port: int) -> None:
+    """Raise the error of `opened_dashboard` early, before a server is started for it.
+
+    Raises
+    ------
+    MissingExtraError
+        If the libraries aren't installed.
+    ConfigError
+        If the address can't be used.
+    """
+    _check_libraries()
+    from streamclust.dashboard.serve import bound
+
+    bound(host, port).close()
+
+
+def _check_libraries() -> None:
+    try:
+        import streamclust.dashboard.serve  # noqa: F401
+    except ImportError as error:
+        library = str(error.name).partition(".")[0]
+        raise MissingExtraError(
+            f"the dashboard needs {library}: pip install starlette uvicorn"
+        ) from None
 
 
 def _warn_of_exposure(host: str, log: FilteringBoundLogger | None) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli._options import NumberRange, server_options
+from streamclust.cli._options import Duration, server_options
 from streamclust.cli._render import plural, say
 from streamclust.cli._server import opened_server, select_models, unknown_model
 from streamclust.cli._signals import CtrlC
@@ -31,13 +31,13 @@ _MODELS = click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.command(short_help="Stop learning models, until resume.")
 @_MODELS
 @server_options
-@click.option("--reason", default="", metavar="TEXT", help="A text for others: why.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; `status` shows this text.")
 @click.option(
     "--wait",
-    type=NumberRange(min=0, max=86_400),
-    default=10.0,
+    type=Duration(most=86_400.0),
+    default="10s",
     show_default=True,
-    metavar="SECONDS",
+    metavar="DURATION",
     help="Maximum wait for the workers' confirmation.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per model.")

@@ -102,22 +102,41 @@ class NumberRange(click.FloatRange):
         return number
 
 
-class _Wait(click.ParamType):  # type: ignore[type-arg]
-    """A duration as in the settings, or `forever`; the value is in seconds."""
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """A duration as in the settings; the value is in seconds.
+
+    Parameters
+    ----------
+    least : float, default=0
+    most : float, optional
+        Default: no limit.
+    forever : bool, default=False
+        Whether the word `forever` is a duration too.
+    """
 
     name = "duration"
+
+    def __init__(
+        self, least: float = 0.0, most: float = math.inf, *, forever: bool = False
+    ) -> None:
+        self._least, self._most, self._forever = least, most, forever
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
+        """Return the seconds, or refuse the value."""
         from streamclust.config.values import parse_duration
 
-        if value == "forever":
+        if self._forever and value == "forever":
             return math.inf
         try:
-            return parse_duration(value)
+            seconds = parse_duration(value)
         except ValueError as error:
-            self.fail(f"got {value!r}; {error}, or forever", param, ctx)
+            self.fail(f"got {value!r}; {error}{', or forever' * self._forever}", param, ctx)
+        if not self._least <= seconds <= self._most:
+            most = f" and at most {self._most:g}s" if self._most < math.inf else ""
+            self.fail(f"got {value!r}; expected at least {self._least:g}s{most}", param, ctx)
+        return seconds
 
 
 def wait_option(default: str) -> Callable[[F], F]:
@@ -128,8 +147,8 @@ def wait_option(default: str) -> Callable[[F], F]:
     return click.option(
         "--wait-for-server",
         "wait",
-        type=_Wait(),
-        metavar="TIME",
+        type=Duration(forever=True),
+        metavar="DURATION",
         help="Maximum wait for the server at the start: 30s, 5m, forever; 0 doesn't wait (exit "
         f"code 3).  [default: {default}]",
     )
@@ -192,7 +211,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--last",
         "latest",
-        metavar="TIME|N",
+        metavar="DURATION|N",
         help="Only the most recent points: a duration (1h) or a number of points (1e6).",
     )
     @click.option(

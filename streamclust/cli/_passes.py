@@ -10,7 +10,6 @@ from streamclust.cli._progress import PassProgress, pass_progress
 from streamclust.cli._render import say
 from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
-from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +57,6 @@ def opened_passes(settings: Settings, model: str, **how: Any) -> Iterator[Passes
     The first Ctrl-C asks the work to stop; then the command ends with its exit code.
     """
     from streamclust.engine.opening import open_engine
-    from streamclust.errors import StoppedError
     from streamclust.runtime.threads import prepared_for_threads
 
     with (
@@ -68,8 +66,4 @@ def opened_passes(settings: Settings, model: str, **how: Any) -> Iterator[Passes
         CtrlC() as ctrl_c,
         pass_progress("reading") as shown,
     ):
-        try:
-            yield Passes(job, engine, shown, ctrl_c.is_set)
-        except StoppedError as error:
-            say(f"error: {error}")
-            raise SystemExit(EXIT_INTERRUPTED) from None
+        yield Passes(job, engine, shown, ctrl_c.is_set)

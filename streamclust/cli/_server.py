@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.cli._render import say
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import known_names
+from streamclust.text import ONE_MODEL, is_pattern, known_names, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +29,9 @@ NO_CONFIG = "no config.yaml in this folder"
 
 _POLL = 0.2
 """Seconds between checks whether the embedded server runs."""
+
+_SILENCE = 2.0
+"""Seconds without an answer, after which a command says what it waits for."""
 
 
 @contextmanager
@@ -50,7 +53,9 @@ def opened_server(
     address = Address(**server_address(settings))
     start = has_stored_data(settings) if start is None else start
     if wait is None:
-        with open_server(address, start=start) as server, translate(server.label):
+        with _noted(settings):
+            server = open_server(address, start=start)
+        with server, translate(server.label):
             yield server
         return
     from streamclust.runtime.backoff import wait_for_server
@@ -58,10 +63,27 @@ def opened_server(
 
     with found_server(settings, start=start, wait=wait) as server:
         try:
-            wait_for_server(server, threading.Event(), command_log(), wait, primary=primary)
+            with _noted(settings):
+                wait_for_server(server, threading.Event(), command_log(), wait, primary=primary)
         except KeyboardInterrupt:
             raise SystemExit(EXIT_INTERRUPTED) from None
         yield server
+
+
+@contextmanager
+def _noted(settings: Settings) -> Iterator[None]:
+    """Print which server is waited for, if the block takes long: one that hangs says nothing."""
+    from streamclust.store.server.url import shown
+
+    redis = settings.redis
+    place = f"embedded ({redis.data_dir})" if redis.url == "embedded" else shown(redis.url)
+    note = threading.Timer(_SILENCE, say, (printable(f"waiting for an answer of {place}"),))
+    note.daemon = True
+    note.start()
+    try:
+        yield
+    finally:
+        note.cancel()
 
 
 @contextmanager
@@ -162,6 +184,8 @@ def not_configured(model: str, settings: Settings) -> str:
     known = sorted(settings.models.entries)
     if model in known:
         return f"{model!r} is a template; name one of its models, such as those of `status`"
+    if is_pattern(model):
+        return f"{ONE_MODEL.format(model)}; `streamclust status {model!r}` lists those that match"
     near = get_close_matches(model, known, n=1)
     if near:
         return f"model {model!r} isn't configured; did you mean {near[0]!r}?"
@@ -212,9 +236,11 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
     from streamclust.store.model.versions import model_names
 
     there = model_names(client, settings.namespace)
-    from streamclust.runtime.discovery import is_several
+    from streamclust.runtime.discovery import is_several, selected
 
     if is_several(model, settings):
+        if matches := selected(there, model, settings):
+            return f"{ONE_MODEL.format(model)}, such as {matches[0]!r}"
         known = known_names(model, sorted({*there, *settings.models}), "models")
         return f"no model matches {model!r} in namespace {settings.namespace!r}; {known}"
     near = get_close_matches(model, {*there, *settings.models}, n=1)

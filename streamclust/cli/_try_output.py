@@ -40,6 +40,9 @@ def working(words: str) -> Iterator[None]:
 
 def show_proposal(proposal: Proposal, file: Path) -> None:
     """Print on standard error how the file is read, and why."""
+    from streamclust.models import FAMILIES
+    from streamclust.models.family import size_name
+
     options, remarks = proposal.rows.options, proposal.remarks
     rows = plural(len(proposal.rows.X), "row") + (" and more" * (not proposal.rows.is_complete))
     names = ", ".join(proposal.rows.features[:_MOST_NAMES])
@@ -59,7 +62,7 @@ def show_proposal(proposal: Proposal, file: Path) -> None:
     if proposal.metric == "cosine":
         lines.append(f"metric cosine: {remarks.get('metric', 'As given.')}")
     lines.append(f"scale {proposal.scale}: {remarks['scale']}")
-    size = "clusters" if proposal.kind == "kmeans" else "components"
+    size = size_name(FAMILIES[proposal.kind]).removeprefix("n_")
     lines.append(f"{proposal.n_components} {size}: {remarks.get('n_components', 'As given.')}")
     terminal = stdout_terminal()
     for line in lines:

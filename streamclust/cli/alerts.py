@@ -6,11 +6,11 @@ import math
 import time
 from heapq import merge
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._options import server_options
+from streamclust.cli._options import Duration, server_options
 from streamclust.cli._render import number, say
 from streamclust.cli._server import opened_server, refuse_unknown, select_models
 from streamclust.cli._terminal import HEADER, MUTED, print_lines, stdout_terminal
@@ -50,22 +50,6 @@ _RAREST = 1e9
 """Quantiles beyond 1 in this many points are extrapolated too far to be shown as a number."""
 
 
-class _Age(click.ParamType):  # type: ignore[type-arg]
-    """A duration as in the settings, in seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        from streamclust.config.values import parse_duration
-
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(f"got {value!r}; {error}", param, ctx)
-
-
 @click.command()
 @click.argument("model")
 @server_options
@@ -73,16 +57,22 @@ class _Age(click.ParamType):  # type: ignore[type-arg]
     "--last",
     "-n",
     type=click.IntRange(min=0),
+    metavar="N",
     help=f"Start with this many newest alerts.  [default: {_LAST}; all with --since]",
 )
 @click.option(
     "--since",
-    type=_Age(),
+    type=Duration(),
     metavar="DURATION",
     help="Only alerts that were written in this time: 90s, 5m, 6h, 1d.",
 )
 @click.option("--follow", "-f", is_flag=True, help="Show new alerts until Ctrl-C.")
-@click.option("--count", type=click.IntRange(min=1), help="Exit after this many alerts.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Exit after this many alerts.  [default: no limit]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per alert.")
 def alerts(
     settings: Settings,
@@ -100,8 +90,8 @@ def alerts(
     A model flags points if `anomaly.rate` is set: with 0.001, the points whose score is among the
     0.1 % most unusual ones. TIME is the time in the ID of the entry, ENTRY the ID of the entry, #
     the place of the point in the entry, and CODE the number of its component or centroid. SCORE is
-    higher for a more unusual point. RARITY is the share of points with a score of at least this
-    size.
+    higher for a more unusual point. RARITY says how rare such a score is: `1 in 1,000` means that
+    one point in 1,000 has a score of at least this size.
 
     The next line has the features that explain most of the score: the value, the value that the
     model expects (for a mixture, given the other features), and the share of the score. Labels
@@ -239,7 +229,8 @@ def _print(found: Iterator[Shown], as_json: bool, *, single: bool) -> None:
     has_header = False
     for name, alert in found:
         if terminal is None:
-            click.echo(exact_json(_as_dict(name, alert)))
+            facts = {"error": str(alert)} if isinstance(alert, Exception) else alert.to_dict()
+            click.echo(exact_json({"model": name, **facts}))
             continue
         if not has_header and not _is_narrow(terminal):
             model = "" if single else "MODEL"
@@ -247,12 +238,6 @@ def _print(found: Iterator[Shown], as_json: bool, *, single: bool) -> None:
             print_lines([terminal.paint(header, HEADER)])
             has_header = True
         print_lines(_lines(terminal, name, alert, single=single))
-
-
-def _as_dict(name: str, alert: StoredAlert) -> dict[str, Any]:
-    if isinstance(alert, Exception):
-        return {"model": name, "error": str(alert)}
-    return {"model": name, **alert.to_dict()}
 
 
 def _lines(terminal: Terminal, name: str, alert: StoredAlert, *, single: bool) -> list[str]:
@@ -268,7 +253,9 @@ def _lines(terminal: Terminal, name: str, alert: StoredAlert, *, single: bool) -
     if _is_narrow(terminal):
         figures = terminal.wrap(f"{when}  {entry_id}  # {alert.index}  {model}".rstrip())
         reasons = [f"code {alert.code}", f"score {score}", rarity(alert)]
-    reasons += [_reason(part) for part in alert.top]
+    for part in alert.top:
+        expected = f"{number(part.value)} (expected {number(part.expected)})"
+        reasons.append(f"{printable(part.feature, _WIDEST)} {expected} {part.share:.0%}")
     reasons += [
         f"{printable(label, _WIDEST)}={printable(text, _WIDEST)}"
         for label, text in alert.labels.items()
@@ -279,11 +266,6 @@ def _lines(terminal: Terminal, name: str, alert: StoredAlert, *, single: bool) -
 
 def _is_narrow(terminal: Terminal) -> bool:
     return terminal.width is not None and terminal.width < _NARROW
-
-
-def _reason(part: Any) -> str:
-    expected = f"{number(part.value)} (expected {number(part.expected)})"
-    return f"{printable(part.feature, _WIDEST)} {expected} {part.share:.0%}"
 
 
 def _indented(terminal: Terminal, text: str) -> list[str]:

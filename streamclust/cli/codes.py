@@ -52,9 +52,10 @@ class _EntryId(click.ParamType):  # type: ignore[type-arg]
 @click.command()
 @click.argument("model")
 @server_options
-@click.option("--stream", metavar="NAME", help="Only the codes of this stream of points.")
+@click.option("--stream", metavar="KEY", help="Only the codes of this stream of points.")
 @click.option(
     "--last",
+    "-n",
     type=click.IntRange(min=0),
     metavar="N",
     help=f"Start with the codes of this many newest points.  [default: {_LAST}]",
@@ -64,7 +65,10 @@ class _EntryId(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--follow", "-f", is_flag=True, help="Show new codes until Ctrl-C.")
 @click.option(
-    "--count", type=click.IntRange(min=1), metavar="N", help="Exit after this many points."
+    "--count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Exit after this many points.  [default: no limit]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per point.")
 def codes(

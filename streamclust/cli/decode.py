@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--version",
     type=click.IntRange(min=1),
+    metavar="VERSION",
     help="Version of MODEL, for --impute.  [default: the newest]",
 )
 @table_options(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MOST_LINES = 25
 """Streams whose counts are printed; of more streams, the sums."""
 
-SCORES = ("distance", "log_density", "mahalanobis", "scaled_distance", "quantile")
+SCORES = ("distance", "log_density", "mahalanobis", "scaled_distance", "tail_score", "quantile")
 """The values of `encode.score`, whose declaration takes too long to import for the help."""
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -53,8 +53,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "Columns of FILE, in the order of the features.  [default: those with the names of the "
     "features]",
     ("stop", "skip"),
-    "What to do with a bad row: stop with an error, or write code -1 for it; a file of --out has "
-    "no place for it.  [default: stop; skip for --stdin without --out]",
+    "What to do with a bad row: stop with an error, or skip it and write code -1. skip can't be "
+    "combined with --out.  [default: stop; skip for --stdin without --out]",
 )
 @click.option(
     "--version",

@@ -18,6 +18,8 @@ from streamclust.text import printable
 @click.option("--stream", metavar="KEY", help="Stream of the points.  [default: MODEL]")
 @click.option(
     "--kind",
+    "--model-kind",
+    "kind",
     type=click.Choice(FAMILY_KINDS),
     default=FAMILY_KINDS[0],
     show_default=True,
@@ -25,13 +27,20 @@ from streamclust.text import printable
 )
 @click.option(
     "-k",
+    "--k",
     "n_components",
     type=click.IntRange(min=1),
     metavar="K",
     help="Number of components.  [default: auto]",
 )
-@click.option("--features", metavar="A,B", help="Names of the features, in order.")
-@click.option("--redis-url", metavar="URL", default="embedded", help="Redis server.")
+@click.option(
+    "--features",
+    metavar="A,B",
+    help="Names of the features, in order.  [default: those of the first entry]",
+)
+@click.option(
+    "--redis-url", metavar="URL", default="embedded", show_default=True, help="Redis server."
+)
 @click.option(
     "--out",
     "-o",

@@ -6,7 +6,7 @@ import errno
 import sys
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,10 +25,14 @@ from streamclust.errors import (
     EngineError,
     ModelsFailedError,
     ServerError,
+    StoppedError,
     StreamclustError,
 )
-from streamclust.text import printable
+from streamclust.text import exact_json, printable
 from streamclust.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _COMMANDS = {
     "try": "Learn a model of a file: propose settings, learn, draw a picture.",
@@ -97,39 +101,63 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except StreamclustError as error:
+            code = _exit_code(error)
             for line in str(error).split("\n"):
-                say(f"error: {line}")
-            ctx.exit(_exit_code(error))
+                self._report(line, code)
+            ctx.exit(code)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
         except MemoryError:
-            say("error: out of memory; use less data or a machine with more memory")
+            text = "out of memory; use less data or a machine with more memory"
+            self._report(text, EXIT_ERROR)
             ctx.exit(EXIT_ERROR)
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        *rest: Any,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run a command. Wrong arguments are reported in the form of every other error."""
         run: Any = super().main
+        words = list(sys.argv[1:] if args is None else args)
+        options = words[: words.index("--")] if "--" in words else words
+        self._reports_json = "--json" in options
         if not standalone_mode:
-            return run(*args, standalone_mode=False, **extra)
+            return run(args, *rest, standalone_mode=False, **extra)
         try:
-            code = run(*args, standalone_mode=False, **extra)
+            code = run(args, *rest, standalone_mode=False, **extra)
         except click.Abort:  # Ctrl-C, or no answer to a question
             code = EXIT_INTERRUPTED if sys.stdin and sys.stdin.isatty() else EXIT_ERROR
-            say("error: stopped before an answer")
+            self._report("stopped before an answer", code)
         except click.ClickException as error:
             code = error.exit_code
-            _report(error)
+            self._report_click(error)
         sys.exit(code or EXIT_OK)
 
+    _reports_json = False
+    """Whether the command has --json: its errors are JSON too."""
 
-def _report(error: click.ClickException) -> None:
-    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
-        error.show()
-        return
-    say(f"error: {printable(' '.join(error.format_message().split()))}")
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        usage = " ".join(error.ctx.get_usage().removeprefix("Usage: ").split())
-        say(f"usage: {usage}; --help explains it")
+    def _report(self, message: str, code: int, usage: str = "") -> None:
+        """Print an error, and the form of the command."""
+        if self._reports_json:
+            more = {"usage": usage} if usage else {}
+            say(exact_json({"error": message, "exit_code": code, **more}))
+            return
+        say(f"error: {message}")
+        if usage:
+            say(f"usage: {usage}; --help explains it")
+
+    def _report_click(self, error: click.ClickException) -> None:
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            error.show()
+            return
+        usage = ""
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            usage = " ".join(error.ctx.get_usage().removeprefix("Usage: ").split())
+        message = printable(" ".join(error.format_message().split()))
+        self._report(message, error.exit_code, usage)
 
 
 def _exit_code(error: StreamclustError) -> int:
@@ -138,6 +166,8 @@ def _exit_code(error: StreamclustError) -> int:
         return _exit_code(first) if isinstance(first, StreamclustError) else EXIT_ERROR
     if isinstance(error, ConfigError):
         return EXIT_USAGE
+    if isinstance(error, StoppedError):
+        return EXIT_INTERRUPTED
     return EXIT_SERVER if isinstance(error, ServerError | EngineError) else EXIT_ERROR
 
 
@@ -197,7 +227,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or error.filename:
             raise
-        say(f"error: can't write the output: {error.strerror}")
+        cli._report(f"can't write the output: {error.strerror}", EXIT_ERROR)
         discard(sys.stdout)
         sys.exit(EXIT_ERROR)
     finally:

@@ -240,9 +240,16 @@ def _bounded(groups: dict[str, Totals]) -> dict[str, Totals]:
     metavar="PORT",
     help="Serve over HTTP on this port until Ctrl-C; 0 chooses a free port.",
 )
-@wait_option("no wait; with --port, streamclust_server_up is 0 until then")
+@wait_option(
+    "no wait. With --port, the command serves at once: streamclust_server_up is 0 until the "
+    "server answers"
+)
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on, with --port."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on, with --port.",
 )
 @click.option(
     "--per-model",

@@ -12,14 +12,13 @@ import click
 
 from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._model_pauses import pause, resume
-from streamclust.cli._options import NumberRange, data_options, patterns_option, server_options
+from streamclust.cli._options import Duration, data_options, patterns_option, server_options
 from streamclust.cli._render import count, number, plural, score_meaning
 from streamclust.cli._server import each_version, opened_client, opened_job, opened_server
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
 from streamclust.cli._versions import VersionTable, damaged_row, list_models, version_facts
-from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
 from streamclust.times import ago, iso_time, local_time
 
@@ -67,7 +66,15 @@ def list_versions(
     several names or a pattern such as 'clicks-*', it lists the newest version of each model.
 
     PUBLISHED is the age of the version, and EVENT TIME is the age of the newest point in it. MOVED
-    is the largest distance that a component moved since the previous version.
+    is the largest distance that a component moved since the previous version. REASON says why the
+    version was published:
+
+    \b
+    start     the first version        resize    the number of components changed
+    step      publish.every or points  drift     a drift was detected
+    resolve   a fit of the coreset     refit     the result of a refit
+    reseed    a component was moved    rollback  an older version came back
+    leave     the worker ended
 
     \b
     Examples:
@@ -342,10 +349,10 @@ def export(settings: Settings, model: str, out: Path, version: int | None, to: s
 @server_options
 @click.option(
     "--wait",
-    type=NumberRange(min=0),
-    default=60.0,
+    type=Duration(forever=True),
+    default="60s",
     show_default=True,
-    metavar="SECONDS",
+    metavar="DURATION",
     help="Maximum wait for the worker's answer.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -361,15 +368,10 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
       streamclust models rollback machines 1
       streamclust models rollback machines 1 --json
     """
-    from streamclust.errors import StoppedError
     from streamclust.refit.rollback import rollback as run
 
     with opened_job(settings, model, start=True) as job, CtrlC() as ctrl_c:
-        try:
-            done = run(job, version, wait, ctrl_c.is_set)
-        except StoppedError as error:
-            click.echo(f"error: {error}", err=True)
-            raise SystemExit(EXIT_INTERRUPTED) from None
+        done = run(job, version, wait, ctrl_c.is_set)
     if as_json:
         click.echo(exact_json({"model": model, "back_to": version, **asdict(done)}))
     elif done.waits:

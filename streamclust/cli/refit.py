@@ -9,6 +9,7 @@ import click
 
 from streamclust.cli._options import (
     ONE_SHOT_WAIT,
+    Duration,
     NumberRange,
     data_options,
     engine_option,
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
     metavar="NUMBER",
     default=1e-6,
     show_default=True,
-    help="Convergence: minimum gain per iteration, as a fraction of J or in nats per point.",
+    help="Convergence: minimum gain per iteration, as a fraction of J (K-means) or in nats "
+    "per point (mixtures).",
 )
 @click.option(
     "--max-iter",
@@ -64,17 +66,17 @@ if TYPE_CHECKING:
     help="Maximum iterations per fit.",
 )
 @click.option("--dry-run", is_flag=True, help="Only compare with the live model; change nothing.")
-@click.option("--force", is_flag=True, help="Swap in the result even if it isn't better.")
+@click.option("--force", is_flag=True, help="Use the result even if it isn't better.")
 @click.option(
     "--keep-best", is_flag=True, help="On Ctrl-C, use the best fit so far instead of none."
 )
 @click.option(
     "--wait",
     "answer_within",
-    type=NumberRange(min=0),
-    default=60.0,
+    type=Duration(forever=True),
+    default="60s",
     show_default=True,
-    metavar="SECONDS",
+    metavar="DURATION",
     help="Maximum wait for the worker to apply the result.",
 )
 @server_options

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli._options import NumberRange, server_options
+from streamclust.cli._options import Duration, server_options
 from streamclust.cli._render import plural, say
 from streamclust.cli._server import opened_server
 from streamclust.cli.exit_codes import EXIT_ERROR
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @server_options
 @click.option(
     "--timeout",
-    type=NumberRange(min=0.1, max=86_400),
-    default=10.0,
+    type=Duration(0.1, 86_400.0),
+    default="10s",
     show_default=True,
-    metavar="SECONDS",
+    metavar="DURATION",
     help="Maximum wait for the answers of all workers and encoders.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per worker.")

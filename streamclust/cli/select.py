@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @click.option(
+    "-k",
     "--k",
     "numbers",
     default="2..12",

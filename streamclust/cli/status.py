@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from streamclust.cli._options import NumberRange, patterns_option, server_options
+from streamclust.cli._options import Duration, patterns_option, server_options
 from streamclust.cli._progress import reading_progress
 from streamclust.cli._refresh import refresh
 from streamclust.cli._server import (
@@ -64,10 +64,10 @@ _LIMIT = 25
 @click.option("--watch", is_flag=True, help="Read and show the table again until Ctrl-C.")
 @click.option(
     "--interval",
-    type=NumberRange(min=0.1, max=86_400),
-    default=2.0,
+    type=Duration(0.1, 86_400.0),
+    default="2s",
     show_default=True,
-    metavar="SECONDS",
+    metavar="DURATION",
     help="Time between two tables, with --watch.",
 )
 @click.option(

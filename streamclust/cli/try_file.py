@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._confirm import check_new
-from streamclust.cli._options import FAMILY_KINDS
+from streamclust.cli._options import ENGINES, FAMILY_KINDS
 from streamclust.cli._render import bars, number, say
 from streamclust.cli._table_options import table_options
 from streamclust.cli._try_output import (
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Metric
     from streamclust.config import Settings
+    from streamclust.config.engine import EngineSettings
     from streamclust.quickstart.learning import Learned, Progress
     from streamclust.quickstart.proposal import Proposal
+    from streamclust.tables import TableOptions
 
 
 @click.command("try")
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "-k",
+    "--k",
     "n_components",
     type=click.IntRange(min=1),
     metavar="K",
@@ -79,6 +82,13 @@ if TYPE_CHECKING:
 @click.option(
     "--redis-url", metavar="URL", default="embedded", show_default=True, help="Redis server."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    help="What compares numbers of clusters and computes the e-steps of large models: one thread, "
+    "several threads (also with processes), or the workers of a Dask cluster. All give the same "
+    "result.  [default: STREAMCLUST_ENGINE__KIND, or auto]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def try_file(
     file: Path,
@@ -93,6 +103,7 @@ def try_file(
     png: Path | None,
     no_png: bool,
     redis_url: str,
+    engine: str | None,
     as_json: bool,
 ) -> None:
     """Learn a model of FILE: propose settings, write config.yaml, learn, and draw a picture.
@@ -111,10 +122,8 @@ def try_file(
       streamclust try embeddings.npy --metric cosine
       streamclust try europe.csv --delimiter ';' --decimal , --force
     """
-    from streamclust.config.load import parse_settings
     from streamclust.config.write import starter_file
     from streamclust.quickstart.picture import can_draw
-    from streamclust.quickstart.proposal import propose
     from streamclust.store.server.keeper import keeper_of
     from streamclust.tables import TableOptions
 
@@ -122,17 +131,16 @@ def try_file(
         check_new(out, force=force)
     table["on_bad"] = table["on_bad"] or "skip"
     options = TableOptions(**{key: value for key, value in table.items() if value is not None})
-    with working("reading the file and comparing numbers of clusters"):
-        proposal = propose(
-            file, options, name=name, kind=model_kind, n_components=n_components, metric=metric
-        )
+    chosen = _engine_settings(engine)
+    how = {"name": name, "kind": model_kind, "n_components": n_components, "metric": metric}
+    proposal = _proposed(file, options, chosen, **how)
     text = starter_file(proposal.name, proposal.model, proposal.remarks, redis_url)
     show_proposal(proposal, file)
     if dry_run:
         click.echo(text, nl=False)
         return
     picture = None if no_png or not (png or can_draw()) else png or Path(f"{proposal.name}.png")
-    settings = parse_settings(text, str(out), os.environ)
+    settings = _settings(text, out, chosen)
     learned = _learn(settings, file, proposal, text, out, picture, force=force)
     if as_json:
         click.echo(exact_json(as_dict(proposal, learned, out, picture)))
@@ -141,6 +149,35 @@ def try_file(
         data_dir = settings.redis.data_dir.expanduser().resolve()
         stops = settings.redis.url == "embedded" and keeper_of(data_dir) is None
         show_next(proposal, out, file, stops=stops)
+
+
+def _engine_settings(kind: str | None) -> EngineSettings:
+    """Return the settings of the engine in the environment, with the kind that was given."""
+    from streamclust.config.load import parse_settings
+
+    own = {name: value for name, value in os.environ.items() if "STREAMCLUST_ENGINE__" in name}
+    settings = parse_settings("", "settings", own).engine
+    return settings if kind is None else settings.model_copy(update={"kind": kind})
+
+
+def _proposed(file: Path, options: TableOptions, chosen: EngineSettings, **how: Any) -> Proposal:
+    """Read the file, and have an engine compare the numbers of clusters."""
+    from streamclust.engine.opening import open_engine
+    from streamclust.quickstart.proposal import propose
+
+    words = "reading the file and comparing numbers of clusters"
+    with open_engine(chosen, say) as engine, working(words):
+        return propose(file, options, **how, engine=engine)
+
+
+def _settings(text: str, out: Path, chosen: EngineSettings) -> Settings:
+    """Return the settings of the file that is written, with the engine for costly batches."""
+    from streamclust.config.load import parse_settings
+
+    settings = parse_settings(text, str(out), os.environ)
+    if chosen.kind == "dask" and chosen.address is None:
+        return settings  # a cluster for a try isn't for a worker
+    return settings.model_copy(update={"engine": chosen})
 
 
 def _learn(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._options import NumberRange, server_options, wait_option
+from streamclust.cli._options import Duration, server_options, wait_option
 from streamclust.cli._render import plural, say
 from streamclust.cli._server import (
     each_version,
@@ -50,13 +50,16 @@ between two reports of the same."""
     help="Start after this version; 0 shows all stored ones.  [default: start with the newest]",
 )
 @click.option(
-    "--count", type=click.IntRange(min=1), metavar="N", help="Exit after this many versions."
+    "--count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Exit after this many versions.  [default: no limit]",
 )
 @click.option(
     "--timeout",
-    type=NumberRange(min=0),
-    metavar="SECONDS",
-    help="Exit if no version arrives for this many seconds.",
+    type=Duration(forever=True),
+    metavar="DURATION",
+    help="Exit if no version arrives for this long: 30s, 5m.  [default: forever]",
 )
 @wait_option("--timeout if given, else forever")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per version.")
@@ -144,7 +147,10 @@ def _versions(
             if isinstance(update, DamagedVersionError):
                 click.echo(damaged_row(model, update, as_json))
                 continue
-            yield [_as_json(update, arrays)] if as_json else rows.lines(update, before)
+            if as_json:
+                yield [update.to_json() if arrays else exact_json(version_facts(update))]
+            else:
+                yield rows.lines(update, before)
             before = update
 
 
@@ -266,7 +272,3 @@ class _Waiting:
             end = f": {text}" if text else ""
             say(printable(f"waiting for the first version of {self._model!r}{end}"))
             self._text, self._written = text, now
-
-
-def _as_json(model: Model, arrays: bool) -> str:
-    return model.to_json() if arrays else exact_json(version_facts(model))

@@ -94,7 +94,8 @@ def worker(
         return settings.model_copy(update={"worker": section})
 
     load = settings_loader()
-    with found_server(settings, start=True) as server, _page(settings, place, server) as page:
+    where = None if place is None else _checked_place(place)
+    with found_server(settings, start=True) as server, _page(settings, where, server) as page:
 
         def reload() -> Settings:
             settings = with_flag(load())
@@ -112,20 +113,31 @@ def worker(
         )
 
 
+def _checked_place(place: str) -> tuple[str, int]:
+    """Return the host and the port of the page; refuse them before the server is started."""
+    from streamclust.cli._dashboard import check_dashboard, read_place
+
+    host, port = read_place(place)
+    check_dashboard(host, port)
+    return host, port
+
+
 @contextmanager
-def _page(settings: Settings, place: str | None, server: Server) -> Iterator[Dashboard | None]:
+def _page(
+    settings: Settings, place: tuple[str, int] | None, server: Server
+) -> Iterator[Dashboard | None]:
     """Serve the dashboard during the block, if an address is given."""
     if place is None:
         yield None
         return
     import structlog
 
-    from streamclust.cli._dashboard import opened_dashboard, read_place
+    from streamclust.cli._dashboard import opened_dashboard
     from streamclust.runtime.log import configure_log
 
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
-    with opened_dashboard(settings, *read_place(place), server=server, log=log) as found:
+    with opened_dashboard(settings, *place, server=server, log=log) as found:
         log.info("dashboard_started", url=found.url)
         yield found
 

@@ -13,12 +13,13 @@ from streamclust.config.values import Allowed, FilePath
 
 EngineKind = Literal["auto", "inline", "threads", "processes", "dask"]
 
+_MOST_WORKERS = 1024
 ADDRESS_WORDS = "tls://host:port or tcp://host:port"
 _ADDRESS = re.compile(r"(tls|tcp)://([\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}")
 
 
 class EngineSettings(Section):
-    """How refit, score and select compute sums over many points. All kinds return the same bits."""
+    """How sums over many points are computed. All kinds return the same bits."""
 
     kind: EngineKind = Field(
         default="auto",
@@ -31,7 +32,7 @@ class EngineSettings(Section):
     workers: Size = Field(
         default=AUTO,
         description="Number of threads or processes. auto: the number of processor cores that the "
-        "command may use.",
+        "command may use. At most 1,024.",
     )
     address: Annotated[str, Allowed(ADDRESS_WORDS)] | None = Field(
         default=None,
@@ -53,6 +54,13 @@ class EngineSettings(Section):
         description="What dask does if no worker can be used. false computes in this process, at "
         "its pace. true stops with an error.",
     )
+
+    @field_validator("workers")
+    @classmethod
+    def _workers_usable(cls, workers: object) -> object:
+        if isinstance(workers, int) and workers > _MOST_WORKERS:
+            raise ValueError(f"expected an integer from 1 to {_MOST_WORKERS:,}, or auto")
+        return workers
 
     @field_validator("address")
     @classmethod

@@ -15,6 +15,7 @@ from streamclust.config.hints import (
     short_form,
 )
 from streamclust.config.inferred import kind_of_keys
+from streamclust.config.placeholders import StreamPattern, has_placeholder
 from streamclust.config.schema import (
     ROOT,
     Type,
@@ -45,6 +46,9 @@ _KIND_KEYS = {
 }
 """The kind of model that has a key, in words."""
 _ENCODED = ("encode", "streams")
+
+_BOOLEAN_WORDS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+"""Texts that other readers of YAML take as true or false."""
 
 ANCHORS = "x-"
 """Beginning of keys at the top that hold only anchors of YAML."""
@@ -103,15 +107,22 @@ def problems(error: ValidationError, layer: Layer, source: str) -> Iterator[str]
 
 def own_streams(settings: Settings, layer: Layer, source: str) -> Iterator[str]:
     """Yield a line for each input stream that is a key of streamclust."""
-    for name, model in settings.models.items():
+    for name, model in settings.models.entries.items():
         for keys, streams in ((("streams",), model.streams), (_ENCODED, model.encode.streams)):
             path = ("models", name, *keys)
             for stream in streams:
-                if is_own(stream, settings.namespace):
+                example = _example(stream) if has_placeholder(name) else stream
+                if is_own(example, settings.namespace):
                     yield (
                         f"{_origin(path, layer, source)}: {_place(path)}: {stream!r} is a key that "
                         "streamclust writes; name the stream that your producers write"
                     )
+
+
+def _example(stream: str) -> str:
+    """Return the name of a stream that a stream with placeholders stands for."""
+    pattern = StreamPattern.parse(stream)
+    return pattern.fill(dict.fromkeys(pattern.placeholders, "x"))
 
 
 def _of_template(path: tuple[str, ...]) -> tuple[str, ...]:
@@ -228,7 +239,10 @@ def _not_a_section(path: Sequence[str], value: object, kind: Type, origin: str) 
     key, text = short_form(path[-1], value, kind)
     if not key:
         example = "; write models: {NAME: {kind: ...}}" if path[-1] == "models" else ""
-        return f"got {_form(value)}; expected keys with values{example}"
+        if word := _BOOLEAN_WORDS.get(str(value).lower()):
+            example = f"; write {path[-1]}: {word}"
+        got = "null" if value is None else _form(value)
+        return f"got {got}; expected keys with values{example}"
     shown = _shortened(_without_password(text))
     if origin.startswith(PREFIX):
         written = f"{PREFIX}{'__'.join((*path, key)).upper()}={shown}"

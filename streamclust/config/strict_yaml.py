@@ -21,6 +21,7 @@ Lines: TypeAlias = dict[Keys, int]
 _TAG = "tag:yaml.org,2002:"
 _MOST_VALUES = 10_000_000
 """Maximum number of values: nested aliases can expand a few lines without limit."""
+_MOST_DIGITS = 1000
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", "~nN\0"),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -102,7 +103,13 @@ _REMEDIES = (
     ("mapping values are not allowed", "check the indentation, and put text with ': ' in quotes"),
     ("unknown escape", "write a backslash as \\\\ in double quotes, or use single quotes"),
     ("quoted scalar", "is a closing quote missing?"),
+    ("flow mapping.*got '[:{]'", "put text with { or : in quotes, such as 'clicks:{tenant}'"),
     ("flow (mapping|sequence)", "is a bracket or a comma missing?"),
+    ("for merging", "<< takes an alias of keys with values"),
+    (
+        "block end.*found '<scalar>'",
+        "check the indentation, and put text that begins with { or [ in quotes",
+    ),
     ("could not find expected ':'", "is a ':' missing, or the space after it?"),
     ("block (mapping|sequence|end)", "check the indentation"),
 )
@@ -141,6 +148,10 @@ def _keyed(
 def _children(
     name: str, path: Keys, node: yaml.Node
 ) -> Iterator[tuple[yaml.Node | None, Keys, yaml.Node]]:
+    if node.tag == f"{_TAG}int" and len(node.value) > _MOST_DIGITS:
+        raise ConfigError(
+            _at(name, node.start_mark, f"a number has more than {_MOST_DIGITS:,} digits")
+        )
     if isinstance(node, yaml.SequenceNode):
         yield from ((None, path, item) for item in node.value)
     if not isinstance(node, yaml.MappingNode):

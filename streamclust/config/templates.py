@@ -81,6 +81,10 @@ class Template:
             if stream in streams and (missing := known - set(stream.placeholders)):
                 reason = f"expected {{{min(missing)}}} in each stream, as in the name of the model"
                 raise _error(place, stream.text, reason)
+        for key in settings.overrides:
+            if not key or has_control(key):
+                reason = "no stream has such a value: it is empty or has a control character"
+                raise _error((name, "overrides", key), key, reason)
         if len(known) > 1:
             for key in settings.overrides:
                 if pattern.match(key) is None:

@@ -118,6 +118,12 @@ def _without_control(name: str) -> str:
     return name
 
 
+def _not_empty(value: object) -> object:
+    if value == "":
+        raise ValueError("expected a path; . is the current folder")
+    return value
+
+
 def _without_nul(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("expected a path without a NUL character")
@@ -160,7 +166,7 @@ ModelName = Annotated[
 ]
 """A name, or that of a template, whose placeholders are checked with its streams."""
 Text = Annotated[str, Field(min_length=1), AfterValidator(_without_control), Allowed(TEXT_WORDS)]
-FilePath = Annotated[Path, AfterValidator(_without_nul)]
+FilePath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_without_nul)]
 Latest = Annotated[str, BeforeValidator(_latest), Allowed(LATEST_WORDS)]
 Streams = Annotated[
     tuple[Text, ...],
@@ -183,7 +189,8 @@ def check_streams(streams: tuple[str, ...]) -> tuple[str, ...]:
         if "*" in stream or "?" in stream:
             raise ValueError(
                 f"{stream!r} looks like a pattern, but each stream is read by its name; "
-                "write every name, such as [clicks-1, clicks-2]"
+                "write every name, such as [clicks-1, clicks-2], or a template, such as "
+                "clicks-{tenant} (docs/tenants.md)"
             )
     return distinct("streams", streams)
 

@@ -152,8 +152,9 @@ class Feed:
                 self._put("reset", {"reason": "deleted"})
                 self.close()
                 return
-            except StreamclustError:
-                changes, in_planes = Changes(), {}  # `Source.state` has it
+            except StreamclustError:  # `Source.state` has it
+                changes, in_planes = Changes(), {}
+                started = time.monotonic()  # a wait in vain isn't a long reading
             except Exception:
                 self._source.log.exception("dashboard_failed", model=self.reading.name)
                 changes, in_planes = Changes(), {}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.models import MixtureParams
 from streamclust.models.covariance import COVARIANCES
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Plane:
 
     def covariances(self, params: Any) -> Array | None:
         """Return A Sigma A^T of each component, (K, 2, 2); None for parameters without shapes."""
-        if not isinstance(params, MixtureParams):
+        if params.covariance_type is None:
             return None
         A, covariances, K = self.A, params.covariances, len(params.means)
         if params.covariance_type == "full":
@@ -158,7 +157,7 @@ def _comparable(model: Model, residuals: Array | None) -> tuple[Array, Array, Ar
     """Return the covariance of features in comparable units, these units, and the centre."""
     S, D = _scatter(model, residuals), model.shape[1]
     scale = np.ones(D)
-    if isinstance(model.params, MixtureParams) or model.scale not in (None, "none"):
+    if model.params.covariance_type or model.scale not in (None, "none"):
         variance = np.diagonal(S)
         known = variance > _NO_VARIANCE * float(variance.max(initial=0.0))
         scale = np.sqrt(np.where(known, variance, 1.0))
@@ -175,7 +174,7 @@ def _scatter(model: Model, residuals: Array | None) -> Array:
     share, params = _shares(model), model.params
     deviations = model.means - share @ model.means
     S = (deviations * share[:, None]).T @ deviations
-    if isinstance(params, MixtureParams):
+    if params.covariance_type is not None:
         K, D = model.shape
         if params.covariance_type == "full":
             return np.asarray(S + np.einsum("k,kde->de", share, params.covariances))

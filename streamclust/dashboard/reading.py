@@ -254,7 +254,7 @@ class Reading:
             "features": feature_names(model),
             "named": bool(model.features),
             "metric": model.metric,
-            "covariance_type": getattr(model.params, "covariance_type", None),
+            "covariance_type": model.params.covariance_type,
             "model": model_dict(model, plane, self._newest_points(model)),
             "points": points_dict(coded, plane),
             "trails": self._trail.as_dict(plane),

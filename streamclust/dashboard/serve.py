@@ -81,7 +81,7 @@ class Dashboard:
         listen: Listen,
         log: FilteringBoundLogger,
     ) -> None:
-        self._socket = _bound(listen.host, listen.port)
+        self._socket = bound(listen.host, listen.port)
         self._source = Source(settings, open_server, label, log)
         self._context = Context(self._source, listen.token)
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # `Guard` logs errors
@@ -156,7 +156,7 @@ class Dashboard:
             self._log.exception("dashboard_failed", model="all")
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address.
 
     Raises

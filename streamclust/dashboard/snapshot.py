@@ -110,8 +110,8 @@ class Snapshot:
             before = self._source.state
             try:
                 await self._refresh()
-            except StreamclustError:
-                pass  # `Source.state` has it
+            except StreamclustError:  # `Source.state` has it
+                started = time.monotonic()  # a wait in vain isn't a long reading
             except Exception:
                 self._source.log.exception("dashboard_failed", model="all")
                 started -= _FAULT_SECONDS

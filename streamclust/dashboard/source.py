@@ -32,6 +32,10 @@ THREADS = 6
 """Maximum number of requests that read the server at the same time."""
 
 
+_REPLY_SECONDS = 3.0
+"""Maximum wait for a reply. A server that hangs accepts connections, so only this wait shows it."""
+
+
 @dataclass(frozen=True)
 class ServerState:
     """Whether the server answers.
@@ -100,7 +104,7 @@ class Source:
         server = self.server()
         with self._lock:
             if self._client is None:
-                self._client = server.client()
+                self._client = server.client(timeout=_REPLY_SECONDS)
             return self._client
 
     def raw_client(self) -> redis.Redis:
@@ -108,7 +112,7 @@ class Source:
         server = self.server()
         with self._lock:
             if self._raw is None:
-                self._raw = server.raw_client(LARGEST_REPLY)
+                self._raw = server.raw_client(LARGEST_REPLY, timeout=_REPLY_SECONDS)
             return self._raw
 
     async def run(self, loop: asyncio.AbstractEventLoop, work: Callable[..., T], *args: Any) -> T:

@@ -15,7 +15,6 @@ from streamclust.models.family import by_kind
 from streamclust.models.quantize import Codes, numbered, quantize, quantize_and_score
 from streamclust.models.scores import anomaly_score, point_scores
 from streamclust.runtime.assemble import points_format
-from streamclust.store.reply.entries import from_reply
 from streamclust.store.reply.packed_codes import pack_points
 from streamclust.store.reply.raw_entries import as_raw
 
@@ -24,13 +23,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Points
+    from streamclust.arrays import Array, Points
     from streamclust.config.model import ModelSettings
     from streamclust.formats.layout import Layout
     from streamclust.formats.model import Model
     from streamclust.formats.points import PointsFormat
     from streamclust.models.scores import RawScores
-    from streamclust.store.reply.entries import Entries
     from streamclust.store.reply.raw_entries import Entry, RawEntries
 
 
@@ -127,7 +125,7 @@ class Coder:
         entries = as_raw(found)
         if model is not self._model:
             self.use(model)
-        decoded = self._decode(from_reply("", entries, None, None), model)
+        decoded = self._decode(entries, model)
         K = len(model.means)
         model = model.accepting(self._spec.missing)
         points, flagged = (model.family, model.params, decoded.X, min(self._top, K)), NONE_FLAGGED
@@ -135,7 +133,8 @@ class Coder:
             codes, raw = quantize_and_score(*points)
             codes = self._with_scores(codes, decoded.X, model, raw)
             if self._flagging is not None:
-                flagged = self._flagging(entries, decoded, raw.anomaly, model)
+                scores = self._anomaly_scores(decoded.X, model, raw)
+                flagged = self._flagging(entries, decoded, scores, model)
         else:
             codes = quantize(*points)
         if len(model.ids):
@@ -155,18 +154,25 @@ class Coder:
         """
         if model is not self._model:
             self.use(model)
-        decoded = self._decode(from_reply("", entries, None, None), model)
+        decoded = self._decode(entries, model)
         if self._flagging is None or not len(decoded.X):
             return NONE_FLAGGED
-        model, X = model.accepting(self._spec.missing), np.asarray(decoded.X, np.float64)
-        scores = anomaly_score(model.family, model.params, X)
+        model = model.accepting(self._spec.missing)
+        scores = self._anomaly_scores(decoded.X, model)
         return self._flagging(entries, decoded, scores, model)
+
+    def _anomaly_scores(self, X: Points, model: Model, raw: RawScores | None = None) -> Array:
+        """Return the scores that decide which points are flagged."""
+        if raw is not None and model.anomaly_score == "model":
+            return raw.anomaly
+        points = np.asarray(X, np.float64)
+        return anomaly_score(model.family, model.params, points, model.remembered)
 
     def _with_scores(self, codes: Codes, X: Points, model: Model, raw: RawScores) -> Codes:
         """Return the codes with the scores of the settings."""
-        points, known = np.asarray(X, np.float64), model.scores
         family, params, names = model.family, model.params, self._scores
-        scores = point_scores(family, params, points, codes.index, names, known, raw)
+        points = np.asarray(X, np.float64)
+        scores = point_scores(family, params, points, codes.index, names, model.remembered, raw)
         return replace(codes, scores=scores)
 
     def use(self, model: Model) -> None:
@@ -224,16 +230,14 @@ class Coder:
         flat = encode_fields(codes, model.version, _values(model), reason)
         return Coded([(entry_id, flat + _id_fields(model))], 0, 1)
 
-    def _decode(self, entries: Entries, model: Model) -> Decoded:
+    def _decode(self, entries: RawEntries, model: Model) -> Decoded:
         """Return the points; dead points name an entry by its place."""
         D = model.means.shape[1]
-        if self._layout is not None and self._layout.n_features != D:
-            self._layout = None
-        dead = DeadPoints()
-        if self._layout is None:
-            features = self._spec.features or model.features
-            spec = replace(self._spec, n_features=D, features=features)
-            self._layout, dead = detect_first(entries.numbered(), spec)
+        if self._layout is not None and self._layout.n_features == D:
+            return entries.decode(self._layout)
+        features = self._spec.features or model.features
+        spec = replace(self._spec, n_features=D, features=features)
+        self._layout, dead = detect_first(enumerate(flat for _, flat in entries), spec)
         nothing = np.zeros(len(dead), np.int64)
         if self._layout is None:
             return Decoded(np.empty((0, D)), None, nothing, dead)

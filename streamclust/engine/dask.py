@@ -42,15 +42,16 @@ _ROOM = 0.005
 """Seconds between checks whether another fold has left room at the workers."""
 
 _AHEAD = 4
-"""Parts per slot that are submitted, or wait for an earlier result. This bounds the memory."""
+"""Bundles per slot that are submitted, or wait for an earlier result. This bounds the memory."""
 
-_BUNDLE_SECONDS = 0.1
-"""Parts are given to a worker in bundles that take about so long: each costs some milliseconds."""
+_BUNDLE_SECONDS = 0.2
+"""Parts are given to a worker in bundles that take at most about so long. A bundle costs some
+milliseconds; and a worker holds two, which have to arrive before the shortest deadline."""
 
 _BUNDLE_BYTES = 1 << 20
 """Results of a bundle have at most so many bytes, unless it has one part."""
 
-_BUNDLE = 16
+_BUNDLE = 32
 """Maximum number of parts in a bundle."""
 
 _PAUSE = 30.0
@@ -205,6 +206,10 @@ class Dask(Engine):
         self._waited = True
 
 
+CHEAPER = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
+"""Settings with which Dask's own processes need less processor time; `deploy/` has them too."""
+
+
 class LocalDask(Dask):
     """The same on a cluster of this machine, for a command that a person waits for.
 
@@ -223,7 +228,7 @@ class LocalDask(Dask):
         import dask
         from distributed import LocalCluster
 
-        with dask.config.set({"distributed.worker.profile.enabled": False}):
+        with dask.config.set(CHEAPER):
             self._cluster = LocalCluster(
                 n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50
             )
@@ -258,7 +263,7 @@ class _Fold(Generic[R]):
         self._keys: dict[int, str] = {}
         self._done: dict[int, Done[R]] = {}
         self._ahead: deque[Numbered] = deque()
-        self._next = self._taken = self._share = 0
+        self._next = self._taken = self._bundles = self._planned = 0
         self._ended = False
 
     def next(self, stop: Callable[[], bool]) -> Done[R] | None:
@@ -299,15 +304,20 @@ class _Fold(Generic[R]):
     def _size(self, most: int) -> int:
         """Return the number of parts of the next bundle.
 
-        The last two bundles of each slot have equal sizes, so that all workers end at the same
-        time.
+        The last parts are divided among all slots: as few bundles as possible, equally many per
+        slot, of equal sizes. So all workers end at the same time. If sizes differ by 1, the last
+        bundles are larger, because the last part of a file is often short.
         """
-        last = 2 * self._engine.workers
-        self._look(last * most)
-        if len(self._ahead) == last * most:
+        slots, before = self._engine.workers, self._bundles
+        self._bundles += 1
+        self._look(_AHEAD * slots * most)
+        known = len(self._ahead)
+        if known in (0, _AHEAD * slots * most):
             return most
-        self._share = self._share or max(1, ceil(len(self._ahead) / last))
-        return min(most, self._share)
+        if not self._planned:
+            least = before + ceil(known / most)
+            self._planned = least + -least % slots
+        return max(1, min(most, known // max(1, self._planned - before)))
 
     def _look(self, count: int) -> None:
         """Take so many parts from the iterator, without the points of files and streams."""

@@ -20,6 +20,10 @@ KERNELS = {KMeans.kind: SAME, GaussianMixture.kind: "mixture"}
 """Kind of a family -> the field of `streamclust.kernels.Identity` for its e-step."""
 
 
+TAKE_STORED = {KMeans.kind}
+"""Kinds whose e-step takes points that are stored in a file, `streamclust.kernels.StoredPoints`."""
+
+
 def kernels_of(family: Family[Any]) -> str:
     """Return the field of `streamclust.kernels.Identity` for the e-step of a family."""
     return by_kind(KERNELS, family.kind, "KERNELS")

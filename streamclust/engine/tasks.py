@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from streamclust.engine.identity import kernels_of
+from streamclust.engine.fits import Fit
+from streamclust.engine.identity import TAKE_STORED, kernels_of
 from streamclust.engine.points import joined
 from streamclust.engine.sampling import Condense, Draw
 from streamclust.engine.survey import Survey
@@ -15,7 +16,6 @@ from streamclust.formats.container import Fields
 from streamclust.formats.model import family_of
 from streamclust.kernels import Assigned
 from streamclust.models.family import BatchStep, Wanted, to_hyperparameters
-from streamclust.models.kmeans import KMeans
 from streamclust.models.stats import Stats, merge, zero
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class EStep:
     @property
     def takes_stored(self) -> bool:
         """Whether the points of a block can be `StoredPoints`: the kernel of K-means reads them."""
-        return isinstance(self.family, KMeans)
+        return self.family.kind in TAKE_STORED
 
     def run(self, number: int, blocks: Iterable[Points]) -> Stats:
         """Return the statistics of a part."""
@@ -92,7 +92,7 @@ class EStep:
             step = self.family.e_step(self.params, X, w)
             total = step if total is None else merge(total, step)
         if total is None:
-            covariance_type = getattr(self.family, "covariance_type", None)
+            covariance_type = self.family.covariance_type
             return zero(self.params.means, covariance_type)
         return total
 
@@ -140,7 +140,7 @@ class EStep:
             first=arrays["first"],
             second=arrays.get("second"),
             reference=arrays.get("reference", self.params.means),
-            covariance_type=getattr(self.family, "covariance_type", None),
+            covariance_type=self.family.covariance_type,
             objective=objective,
             count=count,
         )
@@ -206,6 +206,6 @@ class BatchEStep:
 
 
 TASKS: dict[str, type[Task[Any]]] = {
-    each.kind: each for each in (EStep, BatchEStep, Survey, Draw, Condense)
+    each.kind: each for each in (EStep, BatchEStep, Survey, Draw, Condense, Fit)
 }
 """Kind of a task -> its class."""

@@ -78,11 +78,11 @@ def adapt(
         If there are fewer distinct points than the smallest K.
     """
     search = _Search(family, points, np.random.default_rng((*seed, 0)))
-    if live is None or not _bounded(family, family.size(live)):
+    if live is None or not _bounded(family, len(live.means)):
         live = search.ladder(seed)
     best = search.around(live)
     for run in range(1, restarts + 1):
-        K = min(2 * family.size(best.params), family.n_components)
+        K = min(2 * len(best.params.means), family.n_components)
         try:
             start = _fresh(family, K, points, (*seed, run))
         except TooFewPointsError:
@@ -111,7 +111,7 @@ def is_better(family: Family[P], live: P, found: P, points: Sample) -> bool:
 
     See `EVIDENCE`.
     """
-    if not _bounded(family, family.size(live)):
+    if not _bounded(family, len(live.means)):
         return True
     search = search_of(family)
     return search.bic(live, points) - search.bic(found, points) > EVIDENCE
@@ -170,7 +170,7 @@ class _Search(Generic[P]):
         return best
 
     def _settled(self, start: P) -> Adapted[P]:
-        family, points = self.family.with_components(self.family.size(start)), self.points
+        family, points = self.family.with_components(len(start.means)), self.points
         data = InMemory(family, points.X, points.w, self.rng)
         run = run_to_optimum(family, start, data, points.X, points.w, tol=_TOL, max_iter=_MAX_ITER)
         return Adapted(run.params, search_of(family).bic(run.params, points))
@@ -205,9 +205,9 @@ class _Search(Generic[P]):
         """Return the first moves that share no component and keep K within the bounds."""
         chosen: list[Move[P]] = []
         gone: set[int] = set()
-        K, family = self.family.size(params), self.family
+        K, family = len(params.means), self.family
         for move in ranked:
-            after = K + family.size(move.add) - len(move.drop)
+            after = K + len(move.add.means) - len(move.drop)
             if _bounded(family, after) and not gone & set(move.drop):
                 chosen.append(move)
                 gone |= set(move.drop)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from streamclust.arrays import as_points, as_sample_weight, square_unit
+from streamclust.arrays import as_points, as_sample_weight
 from streamclust.fitting.choose_k import fit_adapting
 from streamclust.fitting.em import EMResult
 from streamclust.fitting.restarts import begins, best_of
+from streamclust.fitting.search import search_of
 from streamclust.hyperparameters import as_integer, as_number, renamed
-from streamclust.models.family import metric_of
-from streamclust.models.kmeans import KMeans, KMeansParams
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -76,12 +74,13 @@ def fit(
     points = as_points(X, most=family.max_magnitude, missing=family.missing)
     w = as_sample_weight(sample_weight, len(points))
     points, w = np.asarray(family.prepare(points[w > 0.0]), np.float64), w[w > 0.0]
-    family.check_spread(points)
-    unit = square_unit(points)
-    if unit == 1.0 or family.kind != KMeans.kind or metric_of(family) == "cosine":
+    search = search_of(family)
+    search.check(points)
+    unit = search.unit(points)
+    if unit == 1.0:
         return _fit(family, points, w, n_init, tol, max_iter, seeds)
     run = _fit(family, points / unit, w, n_init, tol, max_iter, seeds)
-    return _in_units(run, unit)
+    return search.in_original_units(run, unit)
 
 
 def _fit(
@@ -99,16 +98,3 @@ def _fit(
     starting = begins(family, points, w, n_init, seeds)
     draws = (*seeds, n_init)
     return best_of(family, starting, points, w, draws, tol=tol, max_iter=max_iter)
-
-
-def _in_units(run: EMResult[Any], unit: float) -> EMResult[Any]:
-    """Return a run of K-means on points divided by `unit`, in the original units."""
-    centroids = run.params.centroids * unit
-    stats = replace(
-        run.stats,
-        first=run.stats.first * unit,
-        reference=centroids,
-        objective=run.stats.objective * unit * unit,
-    )
-    history = tuple(loss * unit * unit for loss in run.history)
-    return replace(run, params=KMeansParams(centroids), stats=stats, history=history)

@@ -7,11 +7,13 @@ all, because clusters differ in size.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamclust import kernels
+from streamclust.arrays import square_unit
 from streamclust.fitting.hartigan import hartigan
 from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
 from streamclust.fitting.one_dimensional import optimal_centroids
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamclust.arrays import Array, Labels
+    from streamclust.fitting.em import EMResult
+    from streamclust.models.stats import Stats
 
 _FLOOR = 1e-6
 """Least variance of a cluster, relative to all points, so that equal points are no evidence."""
@@ -35,6 +39,22 @@ class KMeansSearch(Search[KMeansParams]):
     """The moves of K-means."""
 
     family: KMeans
+
+    def unit(self, X: Array) -> float:
+        """Return the unit of distances; see `streamclust.arrays.square_unit`."""
+        return square_unit(X)
+
+    def in_original_units(self, run: EMResult[KMeansParams], unit: float) -> EMResult[KMeansParams]:
+        """Return a run on points divided by `unit`, in the units of the points."""
+        centroids = run.params.centroids * unit
+        stats = replace(
+            run.stats,
+            first=run.stats.first * unit,
+            reference=centroids,
+            objective=run.stats.objective * unit * unit,
+        )
+        history = tuple(loss * unit * unit for loss in run.history)
+        return replace(run, params=KMeansParams(centroids), stats=stats, history=history)
 
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> KMeansParams:
         """Return centroids drawn by greedy k-means++ and improved by swaps (LS++)."""
@@ -73,6 +93,17 @@ class KMeansSearch(Search[KMeansParams]):
         So J is lower by K / n (relative) on the points of the fit, and higher by K / n on others.
         """
         return 2.0 * self.family.n_clusters / n
+
+    def excess(self, params: KMeansParams, other: KMeansParams, stats: Stats) -> float:
+        """Return sum_k n_k ||u_k - u'_k||^2 as a share of J."""
+        moved = ((params.centroids - other.centroids) ** 2).sum(axis=1)
+        cost = float(self._strength(stats, params) @ moved) / stats.mass
+        loss = self.family.loss(stats)
+        return cost / loss if loss > 0.0 else cost
+
+    def _strength(self, stats: Stats, params: KMeansParams) -> Array:
+        """Return what a squared distance from each optimal centroid costs, (K,)."""
+        return stats.weight
 
     def bic(self, params: KMeansParams, points: Sample) -> float:
         """Return -2 L + p log n of hard-assigned points, with one variance per cluster.
@@ -127,7 +158,11 @@ class KMeansSearch(Search[KMeansParams]):
         apart, price = self._misfit(mass, inertia, points), self._price(D, points)
         both = np.maximum(mass[:, None] + mass, np.finfo(float).tiny)  # also where both are empty
         if points.present < 1.0:
-            own = _present_mass(points, labels, K)
+            counts = [
+                np.bincount(labels, points.mass * there, minlength=K)
+                for there in (~np.isnan(points.X)).T
+            ]
+            own = np.stack(counts, axis=1)  # the mass of the points that have a feature, (K, D)
             between = _between(centroids, own) / points.present
         else:
             own = mass[:, None]
@@ -182,14 +217,6 @@ def _merged(centroids: Array, mass: Array, i: int, j: int) -> Array:
     """Return the average of two centroids as one, (1, D); `mass` is (K, 1), or (K, D) with gaps."""
     both = np.maximum(mass[i] + mass[j], np.finfo(float).tiny)
     return np.asarray((centroids[i] + mass[j] / both * (centroids[j] - centroids[i]))[None])
-
-
-def _present_mass(points: Sample, labels: Labels, K: int) -> Array:
-    """Return the mass of the points of each cluster that have a feature, (K, D)."""
-    present = ~np.isnan(points.X)
-    return np.stack(
-        [np.bincount(labels, points.mass * there, minlength=K) for there in present.T], axis=1
-    )
 
 
 def _between(centroids: Array, mass: Array) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from streamclust import kernels
 from streamclust.arrays import has_gaps
-from streamclust.errors import TooFewPointsError
+from streamclust.errors import DataError, TooFewPointsError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.kmeans_search import KMeansSearch
 from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
@@ -24,6 +24,7 @@ from streamclust.models.criteria import mixture_parameters
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
 from streamclust.models.imputation import impute
 from streamclust.models.kmeans import KMeans
+from streamclust.models.present import filled_by_mean
 from streamclust.models.revive import joined, split
 from streamclust.models.spread import positive, robust_variance
 
@@ -34,12 +35,16 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, Labels
     from streamclust.fitting.em import Data, EMResult
+    from streamclust.models.stats import Stats
 
 _PASSES = 20
 """Passes of EM on the halves of one component."""
 
 _LEFT_OUT = 2.0
 """Largest share of points without influence on the start, relative to the share of outliers."""
+
+_SMALLEST_SPREAD = 1e-140
+"""Least range of the features for which covariances and their floors are normal numbers."""
 
 _NEGLIGIBLE = 1e-3
 """Responsibility below which a point is ignored in the split of a component."""
@@ -49,6 +54,24 @@ class MixtureSearch(Search[MixtureParams]):
     """The moves of a Gaussian mixture."""
 
     family: GaussianMixture
+
+    def check(self, X: Array) -> None:
+        """Refuse points whose covariances would underflow.
+
+        Raises
+        ------
+        DataError
+            If points differ, but in no feature by more than 1e-140.
+        """
+        if self.family.missing == "learn" and has_gaps(X):
+            X = filled_by_mean(X, np.ones(len(X)))
+        spread = float(np.ptp(X, axis=0).max()) if X.size else 0.0
+        if 0.0 < spread < _SMALLEST_SPREAD:
+            raise DataError(
+                f"the points of a mixture lie within {spread:.3g} of each other; covariances are "
+                f"squares of that, and below {_SMALLEST_SPREAD:g} they are too small for float64: "
+                "multiply the points by a power of ten"
+            )
 
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> MixtureParams:
         """Return the mixture of the clusters of one run of K-means.
@@ -123,6 +146,16 @@ class MixtureSearch(Search[MixtureParams]):
         """Return p / n nats for p free parameters (Akaike 1973)."""
         family = self.family
         return mixture_parameters(family.n_components, n_features, family.covariance_type) / n
+
+    def excess(self, params: MixtureParams, other: MixtureParams, stats: Stats) -> float:
+        """Return sum_k pi_k KL(N_k || N'_k) + KL(pi || pi') to second order, feature by feature."""
+        shape, covariance = params.means.shape, self.family.covariance
+        one, two = (covariance.variances(p.covariances, *shape) for p in (params, other))
+        variance, weight = 0.5 * (one + two), 0.5 * (params.weights + other.weights)
+        moved = (params.means - other.means) ** 2 / variance + 0.5 * ((one - two) / variance) ** 2
+        shares = (params.weights - other.weights) ** 2
+        np.divide(shares, weight, out=shares, where=weight > 0.0)
+        return 0.5 * float(weight @ moved.sum(axis=1) + shares.sum())
 
     def bic(self, params: MixtureParams, points: Sample) -> float:
         """Return -2 L + p log n.

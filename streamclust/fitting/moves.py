@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.fitting.em import Data, EMResult
     from streamclust.models.family import Params
+    from streamclust.models.stats import Stats
 
 P = TypeVar("P", bound="Params")
 
@@ -100,6 +101,17 @@ class Search(ABC, Generic[P]):
     def __init__(self, family: Any) -> None:
         self.family = family
 
+    def check(self, X: Array) -> None:
+        """Refuse points (N, D) that the family can't be fitted to."""
+
+    def unit(self, X: Array) -> float:
+        """Return the power of two to divide points by, so that their squares don't underflow."""
+        return 1.0
+
+    def in_original_units(self, run: EMResult[P], unit: float) -> EMResult[P]:
+        """Return a run on points divided by `unit`, in the units of the points."""
+        return run
+
     @abstractmethod
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> P:
         """Return parameters to start from: one run of greedy k-means++ and LS++."""
@@ -138,6 +150,14 @@ class Search(ABC, Generic[P]):
         """Return how much better a fit of `n` points is on these points than on other points.
 
         The result is in the units of `Family.improvement`.
+        """
+
+    @abstractmethod
+    def excess(self, params: P, other: P, stats: Stats) -> float:
+        """Return how much worse the nearby parameters `other` are than the optimum `params`.
+
+        The result is correct to second order, in the units of `Family.improvement`. `stats` are the
+        statistics of points that `params` fit.
         """
 
     @abstractmethod

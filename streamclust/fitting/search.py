@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from streamclust.errors import DataError
 from streamclust.fitting.kmeans_search import KMeansSearch
 from streamclust.fitting.mixture_search import MixtureSearch
 from streamclust.fitting.spherical_search import SphericalSearch
+from streamclust.models.family import by_kind
 from streamclust.models.gaussian_mixture import GaussianMixture
 from streamclust.models.kmeans import KMeans
 
@@ -43,8 +43,4 @@ def search_of(family: Family[P]) -> Search[P]:
     DataError
         If the table has no search for the kind of the family.
     """
-    try:
-        return SEARCHES[family.kind](family)
-    except KeyError:
-        known = ", ".join(sorted(SEARCHES))
-        raise DataError(f"no search is known for kind {family.kind!r}; known: {known}") from None
+    return by_kind(SEARCHES, family.kind, "SEARCHES")(family)

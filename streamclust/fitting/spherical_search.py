@@ -26,6 +26,7 @@ from streamclust.models.kmeans import KMeansParams
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
     from streamclust.fitting.moves import Sample
+    from streamclust.models.stats import Stats
 
 _TILE_CELLS = 1 << 20
 """Largest number of inner products in memory."""
@@ -36,6 +37,10 @@ _NO_GAIN = 1e-12
 
 class SphericalSearch(KMeansSearch):
     """The moves of K-means with the metric cosine."""
+
+    def unit(self, X: Array) -> float:
+        """Return 1: the points are unit vectors."""
+        return 1.0
 
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> KMeansParams:
         """Return centroids drawn by greedy k-means++ and improved by swaps (LS++)."""
@@ -52,6 +57,11 @@ class SphericalSearch(KMeansSearch):
 
     def _moved(self, X: Array, w: Array, centroids: Array) -> Array | None:
         return first_variation(X, w, centroids)
+
+    def _strength(self, stats: Stats, params: KMeansParams) -> Array:
+        """Return half of the length of each cluster's sum, instead of its mass."""
+        averages = stats.averages(otherwise=params.centroids)
+        return np.asarray(0.5 * stats.weight * np.linalg.norm(averages, axis=1))
 
     def _freedom(self, n_features: int) -> int:
         return max(n_features - 1, 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamclust.arrays import distinct_points
 from streamclust.fitting.em import Data, EMResult, run_em
 from streamclust.models.revive import relocate, widths
 from streamclust.models.stats import recentre
@@ -122,7 +123,7 @@ def thin(family: GaussianMixture, X: Array, w: Array, memberships: Array) -> NDA
     few = (size < needed) | (mass < _LEAST_SHARE * total / len(mass))
     for k in np.flatnonzero(~few & (mass <= family.outliers * total)):
         own = memberships[:, k] > 0.5
-        different = family.distinct(X[own], w[own])[1]
+        different = distinct_points(X[own], w[own])[1]
         few[k] = not len(different) or _effective_size(different[:, None])[0] < needed
     return np.asarray(few)
 

@@ -127,7 +127,8 @@ def to_faiss(family: Family[Any], params: Any) -> bytes:
     DataError
         If the model is a mixture, or has scaled features.
     """
-    if not isinstance(family, KMeans) or params.scale is not None:
+    vectors = by_kind(FAISS, family.kind, "FAISS")(params)
+    if vectors is None:
         raise DataError(
             "a faiss index needs plain distances to centroids: kind kmeans, scale none; "
             "write .safetensors instead"
@@ -136,10 +137,17 @@ def to_faiss(family: Family[Any], params: Any) -> bytes:
         import faiss
     except ImportError as error:
         raise MissingExtraError("a .faiss file needs faiss: pip install faiss-cpu") from error
-    D = params.centroids.shape[1]
+    D = vectors.shape[1]
     index = faiss.IndexFlatIP(D) if family.metric == "cosine" else faiss.IndexFlatL2(D)
-    index.add(np.ascontiguousarray(params.centroids, np.float32))
+    index.add(np.ascontiguousarray(vectors, np.float32))
     return bytes(faiss.serialize_index(index).tobytes())
+
+
+FAISS: dict[str, Callable[[Any], Array | None]] = {
+    KMeans.kind: lambda params: params.centroids if params.scale is None else None,
+    GaussianMixture.kind: lambda _params: None,
+}
+"""Kind of a family -> the vectors of the index; None if it needs more than plain distances."""
 
 
 def to_json(summary: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -15,9 +15,11 @@ import numpy as np
 
 from streamclust.errors import MissingExtraError
 from streamclust.formats.export import to_sklearn
+from streamclust.models import GaussianMixture, KMeans
+from streamclust.models.family import by_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from streamclust.arrays import Labels
     from streamclust.models import MixtureParams
@@ -64,13 +66,12 @@ def to_onnx(family: Family[Any], params: Any, ids: Labels, summary: Mapping[str,
         from skl2onnx.common.data_types import DoubleTensorType
     except ImportError as error:
         raise MissingExtraError("a .onnx file needs skl2onnx: pip install onnx skl2onnx") from error
-    is_mixture = family.objective == "log_likelihood"
-    family = family.with_components(family.size(params))
-    estimator = _mixture(family, params) if is_mixture else _kmeans(family, params)
+    pipeline, has_densities = by_kind(PIPELINES, family.kind, "PIPELINES")
+    estimator = pipeline(family.with_components(len(params.means)), params)
     found = skl2onnx.to_onnx(
         estimator,
         initial_types=[("X", DoubleTensorType([None, params.means.shape[1]]))],
-        options={id(estimator.steps[-1][1]): {"score_samples": True}} if is_mixture else None,
+        options={id(estimator.steps[-1][1]): {"score_samples": True}} if has_densities else None,
         target_opset=_OPSET,
     )
     _finish(found.graph, ids)
@@ -80,7 +81,7 @@ def to_onnx(family: Family[Any], params: Any, ids: Labels, summary: Mapping[str,
 
 def _kmeans(family: Family[Any], params: Any) -> Any:
     """Return a pipeline of scikit-learn; that of scaled features subtracts a center."""
-    if params.scale is None and getattr(family, "metric", "euclidean") == "euclidean":
+    if params.scale is None and family.metric == "euclidean":
         params = replace(params, scale=np.ones(params.centroids.shape[1]))
     return to_sklearn(family, params)
 
@@ -95,6 +96,13 @@ def _mixture(family: Family[Any], params: MixtureParams) -> Any:
     scaler = StandardScaler(with_std=False).fit(params.means)
     scaler.mean_ = center
     return make_pipeline(scaler, fitted)
+
+
+PIPELINES: dict[str, tuple[Callable[[Any, Any], Any], bool]] = {
+    KMeans.kind: (_kmeans, False),
+    GaussianMixture.kind: (_mixture, True),
+}
+"""Kind of a family -> the function that makes a pipeline of scikit-learn; if it has densities."""
 
 
 def _finish(graph: Any, ids: Labels) -> None:

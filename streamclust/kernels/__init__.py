@@ -271,7 +271,7 @@ def find_patterns(X: Points) -> Patterns:
     DataError
         If a point has no value.
     """
-    return Patterns(X, *chosen().split_rows(X))
+    return chosen().find_patterns(X)
 
 
 def split_rows(X: Points) -> tuple[Labels, Labels]:

@@ -113,6 +113,9 @@ class Kernels(Protocol):
     def marginal_log_dets(self, absent: NDArray[np.bool_], components: Components) -> Array:
         """See `streamclust.kernels.marginal_log_dets`."""
 
+    def find_patterns(self, X: Points) -> Patterns:
+        """See `streamclust.kernels.find_patterns`."""
+
     def split_rows(self, X: Points) -> tuple[Labels, Labels]:
         """See `streamclust.kernels.split_rows`."""
 

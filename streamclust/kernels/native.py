@@ -120,7 +120,7 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
 
         Returns 0, or another number that the function returns, except for a lack of memory.
         """
-        values = [_address(a) if type(a) is np.ndarray else a for a in arguments]
+        values = [address_of(a) if type(a) is np.ndarray else a for a in arguments]
         result = self._functions[function](*values)
         if result == 1:
             raise MemoryError
@@ -134,7 +134,7 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
     ) -> float:
         """Call one of the functions that take a `KmeansStep`; return the inertia."""
         inertia = ctypes.c_double()
-        addresses = [0 if a is None else _address(a) for a in (X, w, C, *results)]
+        addresses = [0 if a is None else address_of(a) for a in (X, w, C, *results)]
         sizes = (_single(X), self._threads(), len(X), *C.shape)
         here = ctypes.addressof(inertia)
         if self._functions[function](_STEP.pack(*sizes, *addresses, here, 0, 0)):
@@ -191,7 +191,7 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         if X.shape[1:] != C.shape[1:] or not len(C) or X.dtype not in (_FLOAT, _DOUBLE):
             raise ValueError(f"shapes {X.shape} and {C.shape} don't fit")
         inertia = ctypes.c_double()
-        addresses = (0, _address(w), _address(C), _address(weight), _address(first), 0, 0)
+        addresses = (0, address_of(w), address_of(C), address_of(weight), address_of(first), 0, 0)
         sizes = (X.dtype == _FLOAT, self._threads(), len(X), *C.shape)
         place = (ctypes.addressof(inertia), X.file.fileno(), X.offset)
         status = self._functions["kmeans_step_of_file"](_STEP.pack(*sizes, *addresses, *place))
@@ -208,7 +208,7 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         if out.shape[1:] != (len(columns),) or any(len(column) != len(out) for column in columns):
             raise ValueError(f"{len(columns)} columns don't fit into shape {out.shape}")
         own = [np.ascontiguousarray(column, out.dtype) for column in columns]
-        addresses = np.array([_address(column) for column in own], np.uintp)
+        addresses = np.array([address_of(column) for column in own], np.uintp)
         self._call("interleave", _single(out), addresses, *out.shape, out)
 
     def sample(
@@ -273,7 +273,8 @@ def _gaussians(
     return K, D, matrix, shared, _doubles(log_weights), _doubles(means), _doubles(root)
 
 
-def _address(a: NDArray[Any], first_byte: Any = ctypes.c_char.from_buffer) -> int:
+def address_of(a: NDArray[Any], first_byte: Any = ctypes.c_char.from_buffer) -> int:
+    """Return the address of a contiguous array; twice as fast as ``a.ctypes.data``."""
     try:
         return ctypes.addressof(first_byte(a))
     except (TypeError, ValueError):  # read-only or empty; this takes five times as long

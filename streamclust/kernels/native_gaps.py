@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.kernels import twin_gaps
+from streamclust.kernels.patterns import Patterns
 from streamclust.kernels.results import Expected, Moments
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
-    from streamclust.kernels.patterns import Patterns
     from streamclust.kernels.results import Assigned, Components, Mixture, PointScores
 
 _BOOL, _SIZE, _ARRAY = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
@@ -24,11 +24,15 @@ _BOOL, _SIZE, _ARRAY = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 _COMPONENTS = (*2 * (_SIZE,), *2 * (_BOOL,), *3 * (_ARRAY,))
 
 ARGUMENTS: dict[str, Sequence[Any]] = {
-    "expected_step": (_BOOL, *2 * (_ARRAY,), _SIZE, *3 * (_ARRAY,), *_COMPONENTS, *8 * (_ARRAY,)),
+    "expected_step": (
+        *(_BOOL, _SIZE, *2 * (_ARRAY,), _SIZE, *3 * (_ARRAY,), *_COMPONENTS),
+        *9 * (_ARRAY,),
+    ),
     "marginal_log_gaussians": (_BOOL, _ARRAY, _SIZE, *3 * (_ARRAY,), *_COMPONENTS, _ARRAY),
     "marginal_log_dets": (_SIZE, _ARRAY, *_COMPONENTS, _ARRAY),
     "split_rows": (_BOOL, _ARRAY, *2 * (_SIZE,), *3 * (_ARRAY,)),
-    "partial_step": (_BOOL, *3 * (_ARRAY,), *3 * (_SIZE,), *6 * (_ARRAY,)),
+    "find_patterns": (_BOOL, _ARRAY, *2 * (_SIZE,), *4 * (_ARRAY,)),
+    "partial_step": (_BOOL, _SIZE, *3 * (_ARRAY,), *3 * (_SIZE,), *6 * (_ARRAY,)),
 }
 """As in src/kernels.cpp."""
 
@@ -43,6 +47,9 @@ class NativeGaps:
     _functions: Any
 
     def _call(self, function: str, *arguments: Any) -> int:
+        raise NotImplementedError
+
+    def _threads(self) -> int:
         raise NotImplementedError
 
     def mixture_step(
@@ -76,7 +83,7 @@ class NativeGaps:
         means, kind = components.means, components.kind
         arguments = _components(components)
         X, single, groups = _groups(X, patterns, means)
-        w, floor = _doubles(w), _doubles(floor)
+        w, floor, covariances = _doubles(w), _doubles(floor), _doubles(components.covariances)
         if w.shape != (len(X),) or floor.shape != means.shape[1:]:
             raise ValueError(f"weights have shape {w.shape}; expected ({len(X)},)")
         noise = None if background is None else _doubles(background)
@@ -85,8 +92,11 @@ class NativeGaps:
         out = (None, None) if each is None else _per_point(each, len(X))
         weight, first, totals = np.zeros(len(means)), np.zeros(means.shape), np.zeros(2)
         second = np.zeros(arguments[-1].shape)
-        sums = (floor, noise, weight, first, second, totals, *out)
-        if self._call("expected_step", single, X, w, *groups, *arguments, *sums):
+        if kind == "spherical":
+            floor = np.full(X.shape[1], floor.mean())
+        sums = (covariances, floor, noise, weight, first, second, totals, *out)
+        points = (single, self._threads(), X, w, *groups)
+        if self._call("expected_step", *points, *arguments, *sums):
             complete = twin_gaps.Complete(self.mixture_step, self.log_gaussians)
             return twin_gaps.expected_step(
                 complete, X, w, patterns, components, floor, background, each
@@ -117,6 +127,17 @@ class NativeGaps:
             return twin_gaps.marginal_log_dets(absent, components)
         return out
 
+    def find_patterns(self, X: Points) -> Patterns:
+        """See `streamclust.kernels.find_patterns`."""
+        X, single = _as_given(X)
+        complete, order, starts = np.empty(len(X), np.int64), *np.empty((2, len(X) + 1), np.int64)
+        count = np.zeros(2, np.int64)
+        self._call("find_patterns", single, X, *X.shape, complete, order, starts, count)
+        n, P = count.tolist()
+        order, starts = order[: len(X) - n], starts[: P + 1]
+        absent = np.isnan(X.take(order.take(starts[:-1]), axis=0))
+        return Patterns(complete[:n], absent, order, starts)
+
     def split_rows(self, X: Points) -> tuple[Labels, Labels]:
         """See `streamclust.kernels.split_rows`."""
         X, single = _as_given(X)
@@ -145,7 +166,8 @@ class NativeGaps:
             raise ValueError(f"weights have shape {mass.shape}; expected ({len(X)},)")
         sums = (None, None) if mass is None else (weight, first)
         points = (X, mass, rows, len(rows), *C.shape, C)
-        self._call("partial_step", single, *points, *sums, labels, sqdist, inertia)
+        step = (single, self._threads(), *points, *sums, labels, sqdist, inertia)
+        self._call("partial_step", *step)
         return weight, first, float(inertia[0])
 
 

@@ -23,14 +23,8 @@ class Patterns:
 
     Parameters
     ----------
-    X : array of shape (N, D)
-        NaN is a missing value.
-    complete, gappy : array
-        Rows without a gap, and rows with one; ascending.
-
-    Attributes
-    ----------
     complete : array of shape (n,)
+        Rows without a gap, ascending.
     absent : array of bool, shape (P, D)
         The different patterns, in an order that depends on the patterns alone: True where the value
         is missing.
@@ -45,22 +39,12 @@ class Patterns:
         If a point has no value.
     """
 
-    def __init__(self, X: Points, complete: Labels, gappy: Labels) -> None:
-        self.complete = complete
-        absent = np.isnan(X.take(gappy, axis=0))
+    def __init__(
+        self, complete: Labels, absent: NDArray[np.bool_], order: Labels, starts: Labels
+    ) -> None:
         if absent.all(axis=1).any():
             raise DataError("a point has no value: all its values are missing; drop such points")
-        bits = np.packbits(absent, axis=1)
-        words = np.zeros((len(bits), -(-bits.shape[1] // _WORD) * _WORD), np.uint8)
-        words[:, : bits.shape[1]] = bits
-        keys = words.view(">u8").astype(np.uint64)
-        order = np.lexsort(keys.T[::-1])
-        keys = keys[order]
-        new = np.ones(len(keys) + 1, np.bool_)
-        new[1:-1] = (keys[1:] != keys[:-1]).any(axis=1)
-        self.starts: Labels = np.flatnonzero(new)
-        self.absent: NDArray[np.bool_] = absent[order[self.starts[:-1]]]
-        self.order: Labels = gappy[order]
+        self.complete, self.absent, self.order, self.starts = complete, absent, order, starts
 
     def __len__(self) -> int:
         return len(self.absent)
@@ -69,3 +53,26 @@ class Patterns:
     def rows(self) -> list[Labels]:
         """Rows of each pattern, ascending."""
         return np.split(self.order, self.starts[1:-1]) if len(self) else []
+
+
+def sort_by_pattern(X: Points, complete: Labels, gappy: Labels) -> Patterns:
+    """Return the patterns, in the order of their bits; the first feature has the highest bit.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+        NaN is a missing value.
+    complete, gappy : array
+        Rows without a gap, and rows with one; ascending.
+    """
+    absent = np.isnan(X.take(gappy, axis=0))
+    bits = np.packbits(absent, axis=1)
+    words = np.zeros((len(bits), -(-bits.shape[1] // _WORD) * _WORD), np.uint8)
+    words[:, : bits.shape[1]] = bits
+    keys = words.view(">u8").astype(np.uint64)
+    order = np.lexsort(keys.T[::-1])
+    keys = keys[order]
+    new = np.ones(len(keys) + 1, np.bool_)
+    new[1:-1] = (keys[1:] != keys[:-1]).any(axis=1)
+    starts = np.flatnonzero(new)
+    return Patterns(complete, absent[order[starts[:-1]]], gappy[order], starts)

@@ -16,6 +16,7 @@ import numpy as np
 
 from streamclust.kernels import twin_gaps, twin_seeding
 from streamclust.kernels.chunks import CHUNK, chunks
+from streamclust.kernels.patterns import sort_by_pattern
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled, Sums
 from streamclust.kernels.stored import StoredPoints
 
@@ -311,6 +312,11 @@ marginal_log_gaussians = partial(twin_gaps.marginal_log_gaussians, log_gaussians
 marginal_log_dets = twin_gaps.marginal_log_dets
 
 split_rows = twin_gaps.split_rows
+
+
+def find_patterns(X: Points) -> Patterns:
+    """See `streamclust.kernels.find_patterns`."""
+    return sort_by_pattern(X, *split_rows(X))
 
 
 def partial_step(

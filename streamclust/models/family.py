@@ -14,9 +14,8 @@ from streamclust.hyperparameters import as_integer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamclust.arrays import AnyPoints, Array, Labels, Metric, Missing, Points
+    from streamclust.arrays import AnyPoints, Array, CovarianceType, Labels, Metric, Missing, Points
     from streamclust.kernels import Assigned
-    from streamclust.models.scaling import Scaling
     from streamclust.models.stats import Stats
 
 
@@ -26,6 +25,10 @@ class Params(Protocol):
     @property
     def means(self) -> Array:
         """Means or centroids of the components, shape (K, D)."""
+
+    @property
+    def covariance_type(self) -> CovarianceType | None:
+        """Shape of the covariances in `Stats`; None without covariances."""
 
 
 P = TypeVar("P", bound=Params)
@@ -72,14 +75,24 @@ class Family(Protocol[P]):
     """A mixture that is learned through additive sufficient statistics.
 
     Implementations are frozen dataclasses of hyperparameters; parameters are frozen dataclasses
-    of arrays (`P`). No method stores points: `m_step` uses statistics only. "Adding a family" in
-    docs/architecture.md is the checklist for a new family, with the members that may be trivial.
+    of arrays (`P`). No method stores points: `m_step` uses statistics only. This is the algebra;
+    what else depends on the family is in tables with one entry per family. "Adding a family" in
+    docs/architecture.md lists them.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     kind: ClassVar[str]
     """Name of the family in the configuration and in metadata."""
     objective: ClassVar[str]
     """The sum in `Stats.objective`: 'inertia' (lower is better) or 'log_likelihood'."""
+
+    @property
+    def covariance_type(self) -> CovarianceType | None:
+        """That of the parameters."""
+
+    @property
+    def metric(self) -> Metric:
+        """'euclidean', or 'cosine' for directions, which have no scaling and no gaps."""
 
     @property
     def n_components(self) -> int:
@@ -104,14 +117,8 @@ class Family(Protocol[P]):
         metric cosine. Raise a DataError for points that can't be learned.
         """
 
-    def distinct(self, X: Array, w: Array) -> tuple[Array, Array]:
-        """Return prepared points without duplicates, and the total weight of each."""
-
     def with_components(self, K: int) -> Family[P]:
         """Return the same family with a fixed number of components."""
-
-    def size(self, params: P) -> int:
-        """Return the number of components of the parameters."""
 
     def e_step(self, params: P, X: Array, w: Array) -> Stats:
         """Return the statistics of weighted points (N, D) under `params`, about its means."""
@@ -119,32 +126,8 @@ class Family(Protocol[P]):
     def batch_step(self, params: P, X: Points, w: Array, wanted: Wanted) -> BatchStep:
         """Return the same statistics with what is wanted of the points."""
 
-    def if_too_many_outliers(
-        self, params: P, X: Points, w: Array, stats: Stats
-    ) -> tuple[Family[P], Array] | None:
-        """Return a family and weights to learn a batch with that has too many outliers, else None.
-
-        `stats` is the result of the e-step of the batch. The family has no share of outliers.
-        """
-
     def m_step(self, stats: Stats, params: P) -> P:
         """Return the parameters that `stats` imply; a component without mass stays as it is."""
-
-    def map_step(self, stats: Stats, params: P, prior: Array) -> P:
-        """Return the m-step, with the last parameters as the prior of components with few points.
-
-        `prior` (K,) is the weight of each component and its prior together. A family without
-        shapes has no prior.
-        """
-
-    def points_for_shape(self, n_features: int) -> float:
-        """Return the number of points that a component's shape needs; 0 without shapes."""
-
-    def spread(self, params: P) -> Array | None:
-        """Return the variance of each feature, (D,), that the floor is relative to, or None."""
-
-    def with_spread(self, params: P, spread: Array) -> P:
-        """Return parameters whose next m-step has a floor relative to `spread` (D,)."""
 
     def revive(
         self, stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
@@ -152,16 +135,6 @@ class Family(Protocol[P]):
         """Revive dying components; return the statistics and the revived components.
 
         The batch `X`, `w` must already be part of `stats`, under the current reference.
-        """
-
-    def check_spread(self, X: Array) -> None:
-        """Refuse points (N, D) so close to each other that the parameters would underflow."""
-
-    def excess(self, params: P, other: P, stats: Stats) -> float:
-        """Return how much worse the nearby parameters `other` are than the optimum `params`.
-
-        The result is correct to second order, in the units of `improvement`. `stats` are the
-        statistics of points that `params` fit.
         """
 
     def reorder(self, params: P, order: Labels) -> P:
@@ -176,28 +149,8 @@ class Family(Protocol[P]):
     def loss(self, stats: Stats) -> float:
         """Return the objective per point, with the sign for which lower is better."""
 
-    def comparable_loss(self, stats: Stats, params: P, X: Points, w: Array) -> float:
-        """Return the loss of a batch as if no value were missing, to compare it with others.
-
-        `stats` are the statistics of the batch `X`, `w` under `params`. Without gaps, this is
-        `loss`; with gaps, the sum of `loss` and `BatchStep.entropy` per point.
-        """
-
     def improvement(self, before: float, after: float) -> float:
         """Return the fall of the loss, in the units of `tol`."""
-
-    def in_units(self, params: P, scaling: Scaling) -> P:
-        """Return parameters of scaled points converted to the original units."""
-
-    def loss_in_units(self, loss: float, scaling: Scaling) -> float:
-        """Return the loss of scaled points converted to the loss under `in_units`."""
-
-    def with_missing_volume(self, stats: Stats, scaling: Scaling, X: Points, w: Array) -> Stats:
-        """Return the statistics of scaled points, with an objective that `loss_in_units` converts.
-
-        `loss_in_units` subtracts the log volume of all features. So the objective of a mixture gets
-        the log volume of the missing values of `X` (N, D) before.
-        """
 
     def predict(self, params: P, X: Array) -> Labels:
         """Return each point's component, shape (N,)."""
@@ -276,7 +229,7 @@ _STORED_NAMES = {"min_clusters": "fewest", "min_components": "fewest"}
 
 def to_hyperparameters(family: Family[Any]) -> dict[str, Any]:
     """Return the kind and the hyperparameters of a family, by their names in stored models."""
-    values = {field.name: getattr(family, field.name) for field in fields(family)}  # type: ignore[arg-type]
+    values = {field.name: getattr(family, field.name) for field in fields(family)}
     if values.get("metric") == "euclidean":
         del values["metric"]  # as in models and states from before there was a metric
     if values.get("outliers") == 0.0:
@@ -289,14 +242,8 @@ def to_hyperparameters(family: Family[Any]) -> dict[str, Any]:
 
 def from_hyperparameters(cls: type[F], stored: Mapping[str, Any]) -> F:
     """Return the family of class `cls` with stored hyperparameters; other names are ignored."""
-    known = {_STORED_NAMES.get(field.name, field.name): field.name for field in fields(cls)}  # type: ignore[arg-type]
+    known = {_STORED_NAMES.get(field.name, field.name): field.name for field in fields(cls)}
     return cls(**{known[name]: value for name, value in stored.items() if name in known})
-
-
-def metric_of(family: Family[Any]) -> Metric:
-    """Return the metric of a family; a mixture's distances are Euclidean."""
-    metric: Metric = getattr(family, "metric", "euclidean")
-    return metric
 
 
 def usable(params: Any) -> bool:

@@ -9,29 +9,22 @@ from typing import TYPE_CHECKING, ClassVar, get_args
 import numpy as np
 
 from streamclust import kernels
-from streamclust.arrays import MAX_MAGNITUDE, Missing, distinct_points, has_gaps, short_repr
+from streamclust.arrays import MAX_MAGNITUDE, Metric, Missing, has_gaps, short_repr
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_number, check_choice, renamed, store
 from streamclust.models import conditionals, partial
-from streamclust.models.background import (
-    MOST,
-    log_backgrounds,
-    too_many,
-    without_farthest,
-)
+from streamclust.models.background import MOST, log_backgrounds
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.family import BatchStep, Wanted, as_range, named_array, usable
 from streamclust.models.matching import match
-from streamclust.models.present import filled_by_mean
 from streamclust.models.revive import split
 from streamclust.models.spread import positive
-from streamclust.models.stats import Stats, merge, recentre
+from streamclust.models.stats import Stats, recentre
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import AnyPoints, Array, CovarianceType, Labels, Points
-    from streamclust.models.scaling import Scaling
 
 _ROUNDING = 1e-12
 """Least floor relative to a component's own variance: with it, a rounded covariance stays positive
@@ -43,9 +36,6 @@ _MOVED = 64.0 * float(np.finfo(np.float64).eps)
 _FEWEST = 10.0
 
 _SHARE = f"a number from 0 to {MOST}"
-
-_SMALLEST_SPREAD = 1e-140
-"""Least range of the features for which covariances and their floors are normal numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +116,7 @@ class GaussianMixture:
 
     kind: ClassVar[str] = "gaussian_mixture"
     objective: ClassVar[str] = "log_likelihood"
+    metric: ClassVar[Metric] = "euclidean"
 
     def __post_init__(self) -> None:
         n_components, least = as_range("components", self.n_components, self.min_components)
@@ -152,20 +143,13 @@ class GaussianMixture:
         """Return the points."""
         return X
 
-    def distinct(self, X: Array, w: Array) -> tuple[Array, Array]:
-        """Return the distinct points, and the total weight of each."""
-        return distinct_points(X, w)
-
     def with_components(self, K: int) -> GaussianMixture:
         """Return the same mixture with a fixed K."""
         return replace(self, n_components=K, min_components=None)
 
-    def size(self, params: MixtureParams) -> int:
-        """Return the number of components."""
-        return len(params.weights)
-
     @property
-    def _covariance(self) -> Covariance:
+    def covariance(self) -> Covariance:
+        """The functions of the covariance type."""
         return COVARIANCES[self.covariance_type]
 
     def of_labels(
@@ -178,7 +162,7 @@ class GaussianMixture:
         weighted = np.zeros((len(X), len(means)))
         weighted[np.arange(len(X)), labels] = w
         moments = kernels.mixture_moments(X, weighted, means, self.covariance_type)
-        nothing = np.zeros(self._covariance.shape(*means.shape))
+        nothing = np.zeros(self.covariance.shape(*means.shape))
         unknown = MixtureParams(np.zeros(len(means)), means, nothing, self.covariance_type, spread)
         return self.m_step(self._stats(moments, means, 0.0, 0.0), unknown)
 
@@ -231,16 +215,6 @@ class GaussianMixture:
             background = np.asarray(self.log_background(params, X))
         return conditionals.e_step(params, X, w, floor, background, each=each)
 
-    def if_too_many_outliers(
-        self, params: MixtureParams, X: Points, w: Array, stats: Stats
-    ) -> tuple[GaussianMixture, Array] | None:
-        """Return a family and weights to learn a batch of too many outliers with, else None."""
-        unit = stats.count / len(w)
-        if self.outliers == 0.0 or not too_many(self.outliers, stats, unit):
-            return None
-        log_density = self.score_points(params, np.asarray(X, np.float64))
-        return replace(self, outliers=0.0), without_farthest(self.outliers, log_density, w)
-
     def log_background(self, params: MixtureParams, X: Points) -> Array | float:
         """Return the log-density of the background relative to the mixture; -inf for none.
 
@@ -272,22 +246,22 @@ class GaussianMixture:
         moved very far. Then the floor is as high as the possible rounding error. Eigenvalues that
         rounding has made negative are raised to that error too.
         """
-        return self._m_step(stats, params, np.ones(len(stats.weight)))
+        return self.m_step_with_floor(stats, params, np.ones(len(stats.weight)))
 
-    def _m_step(self, stats: Stats, params: MixtureParams, share: Array) -> MixtureParams:
+    def m_step_with_floor(self, stats: Stats, params: MixtureParams, share: Array) -> MixtureParams:
         """Return the m-step with a part of the floor, `share` (K,), for each component."""
         weight = np.where(stats.alive, stats.weight, 0.0)
         total = float(weight.sum())
         if total == 0.0:
             return params
         means = stats.averages(otherwise=params.means)
-        second = _second_about(stats, means)
-        raw = self._covariance.estimate(second, weight, params.covariances)
+        second = second_about(stats, means)
+        raw = self.covariance.estimate(second, weight, params.covariances)
         spread = params.spread
         if spread is None:
             spread = self._variance(weight, means, second)
         floor = self.reg_covar * spread
-        own = self._covariance.variances(raw, *means.shape)
+        own = self.covariance.variances(raw, *means.shape)
         equal = (own <= floor).all(axis=1)
         others = float(weight[~equal].sum())
         if others < total < 2.0 * others:
@@ -300,64 +274,14 @@ class GaussianMixture:
                 floor = np.maximum(floor, lost)
         if (share != 1.0).any():
             floor = share[:, None] * floor
-        covariances = self._covariance.add_floor(raw, floor)
+        covariances = self.covariance.add_floor(raw, floor)
         found = MixtureParams(
             weight / total, means, covariances, self.covariance_type, params.spread
         )
         if self.reg_covar > 0.0 and not usable(found) and np.isfinite(covariances).all():
-            covariances = self._covariance.add_floor(self._covariance.repaired(raw), floor)
+            covariances = self.covariance.add_floor(self.covariance.repaired(raw), floor)
             found = replace(found, covariances=covariances)
         return found
-
-    def map_step(self, stats: Stats, params: MixtureParams, prior: Array) -> MixtureParams:
-        """Return the parameters of maximum posterior density, with the last ones as the prior.
-
-        This is the m-step of the statistics together with additional points of the last
-        parameters, so many that each component has the weight `prior`. The prior has the weight
-        nu_k = prior_k - n_k. A component of weight n_k, mean m_k and scatter S_k about m_k gets
-        (Gauvain & Lee 1994; the prior is the normal inverse Wishart prior of Fraley & Raftery 2007)
-
-            mu_k    = (n_k m_k + nu_k mu'_k) / (n_k + nu_k)
-            Sigma_k = (S_k + nu_k Sigma'_k + n_k nu_k / (n_k + nu_k) d d^T) / (n_k + nu_k)
-
-        with d = m_k - mu'_k. The additional points count for the mixing weights too. A component
-        of at least the weight `prior` has no prior: nu_k = 0. A component of too few points keeps
-        its covariance if its points lie within the floor of the last mean, as duplicates do,
-        because such points have no information about a shape.
-
-        Parameters
-        ----------
-        stats : Stats
-        params : MixtureParams
-            The last parameters, mu', Sigma' and pi'.
-        prior : array of shape (K,)
-            Weight of each component together with its prior.
-        """
-        lacking = prior - stats.weight
-        if not (lacking > 0.0).any():
-            return self.m_step(stats, params)
-        lacking = np.maximum(lacking, 0.0)
-        last = kernels.Moments(
-            lacking,
-            np.zeros_like(params.means),
-            self._covariance.moment(params.covariances, lacking),
-        )
-        both = merge(self._stats(last, params.means, 0.0, 0.0), stats)
-        # The last covariances have their floor already.
-        share = stats.weight / both.weight
-        if self.covariance_type == "tied":
-            share = np.full(len(lacking), stats.mass / both.mass)
-        found = self._m_step(both, params, share)
-        if self.covariance_type != "tied" and params.spread is not None:
-            about = self._covariance.estimate(
-                _second_about(stats, params.means), stats.weight, params.covariances
-            )
-            floor = self.reg_covar * params.spread
-            same = (self._covariance.variances(about, *params.means.shape) <= floor).all(axis=1)
-            same &= lacking > 0.0
-            found.covariances[same] = params.covariances[same]
-        weights = stats.weight + max(float(prior.sum()) - stats.mass, 0.0) * params.weights
-        return replace(found, weights=weights / weights.sum())
 
     def points_for_shape(self, n_features: int) -> float:
         """Return the number of points that a component's covariance needs to be estimated alone.
@@ -374,19 +298,15 @@ class GaussianMixture:
         """Return the variance of each feature, shape (D,), that the floor is relative to."""
         if params.spread is not None:
             return params.spread
-        second = self._covariance.moment(params.covariances, params.weights)
+        second = self.covariance.moment(params.covariances, params.weights)
         return self._variance(params.weights, params.means, second)
-
-    def with_spread(self, params: MixtureParams, spread: Array) -> MixtureParams:
-        """Return parameters whose next m-step has a floor relative to `spread` (D,)."""
-        return params if params.spread is spread else replace(params, spread=spread)
 
     def _variance(self, weight: Array, means: Array, second: Array) -> Array:
         """Return each feature's variance over all data, shape (D,); see `reg_covar`."""
         total = weight.sum()
         offset = means - means[weight.argmax()]  # exactly 0 where a feature never varies
         between = offset - (weight @ offset) / total
-        spread = self._covariance.inner_variance(second, means.shape[1]) + weight @ between**2
+        spread = self.covariance.inner_variance(second, means.shape[1]) + weight @ between**2
         return positive(np.maximum(spread, 0.0) / total)
 
     def revive(
@@ -398,40 +318,6 @@ class GaussianMixture:
     def points_needed(self, n_features: int) -> int:
         """Return the least number of points with a nonsingular covariance without a floor."""
         return n_features + 1 if self.covariance_type == "full" else 2
-
-    def excess(self, params: MixtureParams, other: MixtureParams, stats: Stats) -> float:
-        """Return sum_k pi_k KL(N_k || N'_k) + KL(pi || pi') to second order, feature by feature."""
-        shape = params.means.shape
-        one, two = (self._covariance.variances(p.covariances, *shape) for p in (params, other))
-        variance, weight = 0.5 * (one + two), 0.5 * (params.weights + other.weights)
-        moved = (params.means - other.means) ** 2 / variance + 0.5 * ((one - two) / variance) ** 2
-        shares = (params.weights - other.weights) ** 2
-        np.divide(shares, weight, out=shares, where=weight > 0.0)
-        return 0.5 * float(weight @ moved.sum(axis=1) + shares.sum())
-
-    def comparable_loss(self, stats: Stats, params: MixtureParams, X: Points, w: Array) -> float:
-        """Return the loss, plus the entropy that the missing values have under the parameters."""
-        loss = self.loss(stats)
-        if not self._incomplete(X):
-            return loss
-        return loss + float(w @ conditionals.entropies_of_missing(params, X)) / stats.count
-
-    def check_spread(self, X: Array) -> None:
-        """Refuse points whose covariances would underflow.
-
-        Raises
-        ------
-        DataError
-            If points differ, but in no feature by more than 1e-140.
-        """
-        X = filled_by_mean(X, np.ones(len(X))) if self._incomplete(X) else X
-        spread = float(np.ptp(X, axis=0).max()) if X.size else 0.0
-        if 0.0 < spread < _SMALLEST_SPREAD:
-            raise DataError(
-                f"the points of a mixture lie within {spread:.3g} of each other; covariances are "
-                f"squares of that, and below {_SMALLEST_SPREAD:g} they are too small for float64: "
-                "multiply the points by a power of ten"
-            )
 
     def reorder(self, params: MixtureParams, order: Labels) -> MixtureParams:
         """Return weights, means and covariances in another order."""
@@ -445,15 +331,15 @@ class GaussianMixture:
 
     def match(self, params: MixtureParams, onto: MixtureParams) -> Labels:
         """Return the order of `params` nearest to the means of `onto`, features at equal spread."""
-        second = self._covariance.moment(onto.covariances, onto.weights)
-        variance = self._covariance.inner_variance(second, onto.means.shape[1])
+        second = self.covariance.moment(onto.covariances, onto.weights)
+        variance = self.covariance.inner_variance(second, onto.means.shape[1])
         return match(params.means, onto.means, np.sqrt(variance))
 
     def prior_stats(self, params: MixtureParams, weight: float) -> Stats:
         """Return statistics of K * `weight` points, divided by the mixing weights."""
         mass = weight * len(params.weights) * params.weights
         moments = kernels.Moments(
-            mass, np.zeros_like(params.means), self._covariance.moment(params.covariances, mass)
+            mass, np.zeros_like(params.means), self.covariance.moment(params.covariances, mass)
         )
         return self._stats(moments, params.means, 0.0, 0.0)
 
@@ -464,28 +350,6 @@ class GaussianMixture:
     def improvement(self, before: float, after: float) -> float:
         """Return the rise of the log-likelihood per point, in nats."""
         return before - after
-
-    def in_units(self, params: MixtureParams, scaling: Scaling) -> MixtureParams:
-        """Return the mixture of x = center + scale z, exactly.
-
-        Raises
-        ------
-        DataError
-            If the covariances are spherical and the scales differ.
-        """
-        covariances = self._covariance.stretched(params.covariances, scaling.scale)
-        means = scaling.undo(params.means)
-        return MixtureParams(params.weights, means, covariances, self.covariance_type)
-
-    def loss_in_units(self, loss: float, scaling: Scaling) -> float:
-        """Return the negative log-likelihood per point x: that per point z plus log |dx / dz|."""
-        return loss + scaling.log_volume
-
-    def with_missing_volume(self, stats: Stats, scaling: Scaling, X: Points, w: Array) -> Stats:
-        """Return statistics whose log-likelihood has the log volume of the missing values."""
-        if not self._incomplete(X):
-            return stats
-        return replace(stats, objective=stats.objective + scaling.missing_log_volume(X, w))
 
     def log_joint(self, params: MixtureParams, X: Array) -> Array:
         """Return log pi_k N(x_n | mu_k, Sigma_k), shape (N, K)."""
@@ -548,7 +412,7 @@ class GaussianMixture:
         K = self.n_components if self.fewest is None else None
         weights = named_array(arrays, "weights", (K,))
         means = named_array(arrays, "means", (len(weights), None))
-        shape = self._covariance.shape(*means.shape)
+        shape = self.covariance.shape(*means.shape)
         covariances = named_array(arrays, "covariances", shape)
         if (weights < 0.0).any() or abs(float(weights.sum()) - 1.0) > 1e-6:
             raise DataError(f"weights sum to {weights.sum():.9g}; expected 1, none negative")
@@ -562,7 +426,8 @@ class GaussianMixture:
         return params
 
 
-def _second_about(stats: Stats, means: Array) -> Array:
+def second_about(stats: Stats, means: Array) -> Array:
+    """Return the second moments about other means."""
     second = recentre(stats, means).second
     if second is None:
         raise DataError("a mixture needs statistics with second moments; got statistics of K-means")

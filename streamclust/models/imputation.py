@@ -11,16 +11,18 @@ from streamclust.arrays import as_points, has_gaps
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_integer
 from streamclust.models.conditionals import conditionals
-from streamclust.models.family import metric_of
+from streamclust.models.family import by_kind
 from streamclust.models.gaussian_mixture import GaussianMixture
+from streamclust.models.kmeans import KMeans
 from streamclust.models.partial import filled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array
+    from streamclust.models.conditionals import Conditionals
     from streamclust.models.family import Family
 
 
@@ -59,6 +61,13 @@ class Conditional:
         return self.covariance.diagonal(axis1=1, axis2=2)
 
 
+CONDITIONALS: dict[str, Callable[[Any, Array], Iterator[Conditionals]] | None] = {
+    KMeans.kind: None,
+    GaussianMixture.kind: conditionals,
+}
+"""Kind of a family -> the distribution of missing values, given the present ones of a point."""
+
+
 def impute(family: Family[Any], params: Any, X: ArrayLike) -> Imputed:
     """Return points with expected values in place of the missing ones, which are NaN.
 
@@ -87,16 +96,16 @@ def impute(family: Family[Any], params: Any, X: ArrayLike) -> Imputed:
     """
     means: Array = params.means
     points = as_points(X, means.shape[1], family.max_magnitude, "learn")
-    mixture = isinstance(family, GaussianMixture)
-    values, variances = points.copy(), np.zeros_like(points) if mixture else None
+    find = by_kind(CONDITIONALS, family.kind, "CONDITIONALS")
+    values, variances = points.copy(), None if find is None else np.zeros_like(points)
     if not has_gaps(points):
         return Imputed(values, variances)
-    if variances is not None:
-        for given in conditionals(params, points):
+    if find is not None and variances is not None:
+        for given in find(params, points):
             where = np.ix_(given.rows, given.missing)
             values[where], variances[where] = given.mean, given.variance
         return Imputed(values, variances)
-    if metric_of(family) == "cosine":
+    if family.metric == "cosine":
         raise DataError("metric cosine needs all values of a point; X has missing values")
     return Imputed(filled(values, means.take(family.predict(params, points), axis=0)), None)
 
@@ -132,7 +141,8 @@ def predict_conditional(
     >>> found.mean.tolist(), found.variance.tolist()
     ([[6.0]], [[0.75]])
     """
-    if not isinstance(family, GaussianMixture):
+    find = by_kind(CONDITIONALS, family.kind, "CONDITIONALS")
+    if find is None:
         raise DataError(f"kind {family.kind} has no conditional distribution; use a mixture")
     D = params.means.shape[1]
     chosen = [as_integer("targets", target) for target in targets]
@@ -148,7 +158,7 @@ def predict_conditional(
         np.empty((len(points), len(chosen))),
         np.empty((len(points), len(chosen), len(chosen))),
     )
-    for found in conditionals(params, points):
+    for found in find(params, points):
         place = np.searchsorted(found.missing, chosen)
         mean[found.rows] = found.mean[:, place]
         covariance[found.rows] = found.covariance[:, place[:, None], place]

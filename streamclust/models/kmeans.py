@@ -18,7 +18,6 @@ from streamclust.arrays import (
     MAX_MAGNITUDE,
     Metric,
     Missing,
-    distinct_points,
     has_gaps,
     short_repr,
     square_unit,
@@ -26,7 +25,7 @@ from streamclust.arrays import (
 from streamclust.errors import DataError
 from streamclust.hyperparameters import check_choice, renamed, store
 from streamclust.models import partial
-from streamclust.models.directions import distinct_directions, have_direction, normalized
+from streamclust.models.directions import have_direction, normalized
 from streamclust.models.family import BatchStep, Wanted, as_range, named_array
 from streamclust.models.matching import match
 from streamclust.models.revive import reseed
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from streamclust.arrays import AnyPoints, Array, Labels, Points
-    from streamclust.models.scaling import Scaling
 
 _NO_SUM = 2.0**-40
 """Average of a cluster's unit vectors, in length, below which it is a rounding error."""
@@ -55,6 +53,8 @@ class KMeansParams:
 
     centroids: Array
     scale: Array | None = None
+
+    covariance_type: ClassVar[None] = None
 
     def __repr__(self) -> str:
         K, D = self.centroids.shape
@@ -99,6 +99,7 @@ class KMeans:
 
     kind: ClassVar[str] = "kmeans"
     objective: ClassVar[str] = "inertia"
+    covariance_type: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         n_clusters, min_clusters = as_range("clusters", self.n_clusters, self.min_clusters)
@@ -124,10 +125,6 @@ class KMeans:
         """Return the points; unit vectors for the metric cosine, which refuses zero vectors."""
         return normalized(X) if self._cosine else X
 
-    def distinct(self, X: Array, w: Array) -> tuple[Array, Array]:
-        """Return distinct points, or distinct directions, and the total weight of each."""
-        return distinct_directions(X, w) if self._cosine else distinct_points(X, w)
-
     @property
     def n_components(self) -> int:
         """Number of clusters K; the largest one if K adapts."""
@@ -141,10 +138,6 @@ class KMeans:
     def with_components(self, K: int) -> KMeans:
         """Return K-means with a fixed K."""
         return replace(self, n_clusters=K, min_clusters=None)
-
-    def size(self, params: KMeansParams) -> int:
-        """Return the number of centroids."""
-        return len(params.centroids)
 
     def e_step(self, params: KMeansParams, X: Points | kernels.StoredPoints, w: Array) -> Stats:
         """Assign each point to its nearest centroid; return weights and first moments.
@@ -183,9 +176,6 @@ class KMeans:
             count=count,
         )
 
-    def if_too_many_outliers(self, params: KMeansParams, X: Points, w: Array, stats: Stats) -> None:
-        """Return None: K-means has no background for outliers."""
-
     def _incomplete(self, X: Points) -> bool:
         return self.missing == "learn" and has_gaps(X)
 
@@ -203,43 +193,11 @@ class KMeans:
             averages[none], length[none] = params.centroids[none], 1.0
         return KMeansParams(averages / length[:, None])
 
-    def map_step(self, stats: Stats, params: KMeansParams, prior: Array) -> KMeansParams:
-        """Return the m-step: one point is enough for a centroid, so there is no prior."""
-        return self.m_step(stats, params)
-
-    def points_for_shape(self, n_features: int) -> float:
-        """Return 0: a centroid has no shape."""
-        return 0.0
-
-    def spread(self, params: KMeansParams) -> Array | None:
-        """Return None: K-means has no floor."""
-        return None
-
-    def with_spread(self, params: KMeansParams, spread: Array) -> KMeansParams:
-        """Return `params`: K-means has no floor."""
-        return params
-
     def revive(
         self, stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
     ) -> tuple[Stats, tuple[int, ...]]:
         """Reseed dying clusters on the batch; see `streamclust.models.revive.reseed`."""
         return reseed(stats, dying, X, w, rng)
-
-    def check_spread(self, X: Array) -> None:
-        """Accept all points; see `KMeansParams.unit`."""
-
-    def excess(self, params: KMeansParams, other: KMeansParams, stats: Stats) -> float:
-        """Return sum_k n_k ||u_k - u'_k||^2 as a share of J.
-
-        With the metric cosine, n_k is half the length of the cluster's sum instead of its mass.
-        """
-        moved = ((params.centroids - other.centroids) ** 2).sum(axis=1)
-        weight = stats.weight
-        if self._cosine:
-            averages = stats.averages(otherwise=params.centroids)
-            weight = 0.5 * weight * np.linalg.norm(averages, axis=1)
-        cost, loss = float(weight @ moved) / stats.mass, self.loss(stats)
-        return cost / loss if loss > 0.0 else cost
 
     def reorder(self, params: KMeansParams, order: Labels) -> KMeansParams:
         """Return the centroids in another order."""
@@ -266,25 +224,9 @@ class KMeans:
         """Return J / N, in squared units of the data, or the mean of 1 - cos."""
         return stats.objective / stats.count
 
-    def comparable_loss(self, stats: Stats, params: KMeansParams, X: Points, w: Array) -> float:
-        """Return the loss: partial distances are already those of points without gaps."""
-        return self.loss(stats)
-
     def improvement(self, before: float, after: float) -> float:
         """Return the relative fall of J."""
         return (before - after) / before if before > 0.0 else 0.0
-
-    def in_units(self, params: KMeansParams, scaling: Scaling) -> KMeansParams:
-        """Return centroids in the original units, with the scales for distances."""
-        return KMeansParams(scaling.undo(params.centroids), scaling.scale)
-
-    def loss_in_units(self, loss: float, scaling: Scaling) -> float:
-        """Return the loss unchanged: J stays in scaled units, or one feature could dominate."""
-        return loss
-
-    def with_missing_volume(self, stats: Stats, scaling: Scaling, X: Points, w: Array) -> Stats:
-        """Return the statistics: J stays in scaled units."""
-        return stats
 
     def predict(self, params: KMeansParams, X: Array) -> Labels:
         """Return the number of the nearest centroid, shape (N,)."""
@@ -339,21 +281,18 @@ class KMeans:
         K = self.n_clusters if self.fewest is None else None
         centroids = named_array(arrays, "centroids", (K, None))
         if self._cosine:
-            return KMeansParams(_unit_centroids(centroids))
+            zero = np.flatnonzero(~have_direction(centroids))
+            if len(zero):
+                raise DataError(
+                    f"centroid {zero[0]} is a zero vector; metric cosine needs a direction"
+                )
+            return KMeansParams(np.asarray(normalized(centroids), np.float64))
         if "scale" not in arrays:
             return KMeansParams(centroids)
         scale = named_array(arrays, "scale", (centroids.shape[1],))
         if not (scale > 0.0).all():
             raise DataError("scale holds a number that isn't positive")
         return KMeansParams(centroids, scale)
-
-
-def _unit_centroids(centroids: Array) -> Array:
-    """Return given centroids as unit vectors; those that are so already keep their bits."""
-    if not have_direction(centroids).all():
-        k = int(np.flatnonzero(~have_direction(centroids))[0])
-        raise DataError(f"centroid {k} is a zero vector; metric cosine needs a direction")
-    return np.asarray(normalized(centroids), np.float64)
 
 
 def _step_of_small(

@@ -16,11 +16,11 @@ from streamclust.arrays import Array, as_points, has_gaps, short_repr, square_un
 from streamclust.errors import DataError
 from streamclust.kernels import normalise
 from streamclust.models import GaussianMixture, KMeans
-from streamclust.models.family import by_kind, metric_of
+from streamclust.models.family import by_kind
 from streamclust.models.scores import RawScores, anomaly_of_mixture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -148,13 +148,21 @@ def _quantized(
     rows = max(1, _TILE_CELLS // K) if top > 1 or scored else max(1, len(points))
     starts = range(0, max(len(points), 1), rows)
     parts = [ranking(family, params, points[start : start + rows], top, scored) for start in starts]
-    best = np.concatenate([part.order for part in parts]).astype(np.int32)
-    codes = Codes(best[:, 0].copy(), _NO_DISTANCE)
+    best = _joined([part.order for part in parts]).astype(np.int32)
+    index, all_best, values = best[:, 0].copy(), None, None
     if top > 1:
-        values = [np.take_along_axis(each.values, each.order, axis=1) for each in parts]
-        codes = replace(codes, top=best, top_values=np.concatenate(values))
-    scores = [np.concatenate(each) for each in zip(*(part.scores for part in parts), strict=True)]
-    return _with_distances(family, points, means, codes), scores
+        found = [np.take_along_axis(each.values, each.order, axis=1) for each in parts]
+        all_best, values = best, _joined(found)
+    scores = [_joined(each) for each in zip(*(part.scores for part in parts), strict=True)]
+    distance = _distances(points, means, index, gaps=family.missing == "learn")
+    if family.metric == "euclidean":
+        return Codes(index, distance, all_best, values), scores
+    distance = 0.5 * distance**2
+    return Codes(index, distance, all_best, values, 1.0 - distance), scores
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def numbered(codes: Codes, ids: NDArray[np.intp]) -> Codes:
@@ -179,20 +187,10 @@ def reconstruct(codebook: Array, index: ArrayLike) -> Array:
     return codebook[codes]
 
 
-_NO_DISTANCE = np.empty(0)
-
-
-def _with_distances(family: Family[Any], X: Array, means: Array, codes: Codes) -> Codes:
-    distance = _distances(X, means, codes.index)
-    if metric_of(family) == "euclidean":
-        return replace(codes, distance=distance)
-    distance = 0.5 * distance**2
-    return replace(codes, distance=distance, similarity=1.0 - distance)
-
-
-def _distances(X: Array, means: Array, index: NDArray[np.int32]) -> Array:
+def _distances(X: Array, means: Array, index: NDArray[np.int32], *, gaps: bool) -> Array:
+    """Return the distance of each point to its row of `means`; with `gaps`, it may have some."""
     difference = X - means[index]
-    if has_gaps(difference):
+    if gaps and has_gaps(difference):
         present = ~np.isnan(difference)
         scale = np.sqrt(X.shape[1] / present.sum(axis=1))  # partial distances
         difference = np.where(present, difference, 0.0) * scale[:, None]

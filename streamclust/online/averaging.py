@@ -141,8 +141,9 @@ def _differ(
     if not running.count:
         return False
     first, second = (family.m_step(stats, params) for stats in pair)
-    chance = 0.5 * search_of(family).optimism(size, running.reference.shape[1])
-    return family.excess(first, second, running) > _TWICE_AS_LARGE * chance
+    search = search_of(family)
+    chance = 0.5 * search.optimism(size, running.reference.shape[1])
+    return search.excess(first, second, running) > _TWICE_AS_LARGE * chance
 
 
 def _mean(newest: Stats, before: Stats | None, share: float) -> Stats:

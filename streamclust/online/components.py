@@ -182,7 +182,7 @@ def inherit_ids(
     average = np.einsum("n,nd->d", coreset.w, square) / coreset.w.sum()
     far = (square / np.where(average > 0.0, average, 1.0)).mean(axis=1)
     w = coreset.w / (1.0 + far)
-    sizes = family.size(live[0]), family.size(new[0])
+    sizes = len(live[0].means), len(new[0].means)
     ancestor = continued(old_labels, labels, w, sizes)
     born = np.flatnonzero(ancestor < 0)
     surviving = np.flatnonzero(ancestor >= 0)

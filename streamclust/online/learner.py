@@ -20,11 +20,14 @@ from streamclust.arrays import (
     MAX_MAGNITUDE,
     as_points_as_given,
     as_sample_weight,
+    distinct_points,
     has_gaps,
 )
 from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
 from streamclust.fitting.fit import fit
+from streamclust.fitting.search import search_of
 from streamclust.hyperparameters import (
+    as_flag,
     as_integer,
     as_number,
     check_choice,
@@ -32,7 +35,13 @@ from streamclust.hyperparameters import (
     renamed,
     store,
 )
-from streamclust.models.family import Wanted, metric_of
+from streamclust.models.directions import distinct_directions
+from streamclust.models.family import Wanted
+from streamclust.models.feature_distribution import (
+    MOST_FEATURES,
+    TOO_MANY_FEATURES,
+    FeatureDistribution,
+)
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.online.batch_parts import one_by_one
@@ -41,6 +50,7 @@ from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
 from streamclust.online.resolving import ReclusterState
+from streamclust.online.rules import rules_of
 from streamclust.online.scores import Anomaly, first_memory
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
 from streamclust.online.step import StreamingStep, first_spread
@@ -51,9 +61,11 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
     from streamclust.fitting.restarts import Each
     from streamclust.models.family import Family, Params
+    from streamclust.models.scores import AnomalyScore
     from streamclust.models.stats import Stats
     from streamclust.online.batch_parts import EachPart
     from streamclust.online.resolving import Pending
+    from streamclust.online.rules import Rules
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
 
@@ -107,6 +119,10 @@ class StreamLearner(Generic[P]):
     anomaly : Anomaly, optional
         Remember the distribution of the points' scores, from which quantiles and thresholds follow.
         By default it isn't remembered.
+    tail_scores : bool, default=False
+        Remember the distribution of each feature, from which tail scores follow
+        (`streamclust.models.feature_distribution`), for at most 1,000 features. It is also
+        remembered if the score of `anomaly` is the tail score.
 
     Examples
     --------
@@ -132,6 +148,7 @@ class StreamLearner(Generic[P]):
     reseeds: int = 3
     each_part: EachPart = field(default=one_by_one, repr=False, compare=False)
     anomaly: Anomaly | None = None
+    tail_scores: bool = False
 
     def __post_init__(self) -> None:
         if not hasattr(self.family, "e_step"):
@@ -146,7 +163,7 @@ class StreamLearner(Generic[P]):
         ratio = as_number("reassignment_ratio", self.reassignment_ratio, "a number from 0 to 1")
         if ratio > 1.0:
             raise DataError(f"reassignment_ratio is {ratio}; expected a number from 0 to 1")
-        if self.scale != "none" and metric_of(self.family) == "cosine":
+        if self.scale != "none" and self.family.metric == "cosine":
             raise DataError(f"scale is {self.scale!r}; metric cosine has unit vectors: use 'none'")
         store(
             self,
@@ -156,7 +173,18 @@ class StreamLearner(Generic[P]):
             reassignment_ratio=ratio,
             coreset=None if self.coreset is None else as_integer("coreset", self.coreset),
             reseeds=as_integer("reseeds", self.reseeds),
+            tail_scores=as_flag("tail_scores", self.tail_scores),
         )
+
+    @property
+    def anomaly_score(self) -> AnomalyScore:
+        """Which score is remembered, if scores are."""
+        return "model" if self.anomaly is None else self.anomaly.score
+
+    @property
+    def remembers_features(self) -> bool:
+        """Whether the distribution of each feature is remembered."""
+        return self.tail_scores or self.anomaly_score == "tail_score"
 
     @property
     def warm_up_points(self) -> int:
@@ -196,7 +224,7 @@ class StreamLearner(Generic[P]):
 
     def _given(self, params: Any) -> Any:
         """Return given parameters after checks."""
-        family, kind = self.family, getattr(self.family, "covariance_type", None)
+        family, kind = self.family, self.family.covariance_type
         try:
             arrays, found = family.to_arrays(params), getattr(params, "covariance_type", None)
         except AttributeError:
@@ -207,7 +235,7 @@ class StreamLearner(Generic[P]):
         if "scale" in arrays:
             raise DataError("params has a scale; expected centroids of points that aren't scaled")
         params = family.from_arrays(arrays)
-        K = family.size(params)
+        K = len(params.means)
         if family.fewest is not None and not family.fewest <= K <= family.n_components:
             bounds = f"{family.fewest} to {family.n_components}"
             raise DataError(f"params has {K} components; expected {bounds}")
@@ -220,7 +248,7 @@ class StreamLearner(Generic[P]):
         return params
 
     def _first_components(self, params: P) -> Components:
-        return Components() if self.family.fewest is None else first(self.family.size(params))
+        return Components() if self.family.fewest is None else first(len(params.means))
 
     def update(
         self,
@@ -281,6 +309,8 @@ class StreamLearner(Generic[P]):
 
         Raises
         ------
+        DataError
+            If tail scores are wanted of more than 1,000 features.
         UnlearnableError
             See `update`.
         """
@@ -288,6 +318,8 @@ class StreamLearner(Generic[P]):
             w = np.ones(len(X))
         elif not w.all():
             X, w = X[w > 0.0], w[w > 0.0]
+        if self.remembers_features and X.shape[1] > MOST_FEATURES:
+            raise DataError(f"points have {X.shape[1]:,} features; {TOO_MANY_FEATURES}")
         X = self.family.prepare(X)
         if state.scaling is not None:
             X = state.scaling.apply(X)
@@ -323,7 +355,7 @@ class StreamLearner(Generic[P]):
         sum of their weights, so that the sample stays bounded.
         """
         raw, w = state.warm_up.X, state.warm_up.w
-        self.family.check_spread(raw)
+        search_of(self.family).check(raw)
         scaling = learn_scaling(self.scale, raw, w)
         sample = raw if scaling is None else scaling.apply(raw)
         try:
@@ -336,19 +368,23 @@ class StreamLearner(Generic[P]):
         # The score of the sample is in-sample, so it must not count as a prequential score.
         stats = replace(best.stats, objective=0.0, count=0.0)
         params = self.family.m_step(stats, best.params)
-        scores = None if self.anomaly is None else first_memory(self.family, params, sample, w)
+        features = FeatureDistribution().add(sample, w) if self.remembers_features else None
+        anomaly, scores = self.anomaly, None
+        if anomaly is not None:
+            scores = first_memory(self.family, params, sample, w, anomaly.score)
         interval = self._recluster_policy.interval(len(sample))
         state = replace(
             state,
             params=params,
             stats=stats,
             scores=scores,
+            feature_distribution=features,
             warm_up=WarmUp(),
             scaling=scaling,
             spread=first_spread(self.family, best.params),
             recluster=ReclusterState(
                 interval=interval,
-                solved_loss=self.family.comparable_loss(best.stats, best.params, sample, w),
+                solved_loss=self._rules.comparable_loss(best.stats, best.params, sample, w),
             ),
             components=self._first_components(best.params),
         )
@@ -366,7 +402,8 @@ class StreamLearner(Generic[P]):
         older = len(X) - (self.warm_up_points - 1)
         if older > 0 and has_gaps(X) and np.isnan(X).all(axis=0).any():
             return WarmUp(X[older:], w[older:])
-        return WarmUp(*self.family.distinct(X, w))
+        distinct = distinct_directions if self.family.metric == "cosine" else distinct_points
+        return WarmUp(*distinct(X, w))
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
         """Return `state` with the parameters of a refit; see `streamclust.online.recluster`.
@@ -422,6 +459,7 @@ class StreamLearner(Generic[P]):
             self.seed,
             self.each_part,
             self.anomaly,
+            self.remembers_features,
         )
 
     def in_units(self, state: LearnerState[P]) -> P | None:
@@ -429,19 +467,31 @@ class StreamLearner(Generic[P]):
         params = self.published(state)
         if params is None or state.scaling is None:
             return params
-        return self.family.in_units(params, state.scaling)
+        return self._rules.in_units(params, state.scaling)
 
     def score_distribution(self, state: LearnerState[P]) -> ScoreDistribution | None:
         """Return the distribution of scores under the parameters that `in_units` returns.
 
         It is None if the learner doesn't remember scores, or has none yet.
         """
-        if self.anomaly is None or state.scores is None:
+        anomaly, memory = self.anomaly, state.scores
+        if anomaly is None or memory is None or memory.score != anomaly.score:
             return None
-        current = state.scores.current
-        if state.scaling is None or self.family.objective == "inertia":
-            return current
-        return current.shifted(state.scaling.log_volume)
+        known = memory.usual
+        volume = self._log_volume(state) if anomaly.score == "model" else 0.0
+        return known.shifted(volume) if volume else known
+
+    def feature_distribution(self, state: LearnerState[P]) -> FeatureDistribution | None:
+        """Return the distribution of each feature in the original units.
+
+        It is None if the learner doesn't remember it, or has none yet.
+        """
+        found = state.feature_distribution
+        if not self.remembers_features or found is None:
+            return None
+        if state.scaling is None:
+            return found
+        return found.mapped(state.scaling.scale, state.scaling.center)
 
     def loss(self, state: LearnerState[P]) -> float | None:
         """Return the prequential loss of the parameters that `in_units` returns.
@@ -451,8 +501,14 @@ class StreamLearner(Generic[P]):
         """
         if state.stats is None or state.stats.count == 0.0:
             return None
-        loss = self.family.loss(state.stats)
-        return loss if state.scaling is None else self.family.loss_in_units(loss, state.scaling)
+        return self.family.loss(state.stats) + self._log_volume(state)
+
+    def _log_volume(self, state: LearnerState[P]) -> float:
+        return 0.0 if state.scaling is None else self._rules.log_volume(state.scaling)
+
+    @cached_property
+    def _rules(self) -> Rules[P]:
+        return rules_of(self.family)
 
     def _effort(self, sample: Array) -> tuple[int, int]:
         """Return the numbers of runs and of passes per run for a start in limited time."""

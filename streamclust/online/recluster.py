@@ -25,6 +25,7 @@ from streamclust.online.averaging import Averaging
 from streamclust.online.components import first, inherit_ids
 from streamclust.online.drift import DriftState
 from streamclust.online.resolving import Pending, Problem, ReclusterState, judge, solve
+from streamclust.online.rules import rules_of
 from streamclust.online.scores import rebuilt
 from streamclust.online.state import LearnerState, WarmUp
 
@@ -223,7 +224,7 @@ class ReclusterPolicy(Generic[P]):
         ), True
 
     def _comparable_loss(self, params: P, stats: Stats, core: Coreset) -> float:
-        return self.family.comparable_loss(stats, params, core.X, core.w)
+        return rules_of(self.family).comparable_loss(stats, params, core.X, core.w)
 
     def interval(self, points: float) -> float:
         """Return the number of new points before the next fit, for a model of this many points."""
@@ -256,7 +257,7 @@ class ReclusterPolicy(Generic[P]):
         live, objective, count = published(self.family, state), 0.0, 0.0
         adapts, components = self.family.fewest is not None, state.components
         if live is None or state.stats is None:
-            components = first(self.family.size(params)) if adapts else components
+            components = first(len(params.means)) if adapts else components
         else:
             if adapts:
                 old, coreset = (live, state.stats), state.coreset.points
@@ -268,7 +269,7 @@ class ReclusterPolicy(Generic[P]):
             params, stats = self.family.reorder(params, order), reorder(stats, order)
             stats = decay(stats, min(1.0, state.stats.mass / stats.mass))
             if state.spread is not None:
-                params = self.family.with_spread(params, state.spread.variance)
+                params = rules_of(self.family).with_spread(params, state.spread.variance)
             objective, count = state.stats.objective, state.stats.count
         averages = self.forgetting.average
         average = decay(stats, 1.0 / stats.mass) if averages else None
@@ -282,7 +283,12 @@ class ReclusterPolicy(Generic[P]):
             components=replace(components, peak=stats.weight, peak_total=stats.mass),
             drift=DriftState(),
             scores=rebuilt(
-                state.scores, self.family, params, state.coreset, is_fit=is_fit_of_coreset
+                state.scores,
+                self.family,
+                params,
+                state.coreset,
+                before=state.params,
+                is_fit=is_fit_of_coreset,
             ),
         )
 

@@ -180,12 +180,12 @@ def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -
     """
     X, w = coreset.X, coreset.w
     stats = family.e_step(found, X, w)
-    if family.size(found) != family.size(live):
+    if len(found.means) != len(live.means):
         points = sample_of(coreset, stats.reference)
         better = stats.alive.all() and is_better(family, live, found, points)
         return stats if better else None
     if family.fewest is not None:
-        family = family.with_components(family.size(live))
+        family = family.with_components(len(live.means))
     before, after = (
         EMResult(params, sums, (family.loss(sums),), converged=True)
         for params, sums in ((live, family.e_step(live, X, w)), (found, stats))

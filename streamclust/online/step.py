@@ -17,12 +17,14 @@ import numpy as np
 from streamclust.errors import DataError
 from streamclust.models.coreset import CoresetState
 from streamclust.models.family import Wanted, usable
+from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.spread import Spread
 from streamclust.models.stats import decay, merge, reorder
 from streamclust.online.averaging import averaged
 from streamclust.online.batch_parts import e_step_of_batch, one_by_one
 from streamclust.online.components import to_remove
-from streamclust.online.scores import ScoreMemory, carried, unflagged
+from streamclust.online.rules import rules_of
+from streamclust.online.scores import ScoreMemory, carried, memory_of, unflagged
 from streamclust.online.state import Info, LearnerState
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class _Batch(NamedTuple):
     assigned : Assigned or None
         Cluster and squared distance of each point, if there is a coreset.
     loss : float
-        Per point, as if no value were missing: `Family.comparable_loss`.
+        Per point, as if no value were missing: `Rules.comparable_loss`.
     unit : float
         Weight of an average point.
     drift : DriftState
@@ -65,6 +67,8 @@ class _Batch(NamedTuple):
     kept : float
         Share of its weight that the past keeps after a drift.
     scores : ScoreMemory or None
+        After the batch.
+    feature_distribution : FeatureDistribution or None
         After the batch.
     """
 
@@ -80,6 +84,7 @@ class _Batch(NamedTuple):
     drifted: bool
     kept: float
     scores: ScoreMemory | None
+    feature_distribution: FeatureDistribution | None
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class StreamingStep(Generic[P]):
     seed : int
     each_part : callable, optional
     anomaly : Anomaly, optional
+    remembers_features : bool, default=False
         See `StreamLearner`.
     """
 
@@ -107,6 +113,7 @@ class StreamingStep(Generic[P]):
     seed: int
     each_part: EachPart = one_by_one
     anomaly: Anomaly | None = None
+    remembers_features: bool = False
 
     def __call__(
         self,
@@ -124,9 +131,10 @@ class StreamingStep(Generic[P]):
         of the forgetting policy.
         """
         # Score: the batch had no part in these parameters.
-        family, n_points, all_w = self.family, len(X), w
-        memory = state.scores or ScoreMemory()
-        found, scores, X, w = self._scored(params, X, w, memory)
+        family, rules, n_points, all_w = self.family, rules_of(self.family), len(X), w
+        memory = memory_of(state.scores, "model" if self.anomaly is None else self.anomaly.score)
+        features = state.feature_distribution or _NO_FEATURES
+        found, scores, X, w = self._scored(params, X, w, memory, features)
         if scores is not None and not len(X):
             clock = state.clock.advance(n_points, None, steps=1)
             after = replace(state, clock=clock, scores=memory.observe(scores, all_w, lam))
@@ -134,11 +142,11 @@ class StreamingStep(Generic[P]):
         stats, assigned = found.stats, found.assigned
         loss, weight, unit = family.loss(stats), stats.count, stats.count / len(X)
         comparable = loss + found.entropy / weight
-        if instead := family.if_too_many_outliers(params, X, w, stats):
+        if instead := rules.if_too_many_outliers(params, X, w, stats):
             again = e_step_of_batch(instead[0], params, X, instead[1], self.each_part, _STATS).stats
             stats = replace(again, objective=stats.objective, count=weight)
         if state.scaling is not None:
-            stats = family.with_missing_volume(stats, state.scaling, X, w)
+            stats = rules.with_missing_volume(stats, state.scaling, X, w)
         drift, drifted, kept = state.drift, False, 1.0
         if self.drift is not None:
             drift, drifted = self.drift.watch(drift, comparable, weight, family.improvement)
@@ -150,6 +158,7 @@ class StreamingStep(Generic[P]):
         batch = _Batch(
             *(X, w, n_points, time_ms, stats, assigned, comparable, unit, drift, drifted, kept),
             remembered,
+            features.observe(X, w, lam) if self.remembers_features else None,
         )
         after, revived = self._learn(state, params, running, batch, lam)
         if remembered is not None and after.params is not None and kept == 1.0:
@@ -167,13 +176,16 @@ class StreamingStep(Generic[P]):
         return _with_changes_of_ids(state, after, info)
 
     def _scored(
-        self, params: P, X: Points, w: Array, memory: ScoreMemory
+        self, params: P, X: Points, w: Array, memory: ScoreMemory, features: FeatureDistribution
     ) -> tuple[BatchStep, Array | None, Points, Array]:
         """Return the e-step of the points that are learned, all scores, and the learned points."""
         remembers = self.policy.has_coreset(X.shape[1])
-        wanted = Wanted(assigned=remembers, scores=self.anomaly is not None)
+        is_tail = self.anomaly is not None and self.anomaly.score == "tail_score"
+        wanted = Wanted(assigned=remembers, scores=self.anomaly is not None and not is_tail)
         found = e_step_of_batch(self.family, params, X, w, self.each_part, wanted)
         scores = found.scores
+        if is_tail:
+            scores = features.first_scores(X, w) if features.is_empty else features.scores(X)
         if scores is None or self.anomaly is None:
             return found, None, X, w
         learned = unflagged(scores, memory, self.anomaly)
@@ -204,7 +216,7 @@ class StreamingStep(Generic[P]):
             stats, revived = self._revive(state, stats, dying, X, w)
         # M-step.
         if not holds:
-            worth = min(forgetting.weight, unit * family.points_for_shape(X.shape[1]))
+            worth = min(forgetting.weight, unit * rules_of(family).points_for_shape(X.shape[1]))
             params = self._m_step(params, stats, spread, worth, revived)
         held = weight if holds else 0.0
         clock = state.clock.advance(batch.n_points, batch.time_ms, steps=1, held=held)
@@ -234,6 +246,7 @@ class StreamingStep(Generic[P]):
             scaling=state.scaling,
             spread=spread,
             scores=batch.scores,
+            feature_distribution=batch.feature_distribution,
         )
         if family.fewest is not None:
             after = self._without_starved(after, batch, dying, lam)
@@ -254,13 +267,14 @@ class StreamingStep(Generic[P]):
         `worth` is the weight in points up to which the prior fills a component; those revived have
         no past.
         """
+        rules = rules_of(self.family)
         if spread is not None:
-            params = self.family.with_spread(params, spread.variance)
+            params = rules.with_spread(params, spread.variance)
         if not worth > 0.0:
             return self.family.m_step(stats, params)
         prior = np.full(len(stats.weight), worth)
         prior[list(revived)] = 0.0
-        return self.family.map_step(stats, params, prior)
+        return rules.map_step(stats, params, prior)
 
     def _without_starved(
         self, state: LearnerState[P], batch: _Batch, dying: NDArray[np.bool_], lam: float
@@ -295,12 +309,14 @@ class StreamingStep(Generic[P]):
 
 _NONE: tuple[int, ...] = ()
 
+_NO_FEATURES = FeatureDistribution()
+
 _STATS = Wanted(assigned=False)
 
 
 def first_spread(family: Family[P], params: P) -> Spread | None:
     """Return the variances that parameters of a mixture imply; None for K-means."""
-    variance = family.spread(params)
+    variance = rules_of(family).spread(params)
     return None if variance is None else Spread(variance)
 
 

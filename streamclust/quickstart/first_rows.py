@@ -15,9 +15,13 @@ from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError
 from streamclust.quickstart.columns import row_numbers, with_roles
 from streamclust.tables import Chunk, Column, Sniffed, TableOptions, read_table, sniff
+from streamclust.tables.chunk import short
 
 MOST_NAMED = 32
 """Most features of entries with named fields, and of arrays whose columns may differ in unit."""
+
+_MOST_SHOWN = 12
+"""Columns that an error names."""
 
 _MOST_ROWS = 200_000
 _MOST_BYTES = 1 << 28
@@ -152,9 +156,11 @@ def _with_columns(
     features = tuple(column.name for column in columns if column.role == "feature")
     if not features:
         found = ", ".join(
-            f"{column.name!r} ({'empty' if column.kind == 'empty' else column.role})"
-            for column in columns[:12]
+            f"{short(column.name)} ({'empty' if column.kind == 'empty' else column.role})"
+            for column in columns[:_MOST_SHOWN]
         )
+        if more := len(columns[_MOST_SHOWN:]):
+            found += f", and {more:,} more"
         raise DataError(
             f"{sniffed.path} has no column of features: {found}; name features with --columns"
         )

@@ -17,6 +17,7 @@ from streamclust.arrays import Array, Labels
 from streamclust.demo.terminal_charts import component_colour
 from streamclust.files import new_file
 from streamclust.models.directions import normalized
+from streamclust.models.family import size_name
 from streamclust.models.scaling import learn_scaling
 from streamclust.quickstart.first_rows import MOST_NAMED
 from streamclust.quickstart.size import principal_axes
@@ -146,7 +147,7 @@ def _draw(view: View, model: Model, features: tuple[str, ...], path: Path) -> No
     if right:
         _draw_profile(right[0], view, features, model.numbers.tolist())
     figure.suptitle(
-        f"{printable(model.name)}: {K} {'clusters' if model.kind == 'kmeans' else 'components'}, "
+        f"{printable(model.name)}: {K} {size_name(type(model.family)).removeprefix('n_')}, "
         f"{model.points:,} points learned (version {model.version})"
     )
     with new_file(path) as file:

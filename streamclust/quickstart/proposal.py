@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from streamclust.quickstart.size import (
     propose_size,
 )
 from streamclust.tables import TableOptions
+
+if TYPE_CHECKING:
+    from streamclust.engine import Engine
 
 _MOST_NAMES = 64
 """Most names of features that the settings list."""
@@ -163,6 +166,7 @@ def propose(
     kind: str | None = None,
     n_components: int | None = None,
     metric: Metric | None = None,
+    engine: Engine | None = None,
 ) -> Proposal:
     """Return the proposal for a file.
 
@@ -179,6 +183,8 @@ def propose(
         Default: by the BIC, at least 2.
     metric : 'euclidean' or 'cosine', optional
         Default: cosine for unit vectors, else euclidean.
+    engine : Engine, optional
+        Compares the numbers of components.
 
     Raises
     ------
@@ -208,7 +214,7 @@ def propose(
     # A covariance has a scale per direction, and unit vectors need none.
     scaled = not rows.is_wide and chosen == "kmeans" and found == "euclidean"
     scale = propose_scale(sample) if scaled else "none"
-    size = None if n_components else propose_size(sample, chosen, scale)
+    size = None if n_components else propose_size(sample, chosen, scale, engine)
     return Proposal(
         name or model_name(path),
         rows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -11,8 +12,9 @@ import numpy as np
 
 from streamclust import kernels
 from streamclust.arrays import Array, Metric
+from streamclust.engine import ArrayPart, Engine, Inline, Reader
+from streamclust.engine.fits import Fit
 from streamclust.errors import TooFewPointsError
-from streamclust.fitting.fit import fit
 from streamclust.fitting.moves import THIN, Sample
 from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, KMeans, KMeansParams
@@ -26,6 +28,9 @@ _NUMBERS = (*range(1, 13), 14, 16, 20)
 
 _MORE_NUMBERS = (22, 25, 28, 32, 36, 40)
 """Numbers that are compared too if the BIC still falls at the last of `_NUMBERS`."""
+
+_RUNS = 3
+"""Fits per number from different starts; the best one counts."""
 
 _MOST_AXES = 8
 _ENOUGH_VARIANCE = 0.9
@@ -74,6 +79,8 @@ class Trials:
     enough : float
         Share of the fall of the BIC that the chosen number reaches; 1 for the lowest BIC. For
         mixtures, further components describe the shape of clusters rather than more clusters.
+    more : sequence of int
+        Numbers that are compared too if the BIC still falls at the last of `numbers`.
     """
 
     make: Callable[[int], Any]
@@ -81,6 +88,7 @@ class Trials:
     points: int
     bic: Callable[[Any, Sample], float]
     enough: float = 1.0
+    more: Sequence[int] = ()
 
 
 def kmeans_bic(params: KMeansParams, sample: Sample) -> float:
@@ -117,7 +125,7 @@ _MIXTURE = partial(GaussianMixture, covariance_type="full")
 
 
 TRIALS: Mapping[str, Trials] = {
-    "kmeans": Trials(KMeans, (*_NUMBERS, *_MORE_NUMBERS), 3000, kmeans_bic),
+    "kmeans": Trials(KMeans, _NUMBERS, 3000, kmeans_bic, more=_MORE_NUMBERS),
     # A fit with full covariances takes longer.
     "gaussian_mixture": Trials(
         _MIXTURE, range(1, 11), 1000, search_of(_MIXTURE(1)).bic, enough=0.98
@@ -181,7 +189,7 @@ def propose_scale(X: Array) -> ScaleKind:
     return "robust" if far.mean() > _FAR_SHARE else "standard"
 
 
-def propose_size(X: Array, kind: str, scale: ScaleKind) -> Size:
+def propose_size(X: Array, kind: str, scale: ScaleKind, engine: Engine | None = None) -> Size:
     """Return the number of components by the BIC on a sample.
 
     Parameters
@@ -190,27 +198,35 @@ def propose_size(X: Array, kind: str, scale: ScaleKind) -> Size:
     kind : str
         'kmeans', 'gaussian_mixture'.
     scale : 'none', 'standard' or 'robust'
+    engine : Engine, optional
+        Computes the fits; several side by side, if it has several workers.
     """
     trials = by_kind(TRIALS, kind, "TRIALS")
     rng, most = np.random.default_rng(0), trials.points
     X = X if len(X) <= most else X[np.sort(rng.choice(len(X), most, replace=False))]
     Z = _core(_projected(_scaled(X, scale)))
     sample = Sample(Z, np.ones(len(Z)), float(len(Z)))
-    bic: dict[int, float] = {}
-    for K in trials.numbers:
-        if max(len(Z) // 10, 1) < K:
-            break
-        if _MORE_NUMBERS[0] == K and _smallest_good(bic, trials.enough) < _NUMBERS[-1]:
-            break
-        try:
-            found = fit(trials.make(K), Z, n_init=3, seed=0)
-        except TooFewPointsError:
-            break
-        bic[K] = trials.bic(found.params, sample)
+    bic = _bic_by_number(trials, trials.numbers, sample, engine or Inline())
+    if bic and _smallest_good(bic, trials.enough) == trials.numbers[-1]:
+        bic |= _bic_by_number(trials, trials.more, sample, engine or Inline())
     if not bic:
         return Size(1, 1, {}, len(Z))
     chosen, lowest = (_smallest_good(bic, enough) for enough in (trials.enough, 1.0))
     return Size(chosen, lowest, bic, len(Z))
+
+
+def _bic_by_number(
+    trials: Trials, numbers: Sequence[int], sample: Sample, engine: Engine
+) -> dict[int, float]:
+    """Return the BIC of each number, up to the first one for which there are too few points."""
+    numbers = [K for K in numbers if max(len(sample.X) // 10, 1) >= K]
+    part, task = ArrayPart(sample.X, sample.w), Fit(trials.make(1), _RUNS, seed=0)
+    fits = engine.map(task, Reader(), ((K, part) for K in numbers))
+    bic: dict[int, float] = {}
+    with suppress(TooFewPointsError):
+        for K, fitted in zip(numbers, fits, strict=True):
+            bic[K] = trials.bic(fitted.value, sample)
+    return bic
 
 
 def _smallest_good(bic: Mapping[int, float], enough: float) -> int:

@@ -247,7 +247,7 @@ def _sized(family: Family[Any], live: Any | None, points: Dataset, plan: Plan) -
     if live is None:
         sample = points.sample
         live = fit(family, sample.X, sample.w, n_init=plan.restarts, seed=plan.seed).params
-    return family.with_components(family.size(live))
+    return family.with_components(len(live.means))
 
 
 def _scaling(learner: StreamLearner[Any], at: Checkpoint, points: Dataset) -> Scaling | None:
@@ -261,11 +261,9 @@ def _report(
     opened: Opened, points: Dataset, found: SearchResult, request: Request, family: Family[Any]
 ) -> Report:
     def in_units(loss: float) -> float:
-        if points.scaling is None or request.medoids:
+        if points.scaling is None or request.medoids or family.objective == "inertia":
             return loss
-        if family.objective == "log_likelihood":
-            return loss + points.log_volume
-        return family.loss_in_units(loss, points.scaling)
+        return loss + points.log_volume
 
     loss, live = found.loss, found.live_loss
     return Report(

@@ -30,7 +30,7 @@ def search_medoids(
     TooFewPointsError
         If there are fewer distinct points than clusters.
     """
-    if not isinstance(family, KMeans):
+    if family.kind != KMeans.kind:
         raise ConfigError("--method kmedoids: the model is a mixture; it is for kind kmeans")
     X, w = points.sample
     if not points.whole or (w != w[0]).any():
@@ -40,7 +40,7 @@ def search_medoids(
         )
     if has_gaps(X):
         raise DataError("K-medoids needs all values of a point; some are missing: use method batch")
-    params = KMeansParams(fit_medoids(X, family.n_clusters, n_init=plan.restarts, seed=plan.seed))
+    params = KMeansParams(fit_medoids(X, family.n_components, n_init=plan.restarts, seed=plan.seed))
     loss = mean_distance(X, w, params.centroids)
     return SearchResult(
         params=params,

@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DataError
-from streamclust.models import KMeansParams
-from streamclust.models.scaling import Scaling
+from streamclust.online.rules import rules_of
 from streamclust.online.scores import ScoreMemory
 from streamclust.refit.delivery import deliver, load, refit_lock
 from streamclust.runtime.assemble import make_family
@@ -75,20 +74,20 @@ def _rolled_back(learner: LearnerState[Any], old: Model, family: Family[Any]) ->
 
     They are converted to the units that the learner uses: the inverse of `in_units`.
     """
-    params, scores, scaling = old.params, old.scores, learner.scaling
-    if scaling is not None:
-        center, scale = -scaling.center / scaling.scale, 1.0 / scaling.scale
-        params = family.in_units(params, Scaling(scaling.kind, center, scale))
-        if scores is not None and family.objective != "inertia":
-            scores = scores.shifted(-scaling.log_volume)
-    params = KMeansParams(params.centroids) if isinstance(params, KMeansParams) else params
-    stats = family.prior_stats(params, float(old.mass.sum()) / len(old.mass))
-    if isinstance(params, KMeansParams):
-        stats = replace(stats, weight=old.mass)  # the first moments are 0, whatever the weights
+    rules, scores, scaling = rules_of(family), old.scores, learner.scaling
+    features = old.feature_distribution
+    params = rules.scaled(old.params, scaling)
+    if scaling is not None and features is not None:
+        features = features.mapped(1.0 / scaling.scale, -scaling.center / scaling.scale)
+    volume = 0.0 if scaling is None else rules.log_volume(scaling)
+    if scores is not None and volume and old.anomaly_score == "model":
+        scores = scores.shifted(-volume)
+    stats = rules.stats_of_mass(params, old.mass)
     return replace(
         learner,
         params=params,
         stats=stats,
         averaging=replace(learner.averaging, average=None),
-        scores=None if scores is None else ScoreMemory(scores),
+        scores=None if scores is None else ScoreMemory(scores, score=old.anomaly_score),
+        feature_distribution=features or learner.feature_distribution,
     )

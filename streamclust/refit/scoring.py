@@ -16,7 +16,7 @@ from streamclust.models.criteria import (
     mixture_parameters,
     silhouette,
 )
-from streamclust.models.family import by_kind, metric_of
+from streamclust.models.family import by_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ def score(
     """
     log_likelihood, n_parameters = by_kind(LIKELIHOODS, family.kind, "LIKELIHOODS")
     K, D = params.means.shape
-    metric = metric_of(family)
+    metric = family.metric
     as_kmeans = KMeans(K, metric=metric, missing=family.missing)
     nearest = points.e_step(as_kmeans, KMeansParams(params.means), stop)
     total = log_likelihood(family, params, points, nearest, stop)

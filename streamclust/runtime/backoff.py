@@ -26,6 +26,9 @@ _LONGEST_PAUSE = 10.0
 _LONGEST_START_PAUSE = 1.0
 """Maximum pause at the start, because servers and workers are often started together."""
 
+_REPLY_SECONDS = 10.0
+"""Maximum wait for the answer to a ping."""
+
 _STEADY = 1.0
 """Seconds without a fault after which the server counts as back."""
 
@@ -212,27 +215,34 @@ def wait_for_server(
         If the fault doesn't pass by itself, or `limit` is over.
     """
     backoff = Backoff(server.label, stop, log, "server_unavailable", limit, _LONGEST_START_PAUSE)
+    started = time.monotonic()
+    patience = min(max(limit, 1.0), _REPLY_SECONDS) if limit else _REPLY_SECONDS
     while not stop.is_set():
         try:
-            if _reached(server, stop, primary):
+            if _reached(server, stop, primary, patience):
                 backoff.over()
                 return True
         except redis.RedisError as error:
+            if time.monotonic() - started >= limit:
+                raise translated(error, server.label) from error
             backoff.wait(error)
     return False
 
 
-def _reached(server: Server, stop: threading.Event, primary: bool) -> bool:
-    """Ping the server in a thread of its own, because no signal ends a wait for an answer."""
+def _reached(server: Server, stop: threading.Event, primary: bool, patience: float) -> bool:
+    """Ping the server in a thread of its own, because no signal ends a wait for an answer.
+
+    The wait for each answer is `patience` seconds long.
+    """
     errors: list[redis.RedisError] = []
 
     def ask() -> None:
         try:
             if primary:
-                with server.session() as session, session.client() as client:
+                with server.session() as session, session.client(timeout=patience) as client:
                     client.ping()
             else:
-                with server.client() as client:
+                with server.client(timeout=patience) as client:
                     client.ping()
         except redis.RedisError as error:
             errors.append(error)

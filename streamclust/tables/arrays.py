@@ -177,6 +177,8 @@ def _member(archive: zipfile.ZipFile, request: Request) -> zipfile.ZipInfo:
     names = list(members)
     key = names[0] if request.options.key is None and len(names) == 1 else request.options.key
     if key is None or key not in members:
+        if not names:
+            raise DataError(f"{request.label} has no array")
         asked = "the file has several arrays" if key is None else f"no array {key!r}"
         raise DataError(f"{request.label}: {asked}; choose one with --key: {listed(names)}")
     return members[key]

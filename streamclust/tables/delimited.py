@@ -25,7 +25,7 @@ from streamclust.tables.cells import (
 )
 from streamclust.tables.chunk import Chunk, Request, Where, checked, join, short, sift
 from streamclust.tables.columns import Selection, default_names, listed, select
-from streamclust.tables.header import has_header
+from streamclust.tables.header import ABOVE_HEADER, has_header
 from streamclust.tables.lines import Lines
 from streamclust.tables.rows import Row, Rows, UnreadableRow
 from streamclust.tables.times import EventTimes
@@ -198,6 +198,8 @@ class _Table:
         hint = self._hint(line, cells)
         if not hint and self.header is not None and len(cells) == width + 1:
             hint = "does the header lack a name for an index?"
+            if width == 1:
+                hint = f"line {self.first_line} has 1 cell: {ABOVE_HEADER}"
         problem = f"{self.request.label} line {line} has {len(cells)} cells; expected {width}"
         return DataError(f"{problem}; {hint}") if hint else self.request.bad_row(problem)
 

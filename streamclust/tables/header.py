@@ -11,6 +11,8 @@ from streamclust.tables.cells import are_counted, is_data, is_missing
 _UNNAMED = re.compile(r"Unnamed: \d+")
 _INDEX_LEVEL = re.compile(r"__index_level_\d+__")
 
+ABOVE_HEADER = "is it a title or a comment? Remove the lines above the names of the columns"
+
 CHOOSE = "give --header if it has the names of the columns, or --no-header if it is a point"
 
 
@@ -32,6 +34,11 @@ def has_header(first: Sequence[str], second: Sequence[str] | None, decimal: str 
         If the row can be both.
     """
     cells = [cell.strip() for cell in first]
+    if re.fullmatch(r"sep=.?", cells[0]) and not any(cells[1:]):
+        raise DataError(
+            "the first row is Excel's note of the separator; remove it, and give the separator "
+            "with --delimiter"
+        )
     if all(map(is_missing, cells)):
         raise DataError(f"the first row has neither names nor numbers; {CHOOSE}")
     if not any(is_data(cell, decimal) for cell in cells):

@@ -15,6 +15,9 @@ TEXT_KINDS: tuple[Kind, ...] = ("csv", "tsv", "jsonl", "ndjson")
 
 OnBad = Literal["stop", "skip"]
 
+ONE_DOCUMENT = "one line is one point; `jq -c '.[]'` converts an array of points"
+"""What to do with a file that is one JSON document."""
+
 
 @dataclass(frozen=True)
 class TableOptions:

@@ -82,7 +82,8 @@ def _value_kind(values: list[Any], decimal: str) -> ColumnKind:
     if not values:
         return "empty"
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return "integer" if all(float(value).is_integer() for value in values) else "number"
+        whole = all(isinstance(value, int) or value.is_integer() for value in values)
+        return "integer" if whole else "number"
     texts = [value for value in values if isinstance(value, str)]
     numeric = sum(is_number(text, decimal) for text in texts)
     if texts and numeric >= 0.9 * len(values):

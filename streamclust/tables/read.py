@@ -15,7 +15,7 @@ from streamclust.tables.json_lines import read_json_lines
 from streamclust.tables.lines import Lines
 from streamclust.tables.npy import read_header
 from streamclust.tables.opening import STDIN, open_text
-from streamclust.tables.options import KINDS, TEXT_KINDS, Kind, TableOptions
+from streamclust.tables.options import KINDS, ONE_DOCUMENT, TEXT_KINDS, Kind, TableOptions
 from streamclust.tables.parquet import opened_parquet, read_parquet
 
 COMPRESSED = (".gz", ".zst")
@@ -97,7 +97,12 @@ def suffix_kind(path: str | Path) -> Kind | None:
 def _guess_kind(path: str | Path) -> Kind:
     kind: Kind | None = "csv" if path == STDIN else suffix_kind(path)
     if kind is None:
-        raise DataError(f"can't tell the format of {path}; name it with --kind: {', '.join(KINDS)}")
+        hint = ""
+        if str(path).lower().endswith(".json"):
+            hint = f". For JSON, --kind jsonl: {ONE_DOCUMENT}"
+        raise DataError(
+            f"can't tell the format of {path}; name it with --kind: {', '.join(KINDS)}{hint}"
+        )
     return kind
 
 

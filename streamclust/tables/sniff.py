@@ -14,9 +14,9 @@ from streamclust.errors import DataError
 from streamclust.files import cannot
 from streamclust.tables.cells import is_number
 from streamclust.tables.columns import default_names
-from streamclust.tables.header import has_header
+from streamclust.tables.header import ABOVE_HEADER, has_header
 from streamclust.tables.opening import STDIN, open_text
-from streamclust.tables.options import TEXT_KINDS, Kind, TableOptions
+from streamclust.tables.options import ONE_DOCUMENT, TEXT_KINDS, Kind, TableOptions
 from streamclust.tables.profile import Column, find_columns, note
 
 SAMPLE_BYTES = 1 << 18
@@ -130,12 +130,22 @@ def _text_sample(
     if not rows:
         return options, (), []
     if options.header is None:
-        header = has_header(rows[0], rows[1] if len(rows) > 1 else None, options.decimal)
+        try:
+            header = has_header(rows[0], rows[1] if len(rows) > 1 else None, options.decimal)
+        except DataError as error:
+            raise DataError(f"{path} line 1: {error}") from None
         options = replace(options, header=header)
-    width = len(rows[0])
+    width, usual = len(rows[0]), _usual_width(rows)
+    if len(rows) > 2 and width == 1 < usual:
+        raise DataError(f"{path} line 1 has 1 cell, most lines have {usual}; {ABOVE_HEADER}")
     names = [cell.strip() for cell in rows[0]] if options.header else default_names(width)
     body = rows[1:] if options.header else rows
     return options, names, [row for row in body[:SAMPLE_ROWS] if len(row) == width]
+
+
+def _usual_width(rows: Sequence[Sequence[str]]) -> int:
+    widths = [len(row) for row in rows]
+    return max(widths, key=widths.count)
 
 
 def _start(path: str, encoding: str | None) -> tuple[bytes, bool]:
@@ -184,10 +194,12 @@ def _score(rows: list[list[str]], decimal: str) -> tuple[float, float]:
     if not rows:
         return (0.0, 0.0)
     widths = [len(row) for row in rows]
-    usual = max(widths, key=widths.count)
+    usual = _usual_width(rows)
     body = [row for row in rows[1:] if len(row) == usual] or rows[:1]
     numeric = sum(is_number(cell, decimal) for row in body for cell in row) / len(body)
     share = widths.count(usual) / len(rows)
+    if widths[0] != usual:  # a comma in each number gives more cells than the header has
+        share -= 0.2
     return (round(share, 1) if usual > 1 else 0.05 + 0.1 * (numeric > 0), numeric)
 
 
@@ -206,7 +218,11 @@ def _json_sample(lines: list[str], path: str) -> tuple[Sequence[str], list[list[
             docs.append(json.loads(line))
         except (ValueError, RecursionError):
             if not docs:
-                raise DataError(f"{path} row {number} is not JSON; one line is one point") from None
+                raise DataError(f"{path} row {number} is not JSON; {ONE_DOCUMENT}") from None
+    if len(docs) == 1 and _is_one_document(docs[0]):
+        raise DataError(f"{path} is one JSON document; {ONE_DOCUMENT}")
+    if docs and not isinstance(docs[0], dict | list):
+        raise DataError(f"{path} line 1 is neither an array nor an object of numbers")
     if docs and isinstance(docs[0], list):
         width = len(docs[0])
         return default_names(width), [
@@ -215,6 +231,13 @@ def _json_sample(lines: list[str], path: str) -> tuple[Sequence[str], list[list[
     objects = [doc for doc in docs if isinstance(doc, dict)]
     names = list(dict.fromkeys(name for doc in objects for name in doc))
     return names, [[doc.get(name) for name in names] for doc in objects]
+
+
+def _is_one_document(doc: Any) -> bool:
+    """Return whether a line holds many points: an array of points, or an object with one."""
+    if isinstance(doc, dict):
+        return any(isinstance(value, list) and _is_one_document(value) for value in doc.values())
+    return isinstance(doc, list) and len(doc) > 1 and isinstance(doc[0], dict | list)
 
 
 # Arrays and Parquet ---------------------------------------------------------------------------

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamclust.cli import _server
 from streamclust.store.server.embedded import EmbeddedServer
 from streamclust.store.server.keeper import running_endpoint
 from tests.support.commands import invoke, shown
 from tests.support.model_settings import kmeans
 from tests.support.points import add_entry, add_points, blobs
-from tests.support.waiting import wait_until
+from tests.support.waiting import LIMIT, wait_until
 from tests.support.workers import WorkerProcess, drain
 from tests.support.workspace import Workspace, error_line, run
 
@@ -54,6 +58,44 @@ def test_a_command_that_reads_starts_no_server_and_makes_no_folder(
     folder = tmp_path / ".streamclust"
     assert done.stderr.startswith(f"error: no server runs in {folder}: start it with `streamclust ")
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_command_says_which_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted, lines = threading.Event(), list[str]()
+
+    def note(line: str) -> None:
+        lines.append(line)
+        noted.set()
+
+    def hang_up() -> None:
+        with silent.accept()[0]:
+            assert noted.wait(LIMIT)
+
+    monkeypatch.setattr(_server, "_SILENCE", 0.01)
+    monkeypatch.setattr(_server, "say", note)
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as threads:
+        port = silent.getsockname()[1]
+        other_end = threads.submit(hang_up)
+        done = invoke("status", "--redis-url", f"redis://:secret@127.0.0.1:{port}/0")
+        other_end.result(LIMIT)
+    assert done.exit_code == 3
+    assert lines == [f"waiting for an answer of redis://127.0.0.1:{port}/0"]
+
+
+def test_a_short_wait_ends_after_one_try_at_a_server_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Workspace(tmp_path, "embedded", "streamclust").write({"m": kmeans("points")})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        done = invoke("refit", "m", "--wait-for-server", "50ms", "--redis-url", url)
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert done.exit_code == 3
+    assert "no answer in time" in done.stderr
 
 
 def test_the_data_of_a_server_that_stopped_are_shown_and_it_stops_again(

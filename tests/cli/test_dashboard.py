@@ -19,6 +19,7 @@ pytest.importorskip("uvicorn", reason="the extra `ui` isn't installed")
 from streamclust.cli._dashboard import TOKEN_VARIABLE, read_place
 from streamclust.cli.dashboard import _opened_page
 from streamclust.errors import ConfigError
+from tests.support.commands import invoke
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
 from tests.support.waiting import LIMIT, wait_until
@@ -131,6 +132,21 @@ def test_a_port_in_use_is_one_clear_line(learned: Workspace) -> None:
     wanted = f"error: can't listen on 127.0.0.1:{port}: address already in use; "
     assert line.startswith(wanted)
     assert ui.startswith(wanted)
+
+
+def test_a_worker_that_cannot_serve_its_page_starts_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = "models: {m: {kind: kmeans, n_clusters: 2, streams: s}}"
+    (tmp_path / "config.yaml").write_text(model)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        used = invoke("worker", "--ui", f"127.0.0.1:{other.getsockname()[1]}")
+    monkeypatch.setitem(sys.modules, "streamclust.dashboard.serve", None)
+    missing = invoke("worker", "--ui")
+    assert [used.exit_code, missing.exit_code] == [2, 1]
+    assert "the dashboard needs" in missing.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_wrong_options_are_errors(learned: Workspace, tmp_path: Path) -> None:

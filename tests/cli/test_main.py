@@ -220,12 +220,9 @@ def test_the_page_has_every_command_and_exit_code() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["watch", "m", "--timeout", "nan"],
         ["ingest", "-", "--stream", "s", "--rate", "nan"],
         ["encode", "m", "--peak", "nan"],
         ["refit", "m", "--tol", "nan"],
-        ["refit", "m", "--wait", "nan"],
-        ["models", "rollback", "m", "1", "--wait", "nan"],
     ],
     ids=" ".join,
 )
@@ -233,6 +230,45 @@ def test_no_option_takes_a_number_that_is_none(arguments: list[str]) -> None:
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 2
     assert f"Invalid value for '{arguments[-2]}': 'nan' is not a number." in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["watch", "m", "--timeout"],
+        ["refit", "m", "--wait"],
+        ["models", "rollback", "m", "1", "--wait"],
+        ["models", "pause", "m", "--wait"],
+        ["reload", "--timeout"],
+        ["status", "--watch", "--interval"],
+        ["alerts", "m", "--since"],
+        ["worker", "--wait-for-server"],
+    ],
+    ids=" ".join,
+)
+def test_every_wait_is_a_duration_as_in_the_settings(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for wrong in ("nan", "-1", "5 minutes", "1e999"):
+        refused = CliRunner().invoke(cli, [*arguments, wrong])
+        assert refused.exit_code == 2
+        assert f"got {wrong!r}; expected a duration (200ms, 10s, 5m, " in refused.stderr
+    for right in ("30s", "1.5", "2m"):
+        taken = CliRunner().invoke(cli, [*arguments, right, "--config", "nowhere.yaml"])
+        assert "nowhere.yaml: the file doesn't exist" in taken.stderr
+
+
+def test_the_errors_of_a_command_with_json_are_json() -> None:
+    missing = CliRunner().invoke(cli, ["status", "--json", "--config", "nowhere.yaml"])
+    wrong = CliRunner().invoke(cli, ["models", "show", "--json"])
+    plain = CliRunner().invoke(cli, ["models", "show", "--", "--json"])
+    error = json.loads(missing.stderr)
+    assert (missing.exit_code, missing.stdout) == (2, "")
+    assert error["exit_code"] == 2
+    assert error["error"].startswith("nowhere.yaml: the file doesn't exist")
+    assert json.loads(wrong.stderr)["usage"].endswith("models show [OPTIONS] MODEL [VERSION]")
+    assert plain.stderr.startswith("error: ")
 
 
 def test_ctrl_c_ends_each_command_with_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from click.testing import CliRunner, Result
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_SERVER
 from streamclust.cli.main import cli
 from streamclust.config import load_settings
+from streamclust.engine import opening
+from streamclust.engine.threads import Threads
 from streamclust.quickstart import learning
 from streamclust.runtime.job import Job
 from streamclust.store.model.keys import Keys
@@ -124,6 +126,31 @@ def test_a_dry_run_prints_the_settings_and_touches_nothing(name: str) -> None:
     assert [path.name for path in Path().iterdir()] == [f"{name}.csv"]
     assert Path("config.yaml").write_text(result.stdout)
     assert load_settings(Path("config.yaml"), (), {}).models[name].scale == "none"
+
+
+def test_every_engine_proposes_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[tuple[str, int]] = []
+
+    class Counting(Threads):
+        def map(self, *arguments: Any, **options: Any) -> Any:
+            for done in super().map(*arguments, **options):
+                used.append((self.name, len(done.value.means)))
+                yield done
+
+    monkeypatch.setitem(opening._ENGINES, "threads", Counting)
+    monkeypatch.setattr(opening, "Threads", Counting)  # of auto
+    few = Path(f"{name}.csv").read_text().splitlines()[:60]
+    Path("few.csv").write_text("\n".join(few))
+    common = ["try", "few.csv", "--dry-run"]
+    expected = CliRunner().invoke(cli, [*common, "--engine", "inline"])
+    assert expected.exit_code == 0
+    assert not used
+    for kind in ("threads", "processes", None):
+        words = [] if kind is None else ["--engine", kind]
+        environ = {"STREAMCLUST_ENGINE__WORKERS": "2"}
+        found = CliRunner(env=environ).invoke(cli, [*common, *words])
+        assert (found.stdout, found.stderr) == (expected.stdout, expected.stderr)
+    assert used == 2 * [("threads", K) for K in range(1, 6)]
 
 
 def test_what_exists_is_replaced_only_by_force(run: Callable[..., Result], name: str) -> None:

@@ -84,6 +84,38 @@ def model(**changes: str) -> str:
             "{kind: ...}}",
         ),
         ("models: {m: 3}", "c.yaml:1: models.m: got one value; expected keys with values"),
+        ("models: {m: }", "c.yaml:1: models.m: got null; expected keys with values"),
+        (
+            model(encode="yes"),
+            "c.yaml:1: models.m.encode: got one value; expected keys with values; write encode: "
+            "true",
+        ),
+        (
+            "engine: {workers: 99999}",
+            "c.yaml:1: engine.workers: got 99999; expected an integer from 1 to 1,024, or auto",
+        ),
+        (
+            "redis: {data_dir: ''}",
+            "c.yaml:1: redis.data_dir: got ''; expected a path; . is the current folder",
+        ),
+        (f"seed: {'9' * 5000}", "c.yaml:1:7: a number has more than 1,000 digits"),
+        (
+            "models: {'a-{t}': {kind: kmeans, n_clusters: 2, "
+            "streams: '{{streamclust:{t}}}:codes'}}",
+            "c.yaml:1: models.a-{t}.streams: '{{streamclust:{t}}}:codes' is a key that streamclust "
+            "writes; name the stream that your producers write",
+        ),
+        (
+            "models: {'a-{t}': {kind: kmeans, n_clusters: 2, streams: 'a:{t}', "
+            "overrides: {'': ~}}}",
+            "c.yaml:1: models.a-{t}.overrides.: got ''; no stream has such a value: it is empty or "
+            "has a control character",
+        ),
+        (
+            "models:\n  a-{t}:\n    streams: {t}:a",
+            "c.yaml:3:17: not YAML: while parsing a block mapping expected <block end>, but found "
+            "'<scalar>'; check the indentation, and put text that begins with { or [ in quotes",
+        ),
         (
             "namespace: a b",
             "c.yaml:1: namespace: got 'a b'; expected text of letters, digits, _, . and -",
@@ -589,7 +621,8 @@ def test_a_key_in_the_wrong_place_names_the_right_one(text: str, end: str) -> No
                 "streams",
                 f'["{name}"]',
                 f"models.m.streams: '{name}' looks like a pattern, but each stream is read by its "
-                "name; write every name, such as [clicks-1, clicks-2]",
+                "name; write every name, such as [clicks-1, clicks-2], or a template, such as "
+                "clicks-{tenant} (docs/tenants.md)",
             )
             for name in ("tenant-*", "*", "clicks:?")
         ),

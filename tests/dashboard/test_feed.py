@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,22 @@ def test_the_page_survives_a_restart_of_the_server(tmp_path: Path, namespace: st
             refused = api.get("/api/models/m/versions")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
             server.start()
+            assert events.next("server")[1]["state"] == "ok"
+
+
+def test_the_page_shows_soon_that_the_server_hangs(tmp_path: Path, namespace: str) -> None:
+    with own_server(tmp_path) as server:
+        workspace = Workspace(tmp_path, server.url, namespace).write({"m": kmeans("points")})
+        with opened(workspace) as api, followed(api, UPDATES) as events:
+            assert events.next("server")[1]["state"] == "ok"
+            server.send(signal.SIGSTOP)  # it takes connections, and answers nothing
+            try:
+                state = events.next("server", "beat")[1]  # before a beat, which is due after 10 s
+                answered = api.get("/api/models").json()["server"]
+            finally:
+                server.send(signal.SIGCONT)
+            assert state["state"] == answered["state"] == "retrying"
+            assert f"can't reach {server.url}: no answer in time; retrying" == state["error"]
             assert events.next("server")[1]["state"] == "ok"
 
 

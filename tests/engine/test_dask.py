@@ -16,11 +16,12 @@ from streamclust import KMeans, KMeansParams
 from streamclust.engine import EStep, Inline, Part, Reader, StreamPart
 from streamclust.engine.connection import Certificates
 from streamclust.engine.cut import cut_array
-from streamclust.engine.dask import Dask
+from streamclust.engine.dask import Dask, _Fold
 from streamclust.errors import EngineError, StoppedError
 from streamclust.formats.layout import Layout
 from streamclust.store.server.connect import Address, find_server
 from tests.support.acl import RULES
+from tests.support.costly_worker import PARTS, add_feed, learn, of_engine
 from tests.support.dask_cluster import WITHOUT_STREAMCLUST, DaskCluster
 from tests.support.engines import bits, parts_of_files, scaling_of, some_points, step_of
 from tests.support.exhaustive import is_exhaustive
@@ -29,6 +30,7 @@ from tests.support.points import add_blocks
 from tests.support.servers import free_port
 from tests.support.strategies import FAMILIES
 from tests.support.waiting import LIMIT, wait_until
+from tests.support.workspace import Workspace
 
 POINTS = some_points(60_000)
 STREAM, LAYOUT = "dask-points", Layout("float64", "f8", None, (), 3, strict=False)
@@ -129,18 +131,55 @@ def test_any_number_of_workers_returns_the_bits_of_inline(
     assert not [line for line in said if "computed here" in line]
 
 
+def test_a_worker_that_learns_two_streams_with_dask_has_the_state_of_one_without_through_kills(
+    cluster: DaskCluster, workspace: Workspace
+) -> None:
+    streams = add_feed(workspace)
+    calm = of_engine(workspace, streams, kind="inline")
+    learn(calm)
+    papers, victim = cluster.papers, cluster.workers[-1]
+    assert papers is not None
+    files = {f"{name}_file": str(getattr(papers, name)) for name in ("ca", "cert", "key")}
+    dask = of_engine(workspace, streams, kind="dask", address=cluster.address, **files)
+    victim.kill()
+    log = learn(dask, ["computing:3"])
+    cluster.end_worker(victim)
+    assert dask.state("m") == calm.state("m")
+    assert f"workers computed {4 * PARTS} parts, this process 0" in log
+
+
 def test_short_parts_are_sent_in_bundles_and_large_results_are_not() -> None:
     with Dask("tcp://127.0.0.1:9") as dask:
         assert dask.bundle_size("e_step") == 1
         dask.succeeded("e_step", 2, 0.02, 20_000)
-        assert dask.bundle_size("e_step") == 10
+        assert dask.bundle_size("e_step") == 20
         dask.succeeded("e_step", 10, 0.01, 100_000)
-        assert dask.bundle_size("e_step") == 16
+        assert dask.bundle_size("e_step") == 32
         dask.succeeded("e_step", 1, 0.01, 400_000)
         assert dask.bundle_size("e_step") == 2
         dask.succeeded("e_step", 1, 9.0, 400_000)
         assert dask.bundle_size("e_step") == 1
         assert dask.bundle_size("survey") == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "workers", "most", "sizes"),
+    [
+        (31, 2, 32, [15, 16]),
+        (31, 2, 7, [5, 5, 5, 5, 5, 6]),
+        (60, 2, 7, [7, 5, *8 * [6]]),
+        (3, 4, 32, [1, 1, 1]),
+    ],
+)
+def test_the_last_parts_are_in_equal_bundles_equally_many_per_worker(
+    parts: int, workers: int, most: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dask, "workers", workers)
+    numbered = enumerate(parts * [StreamPart(STREAM, "0-0", "1-0", 100, LAYOUT)])
+    with Dask("tcp://127.0.0.1:9") as dask:
+        fold = _Fold(dask, step_of("kmeans", POINTS), Reader(), numbered)
+        assert [len(fold._take(fold._size(most))) for _ in sizes] == sizes
+        assert not fold._take(most)
 
 
 @pytest.mark.usefixtures("long_deadlines")

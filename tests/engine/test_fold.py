@@ -45,6 +45,7 @@ from tests.support.engines import (
     write_csv,
     write_parquet,
 )
+from tests.support.exhaustive import some
 from tests.support.gaps import with_gaps
 from tests.support.strategies import FAMILIES
 
@@ -59,7 +60,7 @@ def engines() -> Iterator[Engine]:
             yield engine
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", some(FAMILIES, "kmeans", "spherical", "full"))
 def test_every_engine_returns_the_bits_of_inline(name: str, tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", POINTS)
     np.save(tmp_path / "b.npy", POINTS.X[:280_000])

@@ -14,7 +14,7 @@ from streamclust.kernels import find_patterns, twin
 from streamclust.models.covariance import COVARIANCES
 from tests.support.cases import cases
 from tests.support.gaps import with_gaps
-from tests.support.kernel_inputs import SIZES
+from tests.support.kernel_inputs import NATIVE, SIZES, native, needs_native
 from tests.support.strategies import COVARIANCE_TYPES, random_covariances
 
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
@@ -41,31 +41,51 @@ def agree(found: kernels.Expected, wanted: kernels.Expected, rtol: float = 1e-9)
     assert found.entropy == pytest.approx(wanted.entropy, rel=rtol, abs=rtol)
 
 
+@needs_native
 @kinds
 @pytest.mark.parametrize("D", [2, *SIZES[2::3], 33])
 @cases("K", [1, 3, 9])
-def test_all_kernels_agree_at_any_size(
-    native_kernel: str, kind: CovarianceType, D: int, K: int
-) -> None:
+def test_all_kernels_agree_at_any_size(kind: CovarianceType, D: int, K: int) -> None:
     rng = np.random.default_rng((D, K))
     model, X = mixture(kind, K, D, rng), points(D, rng)
     w, patterns, floor = rng.random(len(X)), find_patterns(X), np.full(D, 1e-3)
-    noise = rng.normal(-2.0 * D, 5.0, size=len(patterns))
-    for background in (None, noise):
-        scores = np.zeros((2, 2, len(X)))
-        ours, others = (kernels.PointScores(*each) for each in scores)
+    for background in (None, rng.normal(-2.0 * D, 5.0, size=len(patterns))):
         arguments = (X, w, patterns, model, floor, background)
-        agree(kernels.expected_step(*arguments, ours), twin.expected_step(*arguments, others))
-        assert_allclose(scores[0, 0], scores[1, 0], rtol=1e-10)
-        assert_allclose(scores[0, 1], scores[1, 1], atol=1e-10)
-        agree(kernels.expected_step(*arguments), twin.expected_step(*arguments))
-    one, other = np.zeros((2, len(X), K))
-    for implementation, out in ((kernels, one), (twin, other)):
-        implementation.marginal_log_gaussians(X, patterns, model, out)
-    assert_allclose(one, other, rtol=1e-10)
-    assert not one[patterns.complete].any()
-    dets = kernels.marginal_log_dets(patterns.absent, model)
-    assert_allclose(dets, twin.marginal_log_dets(patterns.absent, model), atol=1e-10)
+        scores, expected_scores = np.zeros((2, 2, len(X)))
+        expected = twin.expected_step(*arguments, kernels.PointScores(*expected_scores))
+        for name in NATIVE:
+            with native(name):
+                agree(kernels.expected_step(*arguments, kernels.PointScores(*scores)), expected)
+                assert_allclose(scores[0], expected_scores[0], rtol=1e-10)
+                assert_allclose(scores[1], expected_scores[1], atol=1e-10)
+                agree(kernels.expected_step(*arguments), expected)
+    densities, expected_densities = np.zeros((2, len(X), K))
+    twin.marginal_log_gaussians(X, patterns, model, expected_densities)
+    dets = twin.marginal_log_dets(patterns.absent, model)
+    for name in NATIVE:
+        with native(name):
+            densities[:] = 0.0
+            kernels.marginal_log_gaussians(X, patterns, model, densities)
+            assert_allclose(densities, expected_densities, rtol=1e-10)
+            assert not densities[patterns.complete].any()
+            assert_allclose(kernels.marginal_log_dets(patterns.absent, model), dets, atol=1e-10)
+
+
+@kinds
+@cases("width", [0.1, 1.0, 6.0])
+def test_all_kernels_agree_with_components_that_overlap_and_that_lie_apart(
+    native_kernel: str, kind: CovarianceType, width: float
+) -> None:
+    rng, K, D = np.random.default_rng(0), 9, 12
+    model, X = mixture(kind, K, D, rng), with_gaps(rng.normal(size=(400, D)), 0.3)
+    means = width * model.means
+    model, X = model._replace(means=means), X + means[rng.integers(K, size=len(X))]
+    w, patterns, floor = rng.random(len(X)), find_patterns(X), np.linspace(1e-3, 1e-1, D)
+    scores = np.zeros((2, 2, len(X)))
+    ours, others = (kernels.PointScores(*each) for each in scores)
+    arguments = (X, w, patterns, model, floor, rng.normal(-2.0 * D, 5.0, size=len(patterns)))
+    agree(kernels.expected_step(*arguments, ours), twin.expected_step(*arguments, others))
+    assert_allclose(scores[0], scores[1], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", ["full", "tied"])

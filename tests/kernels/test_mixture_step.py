@@ -11,6 +11,7 @@ from streamclust.arrays import Array, CovarianceType, Points
 from streamclust.kernels import twin
 from streamclust.models.covariance import COVARIANCES
 from tests.support.cases import cases
+from tests.support.exhaustive import is_exhaustive
 from tests.support.kernel_inputs import NATIVE, SIZES, each_size, native, needs_native
 from tests.support.strategies import COVARIANCE_TYPES, random_covariances
 
@@ -54,18 +55,18 @@ def agree(
 @kinds
 @pytest.mark.parametrize("D", each_size())
 def test_all_kernels_agree_at_any_size(kind: CovarianceType, D: int) -> None:
-    for K in (1, 2, 3, 7, 8, 17, 33):
+    for K in (1, 2, 3, 7, 8, 17, 33) if is_exhaustive() else (1, 7, 17, 33):
         rng = np.random.default_rng((K, D))
         model = components(kind, K, D, rng)
         X = 2.0 * rng.normal(size=(261, D))
         w = rng.random(len(X)) * (rng.random(len(X)) > 0.2)
-        for N in (0, *SIZES[::3], 127, 128, 129) if K in (1, 7) else (261,):
+        for N in (0, *SIZES[::3], 127, 128, 129) if K == 7 else (261,):
             agree(X[:N], w[:N], model, kind)
 
 
 @needs_native
 @kinds
-@cases("D", [1, 5, 9, 24])
+@cases("D", [1, 9, 24])
 @cases("spread", [2.0, 300.0])
 def test_all_kernels_agree_with_a_background(kind: CovarianceType, D: int, spread: float) -> None:
     rng = np.random.default_rng(D)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamclust.kernels import find_patterns
+from streamclust.kernels import find_patterns, twin
 from tests.support.gaps import with_gaps
 
 
@@ -25,6 +25,17 @@ def test_each_point_has_the_pattern_of_its_gaps_and_rows_ascend(D: int) -> None:
         assert (np.isnan(X[own]) == absent).all()
         assert (np.diff(own) > 0).all()
     assert len(np.unique(found.absent, axis=0)) == len(found.absent)
+
+
+@pytest.mark.parametrize("D", [1, 7, 8, 9, 63, 64, 65, 200])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_all_kernels_find_the_same_patterns_in_the_same_order(
+    native_kernel: str, D: int, dtype: Any
+) -> None:
+    X = with_gaps(np.zeros((300, D)), 0.3).astype(dtype)[np.arange(400) % 300]
+    found, wanted = find_patterns(X), twin.find_patterns(X)
+    for name in ("complete", "absent", "order", "starts"):
+        assert getattr(found, name).tolist() == getattr(wanted, name).tolist()
 
 
 def test_the_order_of_patterns_depends_on_the_patterns_alone() -> None:

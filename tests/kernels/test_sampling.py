@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from streamclust import kernels
 from streamclust.arrays import Array
 from streamclust.kernels import Assigned, twin
-from tests.support.kernel_inputs import NATIVE, SIZES, native, needs_native
+from tests.support.kernel_inputs import NATIVE, each_size, native, needs_native
 
 
 def batch(n: int, K: int, seed: int = 0) -> tuple[Array, Assigned]:
@@ -29,7 +29,7 @@ def sensitivity(w: Array, assigned: Assigned) -> Array:
 @needs_native
 @pytest.mark.parametrize("size", [0.01, 1.0, 20.0, 1e4])
 def test_all_kernels_draw_the_same_points(size: float) -> None:
-    for n, K in ((n, K) for n in (0, *SIZES, 5000) for K in (1, 3, 97)):
+    for n, K in ((n, K) for n in (0, *each_size(), 5000) for K in (1, 3, 97)):
         w, (labels, sqdist) = batch(n, K)
         for unit in (1.0, 1e-200, 1e200):
             arguments = (w, Assigned(labels, unit * sqdist), K, size, 0.3)

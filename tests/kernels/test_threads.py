@@ -20,6 +20,8 @@ from streamclust import kernels
 from streamclust.arrays import Array, CovarianceType, Points
 from streamclust.kernels import CHUNK, twin
 from streamclust.models.covariance import COVARIANCES
+from tests.support.exhaustive import some
+from tests.support.gaps import with_gaps
 from tests.support.strategies import COVARIANCE_TYPES, random_covariances
 
 NATIVE = [name for name in kernels.available() if name != "numpy"]
@@ -85,6 +87,47 @@ def test_kmeans_has_the_bits_of_the_twin_for_any_number_of_threads(
             equal(sums, (step.weight, step.first))
 
 
+def few_and_many_patterns(X: Array) -> Array:
+    """Return points of which a third is complete, a third has 1 pattern, and a third has many."""
+    many = with_gaps(X, 0.2)
+    many[::3] = X[::3]
+    many[1::3] = X[1::3]
+    many[1::3, 2:5] = np.nan
+    return many
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_points_with_gaps_have_the_same_bits_for_any_number_of_threads(
+    kind: CovarianceType,
+) -> None:
+    K, D = 24, 18
+    X, w, C = clusters(4 * CHUNK + 17, K, D)
+    X = few_and_many_patterns(X)
+    patterns, (log_weights, means, root, _) = kernels.find_patterns(X), mixture(kind, C)
+    covariances = root @ root.swapaxes(-1, -2) if kind in ("full", "tied") else root**2
+    model = kernels.Components(log_weights, means, covariances, root, kind)
+    found = []
+    for threads in (1, 3):
+        with kernels.using(NATIVE[-1], threads=threads):
+            found.append(kernels.expected_step(X, w, patterns, model, np.zeros(D)))
+    equal(*found)
+
+
+def test_kmeans_with_gaps_has_the_bits_of_the_twin_for_any_number_of_threads() -> None:
+    X, w, C = clusters(2 * CHUNK + 17, 70, 30)
+    X = few_and_many_patterns(X)
+    gappy = kernels.split_rows(X)[1]
+
+    def step(implementation: Any) -> tuple[Any, ...]:
+        assigned = kernels.Assigned(np.zeros(len(X), np.int64), np.zeros(len(X)))
+        return implementation.partial_step(X, w, gappy, C, assigned), assigned
+
+    expected = step(twin)
+    for threads in (1, 3):
+        with kernels.using(NATIVE[-1], threads=threads):
+            equal(step(kernels), expected)
+
+
 def test_distances_have_the_bits_of_the_twin_for_any_number_of_threads(native_kernel: str) -> None:
     X, _, C = clusters(2 * CHUNK + 5, 70, 20)
     expected = twin.squared_distances(X, C)
@@ -114,7 +157,7 @@ def test_searches_have_the_bits_of_the_twin_for_any_number_of_threads(native_ker
         equal(searches(native_kernel, threads), searches("numpy", 1))
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@pytest.mark.parametrize("kind", some(COVARIANCE_TYPES, "tied", "full"))
 def test_mixtures_have_the_same_bits_for_any_number_of_threads(
     native_kernel: str, kind: CovarianceType
 ) -> None:

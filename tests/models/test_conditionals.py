@@ -18,6 +18,7 @@ from streamclust.models import conditionals
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
 from streamclust.models.scores import anomaly_score, point_scores
 from streamclust.models.stats import Stats, merge
+from streamclust.online.rules import rules_of
 from tests.support.gaps import (
     correlated_blobs,
     family_with_gaps,
@@ -206,7 +207,7 @@ def test_a_feature_that_a_component_never_has_keeps_its_variance(kind: Covarianc
     X = np.concatenate([rng.normal(size=(200, 2)), rng.normal([30.0, 0.0], 1.0, size=(200, 2))])
     X[:200, 1] = np.nan
     family = family_with_gaps(kind, 2, reg_covar=1e-2)
-    start = family.with_spread(
+    start = rules_of(family).with_spread(
         random_params(family, np.array([[0.0, 5.0], [30.0, 0.0]]), rng), np.ones(2)
     )
     before = full_covariances(start)[0, 1, 1]
@@ -228,7 +229,7 @@ def test_the_comparable_loss_of_a_gaussian_does_not_depend_on_the_share_of_gaps(
     for share in (0.0, 0.2, 0.6):
         Y = with_gaps(X, share)
         stats = family.e_step(params, Y, w)
-        losses.append(family.comparable_loss(stats, params, Y, w))
+        losses.append(rules_of(family).comparable_loss(stats, params, Y, w))
         plain.append(family.loss(stats))
     assert_allclose(losses, losses[0], atol=0.03)
     assert max(plain) - min(plain) > 1.0
@@ -252,7 +253,7 @@ def test_anomaly_scores_of_points_with_different_gaps_are_comparable(kind: Covar
     found = point_scores(family, params, gaps, np.zeros(100, int), ("log_density", "anomaly"))
     assert_allclose(found["log_density"], family.score_points(params, gaps))
     stats = family.e_step(params, gaps, np.ones(100))
-    loss = family.comparable_loss(stats, params, gaps, np.ones(100))
+    loss = rules_of(family).comparable_loss(stats, params, gaps, np.ones(100))
     assert found["anomaly"].mean() == pytest.approx(loss)
     complete = anomaly_score(family, params, X[:50])
     assert complete.tolist() == (-family.score_points(params, X[:50])).tolist()

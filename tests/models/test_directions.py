@@ -147,14 +147,6 @@ def test_a_model_from_before_there_was_a_metric_is_euclidean() -> None:
         KMeans(3, metric="angle")  # type: ignore[arg-type]
 
 
-def test_the_excess_of_other_centroids_is_the_rise_of_the_loss() -> None:
-    X = COSINE.prepare(directions(300, 3, 6)[0])
-    best = fit(COSINE, X)
-    other = KMeansParams(unit(best.params.centroids + 1e-3))
-    rise = COSINE.e_step(other, X, np.ones(300)).objective / best.stats.objective - 1.0
-    assert_allclose(COSINE.excess(best.params, other, best.stats), rise, rtol=0.05)
-
-
 def test_nothing_warns_of_overflow() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -19,6 +19,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.models import GaussianMixture, KMeans, KMeansParams, MixtureParams
 from streamclust.models.stats import Stats, decay, merge
+from tests.support.exhaustive import some
 from tests.support.strategies import blobs, floats, laws, matrix, weights
 
 
@@ -31,8 +32,8 @@ def lloyd(X: Array, start: Array, steps: int, w: Array | None = None) -> tuple[A
     return run.params.centroids, run.stats.objective
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 5, 10, 100])
-@pytest.mark.parametrize("D", [1, 2, 16])
+@pytest.mark.parametrize("steps", some([1, 2, 3, 5, 10, 100], 1, 3, 100))
+@pytest.mark.parametrize("D", some([1, 2, 16], 1, 16))
 def test_lloyd_s_algorithm_takes_the_steps_of_scikit_learn(steps: int, D: int) -> None:
     rng = np.random.default_rng(D)
     X, w = rng.normal(size=(400, D)), rng.random(400)
@@ -163,14 +164,3 @@ def test_scaled_distances_are_those_of_scaled_points_also_far_from_the_origin() 
     found = KMeans(2).squared_distances(params, X)
     assert_allclose(found, [[1.0, 5.0], [20.0, 4.0]], rtol=1e-9)
     assert_allclose(KMeans(2).score_points(params, X), [1.0, 4.0], rtol=1e-9)
-
-
-def test_a_move_of_centroids_costs_its_share_of_j() -> None:
-    # Given 2 points around each of two centroids, at distance 1: J = 4
-    X = np.array([[-1.0], [1.0], [9.0], [11.0]])
-    params = KMeansParams(np.array([[0.0], [10.0]]))
-    stats = KMeans(2).e_step(params, X, np.ones(4))
-    # When one centroid moves by 3 Then J grows by 2 * 9
-    moved = KMeansParams(np.array([[0.0], [13.0]]))
-    assert KMeans(2).excess(params, moved, stats) == pytest.approx(18.0 / 4.0)
-    assert KMeans(2).excess(params, params, stats) == 0.0

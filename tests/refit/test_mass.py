@@ -13,7 +13,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from numpy.testing import assert_allclose
 
 from streamclust import Forgetting, HalfLife, HalfLifeTime, KMeans, PowerSchedule
@@ -26,7 +26,7 @@ from streamclust.refit.delivery import checkpoint_of
 from streamclust.refit.runs import SearchResult
 from streamclust.store.stream.batches import Batch
 from streamclust.worker.swap import _with_score_of, on_top
-from tests.support.strategies import laws
+from tests.support.exhaustive import examples
 
 POLICIES: dict[str, Forgetting] = {
     "none": Forgetting(),
@@ -187,7 +187,7 @@ EVENTS = st.lists(
     last=st.sampled_from([None, 3, 50]),
     seed=st.integers(0, 1 << 20),
 )
-@settings(laws, max_examples=12)
+@examples(24)
 def test_after_a_swap_the_mass_is_that_of_a_single_pass(
     policy: str,
     before: list[str],

@@ -52,7 +52,11 @@ class DaskCluster:
         self.port = free_port()
         self.address = self.address_at("127.0.0.1" if host == "0.0.0.0" else host)  # noqa: S104
         kept = {name: value for name, value in os.environ.items() if "STREAMCLUST" not in name}
-        own = {"OPENBLAS_NUM_THREADS": "1", "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
+        own = {
+            "OPENBLAS_NUM_THREADS": "1",
+            "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false",
+            "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+        }
         self.environment = {**kept, **own, **(environment or {})}
         self.workers: list[subprocess.Popen[bytes]] = []
         self._started = 0

@@ -22,11 +22,17 @@ def combinations(*values: Iterable[Any], always: Callable[..., bool]) -> list[Pa
     ]
 
 
+def some(values: Iterable[Any], *always: Any) -> list[ParameterSet]:
+    """Return all values; those that aren't among `always` are marked `exhaustive`."""
+    return combinations(values, always=lambda value: value in always)
+
+
 def is_exhaustive() -> bool:
     """Whether this is `make test-all`."""
     return settings.get_current_profile_name() == PROFILE
 
 
-def examples(count: int) -> settings:
+def examples(count: int, **more: Any) -> settings:
     """Return the settings of a law: `count` examples in `make test-all`, a third in `make test`."""
-    return settings(deadline=None, max_examples=count if is_exhaustive() else count // 3)
+    number = count if is_exhaustive() else count // 3
+    return settings(deadline=None, max_examples=number, **more)

@@ -7,7 +7,6 @@ from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
-from hypothesis import settings
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from numpy.typing import ArrayLike
@@ -17,6 +16,7 @@ from streamclust.errors import DataError
 from streamclust.models import Family, GaussianMixture, KMeans
 from streamclust.models.stats import Stats, recentre
 from streamclust.online.learner import Info, LearnerState, StreamLearner
+from tests.support.exhaustive import examples
 
 COVARIANCE_TYPES: tuple[CovarianceType, ...] = ("full", "tied", "diag", "spherical")
 FAMILIES = ("kmeans", *COVARIANCE_TYPES)
@@ -25,7 +25,7 @@ FAMILIES = ("kmeans", *COVARIANCE_TYPES)
 REACH = 10.0
 """Largest |coordinate| of the points and centres that are drawn."""
 
-laws = settings(deadline=None, max_examples=25)
+laws = examples(45)
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,22 @@ def test_of_several_times_the_sorted_one_is_taken(tmp_path: Path) -> None:
     assert (found.options.time_column, found.sorted_by_time) == ("b", True)
 
 
+def test_decimal_commas_are_found_in_a_table_of_any_width(tmp_path: Path) -> None:
+    for width in (2, 3):
+        names = ";".join("xyz"[:width])
+        rows = "".join(
+            ";".join(f"{row}{place},5" for place in range(width)) + "\n" for row in range(9)
+        )
+        found = _sniffed(tmp_path / "t.csv", f"{names}\n{rows}")
+        assert (found.options.decimal, len(found.features)) == (",", width)
+
+
+def test_a_huge_whole_number_is_a_number(tmp_path: Path) -> None:
+    text = '{"x": 1}\n{"x": 1' + "0" * 400 + "}\n"
+    [column] = _sniffed(tmp_path / "t.jsonl", text).columns
+    assert (column.kind, column.role) == ("integer", "feature")
+
+
 def test_known_options_are_kept(tmp_path: Path) -> None:
     known = {"columns": ("temperature",), "label_columns": ("id",), "time_column": "time"}
     found = _sniffed(tmp_path / "t.csv", TELEMETRY, **known)
@@ -145,9 +161,22 @@ def test_known_options_are_kept(tmp_path: Path) -> None:
         ("x,y\n", "t.csv has no rows"),
         ("0,1,2\n3,4,5.5\n", "give --header if it has the names"),
         (b"BZh91AY&", "t.csv is compressed with bzip2"),
+        (
+            "Report of May\n\nx,y\n1,2\n3,4\n5,6\n",
+            "t.csv line 1 has 1 cell, most lines have 2; is it",
+        ),
+        (
+            "# by a program\nx,y\n1,2\n3,4\n5,6\n",
+            "line 1 has 1 cell, most lines have 2; is it a title",
+        ),
+        ("sep=;\nx;y\n1;2\n3;4\n", "t.csv line 1: the first row is Excel's note of the separator"),
+        ('[{"x": 1}, {"x": 2}]', "t.json is one JSON document; one line is one point; `jq -c"),
+        ('{"data": [[1, 2], [3, 4]]}\n', "t.json is one JSON document; one line is one point"),
+        ("[\n  [1, 2],\n  [3, 4]\n]\n", "t.json row 1 is not JSON; one line is one point; `jq -c"),
     ],
 )
 def test_what_cannot_be_found(content: str | bytes, message: str, tmp_path: Path) -> None:
+    name = "t.json" if str(content).startswith(("[", "{")) else "t.csv"
     with pytest.raises(DataError) as caught:
-        _sniffed(tmp_path / "t.csv", content)
+        _sniffed(tmp_path / name, content)
     assert message in str(caught.value)

@@ -197,11 +197,12 @@ struct Apart {
     }
     // (Lanes beyond the last pair are overwritten by the next component.)
 
-    // Turn log-densities into w gamma, and sum w_n log p(x_n). If `density` isn't null, write log p(x_n).
-    void weigh(const double* w, int64_t n, double* log_likelihood, double* density) {
+    // Turn log-densities into w gamma, and sum w_n log p(x_n). The background is that of each point, or null
+    // if it is the same for all. If `density` isn't null, write log p(x_n).
+    void weigh(const double* w, int64_t n, const double* background, double* log_likelihood, double* density) {
         const int64_t pairs = begin.data[g.K];
         alignas(64) double top[PACK], total[PACK], weight[PACK], other[DOUBLES];
-        for (int64_t p = 0; p < PACK; ++p) top[p] = g.background, total[p] = 0.0;
+        for (int64_t p = 0; p < PACK; ++p) top[p] = background ? background[p] : g.background, total[p] = 0.0;
         for (int64_t i = 0; i < pairs; ++i) {
             double& best = top[point.data[i]];
             best = value.data[i] > best ? value.data[i] : best;
@@ -213,9 +214,11 @@ struct Apart {
             store(value.data + i, (vdouble)((vlong)exponential(less) & matters));
         }
         for (int64_t i = 0; i < pairs; ++i) total[point.data[i]] += value.data[i];
-        if (g.background > -INFINITY)
-            for (int64_t v = 0; v < VECTORS; ++v)
-                ((vdouble*)total)[v] += exponential(g.background - ((vdouble*)top)[v]);
+        if (background || g.background > -INFINITY)
+            for (int64_t v = 0; v < VECTORS; ++v) {
+                const vdouble noise = background ? ((const vdouble*)background)[v] : broadcast(g.background);
+                ((vdouble*)total)[v] += exponential(noise - ((vdouble*)top)[v]);
+            }
         for (int64_t p = 0; p < PACK; ++p) weight[p] = p < n ? w[p] : 0.0;
         for (int64_t p = n; p < PACK; ++p) top[p] = 0.0, total[p] = 1.0;
         vdouble score[DOUBLES] = {};
@@ -271,7 +274,7 @@ struct Apart {
         screen(best);
         if (!list(best, n)) return false;
         for (int64_t k = 0; k < g.K; ++k) densities(k);
-        weigh(w, n, log_likelihood, density);
+        weigh(w, n, nullptr, log_likelihood, density);
         for (int64_t k = 0; k < g.K; ++k)
             moments(k, total.weight.data + k, total.first.data + k * total.width, total.second_of(k));
         return true;

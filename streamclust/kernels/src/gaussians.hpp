@@ -28,6 +28,7 @@ struct Gaussians {
     Buffer<double> whitener, constant;  // and log weight - log det L - D/2 log 2 pi, of shape (K,)
     bool ready;
 
+    // Without `log_weights`, the caller sets whiteners and constants.
     Gaussians(int64_t K, int64_t D, bool matrix, bool shared, const double* log_weights,
               const double* means, const double* root)
         : K(K), D(D), matrix(matrix), shared(shared), size(matrix ? packed(D) : D), means(means),
@@ -35,7 +36,7 @@ struct Gaussians {
         Buffer<double> inverse(matrix ? D * D : 1);
         if (!inverse.ok() || !whitener.ok() || !constant.ok()) return;
         double log_det = 0.0;
-        for (int64_t k = 0; k < K; ++k) {
+        for (int64_t k = 0; k < K && log_weights; ++k) {
             if (!k || !shared) log_det = prepare(root + k * (matrix ? D * D : D), k, inverse.data);
             constant.data[k] = log_weights[k] - log_det - 0.5 * (double)D * LOG_2PI;
         }
@@ -99,7 +100,7 @@ inline vdouble exponential(vdouble x) {
     return x > -708.0 ? sum * (vdouble)scale : (vdouble){};
 }
 
-// log x for x >= 1: x = 2^n m with m near 1, and the series of 2 artanh((m - 1) / (m + 1)).
+// log x for normal x > 0: x = 2^n m with m near 1, and the series of 2 artanh((m - 1) / (m + 1)).
 inline vdouble logarithm(vdouble x) {
     constexpr uint64_t ONE = 0x3ff0000000000000, HALF_ROOT = 0x3fe6a09e667f3bcd, MAGIC = 0x4338000000000000;
     const vulong bits = (vulong)x, exponent = ((bits + (ONE - HALF_ROOT)) >> 52) - 1023;

@@ -79,21 +79,19 @@ EXPORT(log_gaussians)
 // The functions for points with gaps return 2 if the precisions have too few digits.
 
 EXPORT(expected_step)
-(int single, const void* x, const double* w, int64_t P, const int64_t* order, const int64_t* starts,
- const uint8_t* absent, int64_t K, int64_t D, int matrix, int shared, const double* log_weights,
- const double* means, const double* root, const double* floor, const double* background,
- double* weight, double* first, double* second, double* totals, double* log_density, double* entropy) {
+(int single, int64_t threads, const void* x, const double* w, int64_t P, const int64_t* order,
+ const int64_t* starts, const uint8_t* absent, int64_t K, int64_t D, int matrix, int shared,
+ const double* log_weights, const double* means, const double* root, const double* covariances,
+ const double* floor, const double* background, double* weight, double* first, double* second,
+ double* totals, double* log_density, double* entropy) {
     const Caller caller;
-    const Groups groups = {P, order, starts, absent};
     const Gaussians g(K, D, matrix, shared, log_weights, means, root);
-    const PointResults each = {log_density, entropy};
+    const Parameters parameters = {log_weights, means, covariances, root};
+    const ExpectedStep step = {w, {P, order, starts, absent}, floor, background, threads, log_density, entropy};
+    const MixtureSums total = {weight, first, second, totals, nullptr};
     if (!g.ok()) return 1;
-    const Precisions all(g, root);
-    if (!all.ready) return 1;
-    if (!all.good) return 2;
-    Expected expected(g, all, floor, background, weight, first, second, totals, each);
-    return !(single ? expected_step((const float*)x, w, groups, all, expected)
-                    : expected_step((const double*)x, w, groups, all, expected));
+    return single ? expected_step((const float*)x, g, parameters, step, total)
+                  : expected_step((const double*)x, g, parameters, step, total);
 }
 
 EXPORT(marginal_log_gaussians)
@@ -106,7 +104,7 @@ EXPORT(marginal_log_gaussians)
     if (!g.ok()) return 1;
     const Precisions all(g, root);
     if (!all.ready) return 1;
-    if (!all.good) return 2;
+    if (!all.good()) return 2;
     return !(single ? marginal_log_gaussians((const float*)x, groups, all, out)
                     : marginal_log_gaussians((const double*)x, groups, all, out));
 }
@@ -120,7 +118,20 @@ EXPORT(marginal_log_dets)
     if (!g.ok()) return 1;
     const Precisions all(g, root);
     if (!all.ready) return 1;
-    return all.good ? !marginal_log_dets(groups, all, root, out) : 2;
+    return all.good() ? !marginal_log_dets(groups, all, root, out) : 2;
+}
+
+// `count` gets the number of complete points and that of patterns.
+EXPORT(find_patterns)
+(int single, const void* x, int64_t N, int64_t D, int64_t* complete, int64_t* order, int64_t* starts,
+ int64_t* count) {
+    const Caller caller;
+    count[0] = single ? split_rows((const float*)x, N, D, complete, order)
+                      : split_rows((const double*)x, N, D, complete, order);
+    const int64_t n = N - count[0];
+    count[1] = single ? sort_by_pattern((const float*)x, D, order, n, starts)
+                      : sort_by_pattern((const double*)x, D, order, n, starts);
+    return count[1] < 0;
 }
 
 EXPORT(split_rows)
@@ -132,11 +143,11 @@ EXPORT(split_rows)
 }
 
 EXPORT(partial_step)
-(int single, const void* x, const double* w, const int64_t* rows, int64_t n, int64_t K, int64_t D,
- const double* C, double* weight, double* first, int64_t* labels, double* sqdist, double* inertia) {
+(int single, int64_t threads, const void* x, const double* w, const int64_t* rows, int64_t n, int64_t K,
+ int64_t D, const double* C, double* weight, double* first, int64_t* labels, double* sqdist, double* inertia) {
     const Caller caller;
-    return !(single ? partial_step((const float*)x, w, rows, n, K, D, C, weight, first, labels, sqdist, inertia)
-                    : partial_step((const double*)x, w, rows, n, K, D, C, weight, first, labels, sqdist, inertia));
+    const PartialStep step = {w, rows, n, K, D, C, threads, weight, first, labels, sqdist, inertia};
+    return !(single ? partial_step((const float*)x, step) : partial_step((const double*)x, step));
 }
 
 EXPORT(plusplus)

@@ -19,6 +19,26 @@ void write_densities(const Tile& tile, int64_t K, int64_t n, double* density) {
     }
 }
 
+// The entropy of the missing values in each component, (K,), if all points lack the same features; and,
+// for each point, its average by the responsibilities.
+struct Entropies {
+    const double* of_component;
+    double* of_point;
+};
+
+// The same, and the entropies.
+void write_densities(const Tile& tile, int64_t K, int64_t n, double* density, const Entropies& entropies) {
+    write_densities(tile, K, n, density);
+    for (int64_t v = 0; v * DOUBLES < n; ++v) {
+        const int64_t here = n - v * DOUBLES < DOUBLES ? n - v * DOUBLES : DOUBLES;
+        vdouble whole = {}, sum = {};
+        for (int64_t l = 0; l < here; ++l) whole[l] = density[v * DOUBLES + l];
+        for (int64_t k = 0; k < K; ++k)
+            sum = fma(exponential(tile.row(tile.joint, k)[v] - whole), broadcast(entropies.of_component[k]), sum);
+        write_first(sum, here, entropies.of_point + v * DOUBLES);
+    }
+}
+
 // Turn joint log-densities into w_n gamma_nk, which is 0 if the log-density is below the point's
 // largest by more than `negligible`. Add to sum_n w_n log p(x_n). Return the number of nonzero terms.
 // If `density` isn't null, write log p(x_n) of the n points, without the background.
@@ -111,11 +131,11 @@ struct Workspace {
     }
 
     // Add the points of a chunk to `total` and `active`. Returns sum_n w_n log p(x_n). If `density`
-    // isn't null, write log p(x_n) there, without the background.
+    // isn't null, write log p(x_n) there, without the background; and perhaps entropies.
     template <typename X>
-    double add_chunk(const X* x, const double* w, int64_t N, double* density) {
+    double add_chunk(const X* x, const double* w, int64_t N, double* density, const Entropies* entropies = nullptr) {
         double log_likelihood = 0.0;
-        bool whole = !apart.usable;
+        bool whole = !apart.usable || entropies;
         for (int64_t start = 0; start < N; start += PACK, x += PACK * g.D, w += PACK) {
             const int64_t n = N - start < PACK ? N - start : PACK;
             double* const own = density ? density + start : nullptr;
@@ -128,10 +148,11 @@ struct Workspace {
             }
             tile.load(x, w, n, g.D);
             log_joint(tile, g);
+            if (entropies) write_densities(tile, g.K, n, own, {entropies->of_component, entropies->of_point + start});
             const int64_t pairs =
-                weigh(tile, g, negligible, total.weight.data, &log_likelihood, n, own);
+                weigh(tile, g, negligible, total.weight.data, &log_likelihood, n, entropies ? nullptr : own);
             const bool few = active.worth() && pairs < g.K * PACK / 2;
-            whole = !apart.usable || pairs > apart.most_pairs;
+            whole = !apart.usable || entropies || pairs > apart.most_pairs;
             for (int64_t k = 0; k < g.K; ++k) {
                 double *one = total.first.data + k * total.width, *two = total.second_of(k);
                 if (few) active.scatter(x, tile, k, one);

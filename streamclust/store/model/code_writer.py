@@ -193,7 +193,15 @@ class _Writer:
 
 
 class _OneServer(_Writer):
-    """Writes and reads in one round trip, with one script; for one server."""
+    """Writes and reads in one round trip, with one script; for one server.
+
+    An encoder that waits for entries in its reads has a client of its own. While it gets entries,
+    it keeps the connection, because a connection from the pool takes time.
+    """
+
+    _connection: Any = None
+    _reads: Sequence[tuple[Any, ...]] = ()
+    _packed_reads = b""
 
     def write(self, batch: CodeBatch, alerts: Alerts | None = None) -> Written:
         reply: Any = self._client.eval(*self._round(batch, b"", alerts)[1:])
@@ -213,16 +221,44 @@ class _OneServer(_Writer):
             member.new_call(block_ms),
             newer_call(self._keys, version),
         )
-        with _sent(member.client, calls) as replies:
+        with self._sent(calls) as replies:
             first = _raised(next(replies))
             if batch:
                 settle(self._written(first))  # while the read blocks
             read, model = replies
+        if block_ms is None or not read or isinstance(read, redis.RedisError):
+            self._release()
         return Answer(
             member.as_gap(first[2]),
             None if isinstance(read, ReplyTooLargeError) else member.delivered(_raised(read)),
             self._newer(model, version),
         )
+
+    @contextmanager
+    def _sent(self, commands: Sequence[tuple[Any, ...]]) -> Iterator[Iterator[Any]]:
+        """Send commands in one packet; return an iterator over their replies."""
+        client = self._member.client
+        if self._connection is None:
+            self._connection = client.connection_pool.get_connection()
+        connection = self._connection
+        try:
+            connection.send_packed_command([self._packed(*commands)])
+            yield _replies(client, connection, commands)
+        except BaseException:  # some replies weren't read
+            connection.disconnect()
+            self._release()
+            raise
+
+    def _packed(self, write: tuple[Any, ...], *reads: tuple[Any, ...]) -> bytes:
+        """Return commands as they are sent; those that read are mostly the same as before."""
+        connection = self._connection
+        if reads != self._reads:
+            self._reads, self._packed_reads = reads, b"".join(connection.pack_commands(reads))
+        return b"".join([*connection.pack_command(*write), self._packed_reads])
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        self._member.client.connection_pool.release(connection)
 
     def _round(self, batch: CodeBatch, newest: bytes, alerts: Alerts | None) -> tuple[Any, ...]:
         member = self._member
@@ -252,22 +288,6 @@ class _OneServer(_Writer):
         return newest_of(entries, self._keys)
 
 
-@contextmanager
-def _sent(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> Iterator[Iterator[Any]]:
-    """Send commands in one packet; return an iterator over their replies."""
-    pool = client.connection_pool
-    connection = pool.get_connection()
-    try:
-        packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
-        connection.send_packed_command(packed)  # type: ignore[no-untyped-call]
-        yield _replies(client, connection, commands)
-    except BaseException:  # some replies weren't read
-        connection.disconnect()  # type: ignore[no-untyped-call]
-        raise
-    finally:
-        pool.release(connection)
-
-
 def _replies(
     client: redis.Redis, connection: Any, commands: Sequence[tuple[Any, ...]]
 ) -> Iterator[Any]:
@@ -282,7 +302,7 @@ def _replies(
             yield too_large
             continue
         try:
-            yield client.parse_response(connection, command[0])  # type: ignore[no-untyped-call]
+            yield connection.read_response()
         except redis.ResponseError as error:
             yield with_key(error, command, client.type) if is_wrong_type(error) else error
         except ReplyTooLargeError as error:

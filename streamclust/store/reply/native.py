@@ -8,7 +8,6 @@ only plain and correct entries; Python handles all others. Without the library, 
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from streamclust.formats.codecs.common import Arrays
 from streamclust.formats.layout import DIMENSION_FIELD, ENTRY_FORMATS, RAW_DTYPE
 from streamclust.kernels import choice
+from streamclust.kernels.native import address_of
 from streamclust.store.reply.point_buffer import PointBuffer
 
 if TYPE_CHECKING:
@@ -111,13 +111,14 @@ class ReplyScan:
     """
 
     def __init__(self, rows: int = _ENTRIES) -> None:
+        self._scan = _function("scan_reply")
         self._state = np.zeros(_SCAN, np.int64)
-        self._state_address = self._state.ctypes.data
+        self._state_address = address_of(self._state)
         self._use(np.empty((1, 3), np.int64), np.empty((rows, COLUMNS), np.int64))
 
     def _use(self, streams: NDArray[np.int64], rows: Rows) -> None:
         self._streams, self._rows = streams, rows
-        self._tables = streams.ctypes.data, len(streams), rows.ctypes.data, len(rows)
+        self._tables = address_of(streams), len(streams), address_of(rows), len(rows)
 
     @property
     def scanned(self) -> int:
@@ -134,9 +135,8 @@ class ReplyScan:
         size : int
             Number of received bytes.
         """
-        scan = _function("scan_reply")
         while True:
-            found = scan(self._state_address, address, size, *self._tables)
+            found = self._scan(self._state_address, address, size, *self._tables)
             if found != _FULL:
                 return found
             self._use(
@@ -173,16 +173,16 @@ def texts(rows: Rows) -> list[Any]:
     rows = np.ascontiguousarray(rows)
     sizes = rows[:, TEXTS].tolist()
     spans = np.empty((sum(max(size, 0) for size in sizes), 2), np.int64)
-    _checked(_function("cut_texts")(rows.ctypes.data, len(rows), spans.ctypes.data, spans.size))
+    _checked(_function("cut_texts")(address_of(rows), len(rows), address_of(spans), spans.size))
     parts = (spans[start : start + _SPANS].tolist() for start in range(0, len(spans), _SPANS))
     found = (ctypes.string_at(at, size) for part in parts for at, size in part)
     return [None if n < 0 else [next(found) for _ in range(n)] for n in sizes]
 
 
-def _heads(row: Rows) -> bytes:
+def heads_of(row: Rows) -> bytes:
     """Return the names of an entry's fields in the form of the reply; empty if it is gone."""
     out = np.empty(int(row[0, SIZE]), np.uint8)
-    size = _checked(_function("cut_names")(row.ctypes.data, out.ctypes.data, len(out)))
+    size = _checked(_function("cut_names")(address_of(row), address_of(out), len(out)))
     return out[:size].tobytes()
 
 
@@ -205,13 +205,13 @@ def _split(heads: bytes) -> tuple[bytes, ...]:
     return tuple(names)
 
 
-@dataclass(frozen=True)
 class _Plan:
-    """The role of each field of an entry."""
+    """The role of each field of an entry, as native code takes it in `arguments`."""
 
-    names: bytes
-    sizes: NDArray[np.int64]
-    roles: NDArray[np.int64]
+    def __init__(self, heads: bytes, roles: list[int]) -> None:
+        sizes = [len(b"$%d\r\n%b\r\n" % (len(name), name)) for name in _split(heads)]
+        self._arrays = np.array([sizes, roles], np.int64)
+        self.arguments = (len(sizes), heads, *map(address_of, self._arrays))
 
 
 @lru_cache(maxsize=64)
@@ -229,7 +229,7 @@ def _plan(heads: bytes, layout: Layout) -> _Plan | None:
         heads = b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in names)
     elif missing:
         return None
-    return _planned(heads, [wanted.get(name, _IGNORED) for name in names])
+    return _Plan(heads, [wanted.get(name, _IGNORED) for name in names])
 
 
 def _completed(names: Sequence[bytes], layout: Layout) -> tuple[bytes, ...]:
@@ -247,11 +247,6 @@ def _completed(names: Sequence[bytes], layout: Layout) -> tuple[bytes, ...]:
     return tuple(whole)
 
 
-def _planned(heads: bytes, roles: list[int]) -> _Plan:
-    sizes = [len(b"$%d\r\n%b\r\n" % (len(name), name)) for name in _split(heads)]
-    return _Plan(heads, np.array(sizes, np.int64), np.array(roles, np.int64))
-
-
 def _roles(layout: Layout) -> dict[bytes, int]:
     if layout.format == "fields":
         roles = {key: index for index, key in enumerate(layout.feature_keys)}
@@ -262,15 +257,21 @@ def _roles(layout: Layout) -> dict[bytes, int]:
 
 
 def decode(
-    rows: Rows, layout: Layout, *, single: bool = False, buffer: PointBuffer | None = None
+    rows: Rows,
+    layout: Layout,
+    *,
+    single: bool = False,
+    buffer: PointBuffer | None = None,
+    heads: bytes | None = None,
 ) -> Arrays | None:
     """Return the points of the first entries, up to the first entry that native code can't decode.
 
     The result is None if that is the very first entry. Points are float64, except that points of
     the format float32 stay float32 if `single`. With a `buffer`, the points are written to the
-    buffer, until it has as many as it wants.
+    buffer, until it has as many as it wants. `heads` is the result of `heads_of` for the first
+    entry, if it is known.
     """
-    plan = _plan(_heads(rows[:1]), layout)
+    plan = _plan(heads_of(rows[:1]) if heads is None else heads, layout)
     if plan is None:
         return None
     rows = np.ascontiguousarray(rows)
@@ -281,12 +282,11 @@ def decode(
     w = None if layout.weight_key is None else np.empty(len(X))
     counts, used = np.empty(len(rows), np.int64), ctypes.c_int64()
     taken = _function("decode_entries")(
-        *(rows.ctypes.data, len(rows), ENTRY_FORMATS.index(layout.format)),
-        *(len(plan.sizes), plan.names, plan.sizes.ctypes.data, plan.roles.ctypes.data),
+        *(address_of(rows), len(rows), ENTRY_FORMATS.index(layout.format), *plan.arguments),
         *(D, w is not None, single, layout.learns_missing),
-        *(str(D).encode(), layout.max_magnitude),
-        *(buffer.wanted, len(X), X.ctypes.data, None if w is None else w.ctypes.data),
-        *(counts.ctypes.data, ctypes.addressof(used)),
+        *(b"%d" % D, layout.max_magnitude),
+        *(buffer.wanted, len(X), address_of(X), None if w is None else address_of(w)),
+        *(address_of(counts), ctypes.addressof(used)),
     )
     if not taken:
         return None
@@ -307,33 +307,33 @@ def _points(rows: Rows, layout: Layout) -> tuple[int, int]:
 def _repeated(heads: bytes, labels: frozenset[bytes]) -> tuple[_Plan, tuple[bytes, ...]]:
     """Return the plan to find the labels in entries of these fields, and the labels' names."""
     names = _split(heads)
-    plan = _planned(heads, [_LABEL if name in labels else _IGNORED for name in names])
+    plan = _Plan(heads, [_LABEL if name in labels else _IGNORED for name in names])
     return plan, tuple(name for name in names if name in labels)
 
 
 def write_codes(
-    rows: Rows, codes: Codes, version: int, labels: frozenset[bytes]
+    rows: Rows, codes: Codes, version: int, labels: frozenset[bytes], heads: bytes
 ) -> tuple[tuple[bytes, ...], bytes] | None:
     """Return the names of the labels, and the codes as MessagePack texts.
 
     The texts of each entry are the ID, code, distance, the numbers of `Codes.more`, version and
     labels. The result is None if native code can't write them, for example if the entries have
-    different fields.
+    different fields. `heads` is the result of `heads_of` for the first entry.
     """
-    plan, names = _repeated(_heads(rows[:1]), labels)
+    plan, names = _repeated(heads, labels)
     rows, index = np.ascontiguousarray(rows), np.ascontiguousarray(codes.index, np.int32)
-    numbers = np.array([codes.distance, *codes.more.values()], np.float64)
+    columns = [codes.distance, *codes.more.values()]
+    numbers = np.asarray(columns if len(columns) > 1 else columns[0], np.float64, order="C")
     if not len(rows) == len(index) == len(codes.distance):
         raise ValueError(f"{len(index)} codes for {len(rows)} entries")
     version_text = b"%d" % version
-    entry = _CODE_BYTES + _NUMBER_BYTES * len(numbers) + len(version_text)
+    entry = _CODE_BYTES + _NUMBER_BYTES * len(columns) + len(version_text)
     room = len(rows) * entry + int(rows[:, SIZE].sum())
     out = np.empty(room, np.uint8)
     size = _function("write_codes")(
-        *(rows.ctypes.data, len(rows), len(plan.sizes), plan.names),
-        *(plan.sizes.ctypes.data, plan.roles.ctypes.data),
-        *(index.ctypes.data, numbers.ctypes.data, len(numbers)),
-        *(version_text, out.ctypes.data, room),
+        *(address_of(rows), len(rows), *plan.arguments),
+        *(address_of(index), address_of(numbers), len(columns)),
+        *(version_text, address_of(out), room),
     )
     if size == _NO_ROOM:
         raise AssertionError(f"{room} bytes may be too few for the codes of {len(rows)} entries")

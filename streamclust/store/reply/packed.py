@@ -38,6 +38,7 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
     def __init__(self, rows: wire.Rows, buffers: tuple[NDArray[np.uint8], ...]) -> None:
         self.rows = rows
         self._buffers = buffers
+        self._heads: bytes | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,6 +69,12 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
             if 0 <= first - buffer.ctypes.data < buffer.nbytes:
                 return Packed(self.rows, self._buffers[place:])
         return self
+
+    def _first_heads(self) -> bytes:
+        """Return the names of the first entry's fields; see `wire.heads_of`."""
+        if self._heads is None:
+            self._heads = wire.heads_of(self.rows[:1])
+        return self._heads
 
     @property
     def id_parts(self) -> NDArray[np.uint64]:
@@ -118,8 +125,10 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
         """
         start, few = 0, 1
         while start < len(self):
-            room = buffer()
-            found = wire.decode(self.rows[start:], layout, single=True, buffer=room)
+            room, rest = buffer(), self[start:] if start else self
+            found = wire.decode(
+                rest.rows, layout, single=True, buffer=room, heads=rest._first_heads()
+            )
             if found is not None:
                 piece = Decoded(found.X, found.w, found.counts)
                 if layout.directions and not piece.X.any(axis=1).all():
@@ -155,7 +164,7 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
         self, codes: Codes, version: int, labels: frozenset[bytes]
     ) -> tuple[tuple[bytes, ...], bytes] | None:
         """Return what `wire.write_codes` returns; None if Python must write the codes."""
-        return wire.write_codes(self.rows, codes, version, labels)
+        return wire.write_codes(self.rows, codes, version, labels, self._first_heads())
 
 
 def _shifted(decoded: Decoded, start: int) -> Decoded:

@@ -151,6 +151,19 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         "can't reach {label}: {reason}; is the server running, and is redis.url right?",
     ),
     (
+        redis.InvalidResponse,
+        "",
+        ServerError,
+        "{label} doesn't answer like a Redis server: {reason}; does redis.url have the right host "
+        "and port? A port with TLS needs rediss://",
+    ),
+    (
+        redis.ResponseError,
+        "DB index",
+        ServerError,
+        "{label} answered: {reason}; correct the number at the end of redis.url",
+    ),
+    (
         redis.ResponseError,
         "maxmemory",
         ServerError,
@@ -182,4 +195,4 @@ def _reason(error: redis.RedisError) -> str:
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror.lower()
     text = re.sub(r"^Command # \d+ \(.*\) of pipeline caused error: ", "", str(error), flags=re.S)
-    return " ".join(text.split())[:300]
+    return " ".join(text.split())[:300].removesuffix(".")

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from streamclust.errors import ConfigError, ServerError, ServerUnreachableError
 from streamclust.store.server.connect import Address, open_server, translate, translated
 from streamclust.store.server.embedded import EmbeddedServer
 from tests.support.servers import answers, free_port, running
-from tests.support.waiting import wait_until
+from tests.support.waiting import LIMIT, wait_until
 
 SECRET = "s3cr3t"
 
@@ -219,6 +220,26 @@ def test_wrong_password_is_said(guarded: EmbeddedServer) -> None:
     text = refusal(Address(url=f"redis://127.0.0.1:{guarded.port}", password=SECRET))
     assert "refused the login" in text
     assert "redis.username and redis.password" in text
+
+
+def test_an_address_of_another_service_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, ThreadPoolExecutor() as threads:
+
+        def answer() -> None:
+            with other.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.recv(1 << 12)
+
+        answered = threads.submit(answer)
+        text = refusal(Address(url=f"redis://127.0.0.1:{other.getsockname()[1]}"))
+        answered.result(LIMIT)
+    assert "doesn't answer like a Redis server: " in text
+    assert text.endswith("right host and port? A port with TLS needs rediss://")
+
+
+def test_a_wrong_number_of_the_database_is_said(server_url: str) -> None:
+    text = refusal(Address(url=f"{server_url.removesuffix('/0')}/4711"))
+    assert text.endswith("DB index is out of range; correct the number at the end of redis.url")
 
 
 def test_wrong_user_is_said(server_url: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from streamclust.formats.layout import Layout
@@ -19,12 +19,11 @@ from streamclust.store.server.connect import Server
 from streamclust.store.stream import read_size
 from streamclust.store.stream.batches import Batcher
 from streamclust.store.stream.prefetch import Prefetch
+from tests.support.exhaustive import examples
 from tests.support.feeds import ANY, LAYOUTS, SPECS, Feed, a_feed, bits, grid, numbers, read_sizes
 
-AGAINST_A_SERVER = settings(
-    deadline=None,
-    max_examples=20,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+AGAINST_A_SERVER = examples(
+    30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -104,7 +103,7 @@ def test_batches_grow_with_what_was_learned_and_a_restart_cuts_them_alike(
     assert learned[-1] == np.count_nonzero(w[~np.isnan(X[:, 0])])
     assert max(len(batch.X) + len(batch.dead) for batch in found) == 30
     # and wherever reading begins anew, the batches are the same
-    for n in range(1, len(found), 9):
+    for n in range(1, len(found), 17):
         at = found[n - 1]
         again = feed.drain(4, at.position, at.layout, (30, learned[n]))
         assert list(map(bits, again)) == list(map(bits, found[n:]))

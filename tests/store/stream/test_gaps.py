@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from streamclust.formats.lost import Gap, Lost
@@ -19,6 +19,7 @@ from streamclust.store.stream.batches import Batch, Batcher, batches
 from streamclust.store.stream.gaps import OnReset, StreamWatch
 from streamclust.store.stream.info import entries_read, look
 from streamclust.store.stream.reader import StreamReader
+from tests.support.exhaustive import examples
 from tests.support.feeds import ANY, LAYOUTS, grid
 
 pytestmark = pytest.mark.every_server
@@ -192,11 +193,7 @@ def test_the_count_survives_restarts(reading: Reading, size: int) -> None:
         assert reading.read == {reading.stream: at}
 
 
-@settings(
-    deadline=None,
-    max_examples=30,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@examples(45, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(
         st.one_of(
