@@ -283,7 +283,12 @@ class ReclusterPolicy(Generic[P]):
             components=replace(components, peak=stats.weight, peak_total=stats.mass),
             drift=DriftState(),
             scores=rebuilt(
-                state.scores, self.family, params, state.coreset, is_fit=is_fit_of_coreset
+                state.scores,
+                self.family,
+                params,
+                state.coreset,
+                before=state.params,
+                is_fit=is_fit_of_coreset,
             ),
         )
 

@@ -6,23 +6,24 @@ would have now. So each step moves the distribution: as far as the scores of som
 
 After a jump of the data, the high scores of the first points would inflate the tail of this
 distribution for many half-lives. So there is a second distribution, which decays 32 times as fast.
-It takes the place of the first one where the two differ by more than chance.
+While the two differ by more than chance, the first one decays as fast as the second one. If they
+differ by much more, the second one replaces the first one.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 
 from streamclust.errors import DataError
-from streamclust.hyperparameters import as_flag, as_number, store
+from streamclust.hyperparameters import as_flag, as_number, check_choice, store
 from streamclust.models.family import usable
+from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.score_distribution import ScoreDistribution
-from streamclust.models.scores import anomaly_score
+from streamclust.models.scores import AnomalyScore, anomaly_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,8 +52,8 @@ _BAND = float(_LEVELS[1] - _LEVELS[3])
 _MOVED = np.array([0.25, *4 * (np.inf,), 0.1])
 """Relative rises of the shares above the levels, and of the band, that count."""
 
-_DIFFERENT = 2.0
-"""Difference in standard deviations from which on the recent scores are used."""
+_DIFFERENT = 4.0
+"""Difference in standard deviations from which on older scores decay like the recent ones."""
 
 _OUTDATED = 8.0
 """Difference in standard deviations from which on all other scores are forgotten."""
@@ -86,14 +87,19 @@ class Anomaly:
     learn_flagged : bool, default=True
         With False, flagged points have weight 0 in the statistics. Their scores count like others:
         a distribution without them would flag the same share of the rest, and so on.
+    score : {'model', 'tail_score'}, default='model'
+        Which score is remembered: that of the family, or the tail score
+        (`streamclust.models.feature_distribution`).
     """
 
     rate: float | None = None
     learn_flagged: bool = True
+    score: AnomalyScore = "model"
 
     def __post_init__(self) -> None:
         expected = "a number between 0 and 1"
         learn_flagged = as_flag("learn_flagged", self.learn_flagged)
+        check_choice("score", self.score, get_args(AnomalyScore))
         if self.rate is None:
             if not learn_flagged:
                 raise DataError(f"learn_flagged is False, but rate is None; expected {expected}")
@@ -112,21 +118,20 @@ class ScoreMemory:
     Parameters
     ----------
     usual : ScoreDistribution
-        It decays like the statistics.
+        It decays like the statistics, and faster while `recent` differs. New scores are compared
+        with it.
     recent : ScoreDistribution
         It decays faster.
     outdated : int
         Number of points during which `usual` is `recent`, because older scores are outdated.
+    score : {'model', 'tail_score'}
+        Which scores these are.
     """
 
     usual: ScoreDistribution = field(default_factory=ScoreDistribution)
     recent: ScoreDistribution = field(default_factory=ScoreDistribution)
     outdated: int = 0
-
-    @cached_property
-    def current(self) -> ScoreDistribution:
-        """The distribution that new scores are compared with."""
-        return self.recent if self._difference > _DIFFERENT else self.usual
+    score: AnomalyScore = "model"
 
     def carried(self, before: Array, after: Array) -> ScoreMemory:
         """Return the memory under the parameters after a step.
@@ -148,13 +153,13 @@ class ScoreMemory:
             return self
         offset = new_low - slope * low
         usual, recent = (each.mapped(slope, offset) for each in (self.usual, self.recent))
-        return ScoreMemory(usual, recent, self.outdated)
+        return replace(self, usual=usual, recent=recent)
 
     @property
     def emptied(self) -> ScoreMemory:
         """The memory without scores; it keeps the places of the bins."""
         nothing = self.usual.decay(0.0)
-        return ScoreMemory(nothing, nothing)
+        return replace(self, usual=nothing, recent=nothing, outdated=0)
 
     def observe(self, scores: Array, w: Array, lam: float) -> ScoreMemory:
         """Return the memory after a batch of prequential scores.
@@ -172,12 +177,15 @@ class ScoreMemory:
         recent = self.recent.decay(faster).rebinned(usual.reference, usual.unit)
         usual, recent = (each.merge(batch).without_faded() for each in (usual, recent))
         outdated = max(self.outdated - len(scores), 0)
-        if ScoreMemory(usual, recent)._difference > _OUTDATED:
+        difference = ScoreMemory(usual, recent).difference
+        if difference > _OUTDATED:
             outdated = math.ceil(_FADING * len(scores) / -math.log2(faster)) if faster > 0.0 else 0
-        return ScoreMemory(recent if outdated else usual, recent, outdated)
+        elif difference > _DIFFERENT:
+            usual = usual.decay(faster)
+        return ScoreMemory(recent if outdated else usual, recent, outdated, self.score)
 
-    @cached_property
-    def _difference(self) -> float:
+    @property
+    def difference(self) -> float:
         """By how much the recent scores make the others wrong, in standard deviations.
 
         Fewer recent scores than expected are above a threshold: the tail has old, high scores. More
@@ -201,17 +209,27 @@ class ScoreMemory:
         return float(np.max(np.abs(more) / deviation, where=counts, initial=0.0))
 
 
+def memory_of(memory: ScoreMemory | None, score: AnomalyScore) -> ScoreMemory:
+    """Return the memory of the scores of this name: an empty one if it has others, or is None."""
+    return memory if memory is not None and memory.score == score else ScoreMemory(score=score)
+
+
 def unflagged(scores: Array, memory: ScoreMemory, anomaly: Anomaly) -> NDArray[np.bool_]:
     """Return which points of a batch are learned, (N,): with `learn_flagged`, all of them."""
     if anomaly.learn_flagged or anomaly.rate is None:
         return np.ones(len(scores), np.bool_)
-    return np.asarray(scores <= memory.current.threshold(anomaly.rate))
+    return np.asarray(scores <= memory.usual.threshold(anomaly.rate))
 
 
-def first_memory(family: Family[P], params: P, X: Array, w: Array) -> ScoreMemory:
+def first_memory(
+    family: Family[P], params: P, X: Array, w: Array, score: AnomalyScore = "model"
+) -> ScoreMemory:
     """Return the memory of a learner that starts from a fit of points (N, D), `w` (N,)."""
-    scores = cross_fitted(family, params, X, w, _OF_WARM_UP)
-    return ScoreMemory(ScoreDistribution().add(scores, w))
+    if score == "tail_score":
+        scores = FeatureDistribution().first_scores(X, w)
+    else:
+        scores = cross_fitted(family, params, X, w, _OF_WARM_UP)
+    return ScoreMemory(ScoreDistribution().add(scores, w), score=score)
 
 
 def cross_fitted(family: Family[P], params: P, X: Array, w: Array, parts: int) -> Array:
@@ -244,10 +262,11 @@ def carried(
     """Return the memory after a step from the parameters `before` to `after`.
 
     The step doesn't change the scores of points of the batch as it changes those of others, so the
-    coreset is that from before the step. Without a coreset the memory stays.
+    coreset is that from before the step. Without a coreset the memory stays. Tail scores don't
+    depend on the parameters.
     """
     X = coreset.fresh.X if len(coreset.fresh.X) >= _FEWEST_REFERENCES else coreset.core.X
-    if before is after or len(X) < _FEWEST_REFERENCES:
+    if before is after or len(X) < _FEWEST_REFERENCES or memory.score == "tail_score":
         return memory
     X = X[:: max(1, len(X) // _REFERENCES)]
     return memory.carried(anomaly_score(family, before, X), anomaly_score(family, after, X))
@@ -259,16 +278,29 @@ def rebuilt(
     params: Any,
     coreset: CoresetState,
     *,
+    before: Any = None,
     is_fit: bool = False,
 ) -> ScoreMemory | None:
     """Return the memory of a learner whose parameters were replaced by those of a fit.
 
-    The scores of the past under the old parameters mean nothing under the new ones. So they are
-    replaced by the scores of the coreset under the new parameters. Without a coreset they stay,
-    until the recent scores differ from them. `is_fit`: the parameters are a fit of the coreset.
+    The scores of the past move as in a step. If then they differ too much from the scores of the
+    coreset under the new parameters, these replace them. Without a coreset the scores of the past
+    stay, until the recent scores differ from them. Tail scores don't depend on the parameters, and
+    stay.
+
+    Parameters
+    ----------
+    memory : ScoreMemory or None
+    family : KMeans or GaussianMixture
+    params : KMeansParams or MixtureParams
+    coreset : CoresetState
+    before : KMeansParams or MixtureParams, optional
+        The parameters that were replaced. Without them, no scores of the past stay.
+    is_fit : bool, default=False
+        Whether the parameters are a fit of the coreset.
     """
-    if memory is None:
-        return None
+    if memory is None or memory.score == "tail_score":
+        return memory
     points = coreset.points
     if not len(points.w):
         return ScoreMemory(memory.usual)
@@ -276,4 +308,9 @@ def rebuilt(
         scores = cross_fitted(family, params, points.X, points.w, _OF_CORESET)
     else:
         scores = anomaly_score(family, params, points.X)
-    return ScoreMemory(ScoreDistribution().add(scores, points.w))
+    known = ScoreDistribution().add(scores, points.w)
+    if before is not None and not memory.outdated:
+        moved = memory.carried(anomaly_score(family, before, points.X), scores)
+        if moved is not memory and replace(moved, recent=known).difference <= _OUTDATED:
+            return ScoreMemory(moved.usual)
+    return ScoreMemory(known)

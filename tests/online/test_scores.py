@@ -182,7 +182,7 @@ def test_a_power_of_two_scales_the_scores_and_changes_no_quantile(family: Any) -
         other, _ = learner.update(other, 1024.0 * batch(number))
     assert state.scores is not None
     assert other.scores is not None
-    found, scaled = state.scores.current, other.scores.current
+    found, scaled = state.scores.usual, other.scores.usual
     threshold = found.threshold(0.01)
     expected = threshold + 3 * np.log(1024.0)
     if family.kind == "kmeans":
@@ -204,7 +204,7 @@ def rates_after_a_jump(
             X = X + 0.1 * rng.normal(size=X.shape)
             if state.params is not None and state.scores is not None:
                 scores = anomaly_score(learner.family, state.params, X)
-                flagged += int(np.sum(scores > state.scores.current.threshold(rate)))
+                flagged += int(np.sum(scores > state.scores.usual.threshold(rate)))
             state, _ = learner.update(state, X)
         shares.append(flagged / 20_000)
     return shares
@@ -225,16 +225,47 @@ def test_the_rate_holds_before_a_jump_and_again_after_two_half_lives(
     assert 0.008 < shares[-1] < 0.012
 
 
+@pytest.mark.parametrize("jump", [1.0, 0.5, 1.5])
+def test_the_rate_holds_in_1_000_000_scores_and_after_a_jump_from_two_half_lives_on(
+    jump: float,
+) -> None:
+    """The shares are exact, because the distribution is known: P(s > t) = exp(-t / scale)."""
+    rng, rates = np.random.default_rng(0), np.array([1e-2, 1e-3, 1e-4])
+    memory, w, half_life, shares = ScoreMemory(), np.ones(2000), 40_000, []
+    for number in range(500):
+        scale = 1.0 if number < 250 else jump
+        shares.append(np.exp(-memory.usual.thresholds(rates) / scale) / rates)
+        memory = memory.observe(scale * rng.exponential(size=2000), w, 2.0 ** (-2000 / half_life))
+    for start, end in ((20, 250), (290, 500)):
+        mean = np.mean(shares[start:end], axis=0)
+        assert (np.abs(mean - 1.0) < [0.1, 0.1, 0.25]).all()
+
+
+def test_a_moderate_difference_shortens_the_memory_and_chance_does_not() -> None:
+    rng = np.random.default_rng(0)
+    memory, w, lam = ScoreMemory(), np.ones(1000), 2.0**-0.01
+    for _ in range(300):
+        memory = memory.observe(rng.exponential(size=1000), w, lam)
+    full = 1000.0 / (1.0 - lam) * (1.0 - lam**300)
+    assert memory.usual.total > 0.9 * full
+    for _ in range(60):
+        memory = memory.observe(0.92 * rng.exponential(size=1000), w, lam)
+        assert memory.usual is not memory.recent
+        assert not memory.outdated
+    assert memory.usual.total < 0.7 * full
+    assert_allclose(memory.usual.threshold(1e-3), -0.92 * np.log(1e-3), rtol=0.05)
+
+
 def test_recent_scores_replace_the_others_after_a_jump() -> None:
     rng = np.random.default_rng(0)
     memory, w, lam = ScoreMemory(), np.ones(1000), 2.0**-0.01
     for _ in range(200):
         memory = memory.observe(rng.exponential(size=1000), w, lam)
-    assert memory.current is memory.usual
+    assert memory.usual is not memory.recent
     for _ in range(30):
         memory = memory.observe(10.0 + rng.exponential(size=1000), w, lam)
-    assert memory.current.total < 40_000
-    assert_allclose(memory.current.threshold(0.01), 10.0 - np.log(0.01), rtol=0.05)
+    assert memory.usual.total < 40_000
+    assert_allclose(memory.usual.threshold(0.01), 10.0 - np.log(0.01), rtol=0.05)
 
 
 def test_no_old_high_scores_stay_in_the_far_tail_after_a_jump_to_low_scores() -> None:
@@ -245,9 +276,8 @@ def test_no_old_high_scores_stay_in_the_far_tail_after_a_jump_to_low_scores() ->
         memory = memory.observe(scores, w, lam)
         if number in (203, 230):
             assert memory.usual is memory.recent
-    assert memory.current is memory.usual
-    assert memory.current.total > 3.0 * memory.recent.total
-    assert_allclose(memory.current.threshold(1e-4), -0.25 * np.log(1e-4), rtol=0.05)
+    assert memory.usual.total > 3.0 * memory.recent.total
+    assert_allclose(memory.usual.threshold(1e-4), -0.25 * np.log(1e-4), rtol=0.05)
 
 
 def test_a_burst_of_anomalies_does_not_become_usual_at_once() -> None:
@@ -258,8 +288,8 @@ def test_a_burst_of_anomalies_does_not_become_usual_at_once() -> None:
         if number >= 197:
             scores[:10] = 100.0
         memory = memory.observe(scores, w, lam)
-    assert memory.current is memory.usual
-    assert memory.current.threshold(1e-3) < 50.0
+    assert memory.usual is not memory.recent
+    assert memory.usual.threshold(1e-3) < 50.0
 
 
 def test_scores_without_forgetting_follow_a_jump_too() -> None:
@@ -269,7 +299,7 @@ def test_scores_without_forgetting_follow_a_jump_too() -> None:
         memory = memory.observe(rng.exponential(size=5000), w, 1.0)
     for _ in range(60):
         memory = memory.observe(10.0 + rng.exponential(size=5000), w, 1.0)
-    assert_allclose(memory.current.threshold(0.01), 10.0 - np.log(0.01), rtol=0.05)
+    assert_allclose(memory.usual.threshold(0.01), 10.0 - np.log(0.01), rtol=0.05)
 
 
 @pytest.mark.parametrize("share", [0.6, 1.0, 1.5])
@@ -327,7 +357,7 @@ def test_the_first_version_flags_the_rate_of_new_points(covariance_type: Any) ->
         state, _ = learner.update(learner.init(), X)
         assert state.scores is not None
         scores = anomaly_score(learner.family, state.params, new)
-        shares.append(np.mean(scores > state.scores.current.threshold(0.01)))
+        shares.append(np.mean(scores > state.scores.usual.threshold(0.01)))
     assert 0.0075 < np.mean(shares) < 0.0125
 
 
@@ -344,23 +374,28 @@ def test_after_a_fit_of_the_coreset_its_points_count_as_new_points() -> None:
 
 
 @pytest.mark.parametrize("family", [KMeans(3), GaussianMixture(3)], ids=["kmeans", "full"])
-def test_after_a_refit_the_scores_are_those_of_the_coreset(family: Any) -> None:
+@pytest.mark.parametrize("by", [1.0, 10.0])
+def test_after_a_refit_the_thresholds_are_those_of_the_coreset(family: Any, by: float) -> None:
+    """A refit near the live model moves the remembered scores; another one replaces them."""
     learner = StreamLearner(family, warm_up=500, anomaly=Anomaly())
     state = learned(learner, 20)
-    means = state.params.means + 1.0  # type: ignore[union-attr]
-    params = family.from_arrays(
-        {
-            **family.to_arrays(state.params),
-            "centroids" if family.kind == "kmeans" else "means": means,
-        }
-    )
+    assert state.params is not None
+    assert state.scores is not None
+    arrays, name = family.to_arrays(state.params), "means"
+    if family.kind == "kmeans":
+        name = "centroids"
+    params = family.from_arrays({**arrays, name: state.params.means + by})
     core = state.coreset.points
     after = learner.adopt(state, params, family.e_step(params, core.X, core.w))
     assert after.params is not None
     assert after.scores is not None
     expected = ScoreDistribution().add(anomaly_score(family, after.params, core.X), core.w)
-    assert same(after.scores.usual, expected)
-    assert after.scores.current.threshold(0.01) > state.scores.current.threshold(0.01)  # type: ignore[union-attr]
+    found = after.scores.usual
+    assert_array_equal(found.mass, state.scores.usual.mass if by == 1.0 else expected.mass)
+    assert after.scores.recent.is_empty
+    share = found.exceedance(expected.thresholds(np.array([0.1, 0.03])))
+    assert_allclose(share, [0.1, 0.03], rtol=0.25)
+    assert found.threshold(0.01) > state.scores.usual.threshold(0.01)
 
 
 def test_after_a_drift_that_forgets_the_scores_start_again_in_the_same_bins() -> None:
@@ -373,7 +408,7 @@ def test_after_a_drift_that_forgets_the_scores_start_again_in_the_same_bins() ->
     assert drifted
     assert state.scores is not None
     assert state.scores.usual.is_empty
-    assert state.scores.current.threshold(0.1) == np.inf
+    assert state.scores.usual.threshold(0.1) == np.inf
     after, _ = learner.update(state, batch(number)[:3] + 30.0)
     assert after.scores is not None
     assert after.scores.usual.total == 3
