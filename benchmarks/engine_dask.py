@@ -94,8 +94,8 @@ def compare(
         f"{one / waiting:.2f}x; {len(parts)} parts in {sent} bundles, {dask.counts.here} here\n"
         f"    processor time in ms: one thread {1e3 * one:.0f}; {together}; together "
         f"{sum(each.values()) / one:.2f} times as much\n"
-        f"    with a core per process and no latency: {one / (busiest + each['here']):.2f}x, simulated "
-        f"{one / working:.2f}x"
+        f"    with a core per process and no latency: {one / (busiest + each['here']):.2f}x, "
+        f"simulated {one / working:.2f}x"
     )
 
 
