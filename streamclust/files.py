@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -138,7 +138,8 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise cannot("write", path, error) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # it doesn't exist, as on a file system that is read-only
+            part.unlink()
 
 
 def without_links(path: str, flags: int) -> int:

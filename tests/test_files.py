@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -121,6 +122,17 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No space left on device"), new_file(tmp_path / "o"):
         raise OSError(28, "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_read_only_file_system_is_an_error_of_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(DataError, match="can't write"):
+        write_whole(tmp_path / "nowhere" / "out", b"x")
 
 
 def test_a_long_name_can_be_written(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or error.filename:
             raise
-        say(f"error: can't write the output: {error.strerror}")
+        cli._report(f"can't write the output: {error.strerror}", EXIT_ERROR)
         discard(sys.stdout)
         sys.exit(EXIT_ERROR)
     finally:

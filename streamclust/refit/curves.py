@@ -75,6 +75,8 @@ def draw(scores: Sequence[Score], choice: Choice, title: str, path: Path) -> Non
     try:
         with new_file(path) as file:
             figure.savefig(file, dpi=_DPI, format=path.suffix.removeprefix(".").lower() or "png")
+    except DataError:
+        raise
     except ValueError as error:  # an unknown format
         raise DataError(f"can't write {path}: {error}") from None
 

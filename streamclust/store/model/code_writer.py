@@ -200,6 +200,8 @@ class _OneServer(_Writer):
     """
 
     _connection: Any = None
+    _reads: Sequence[tuple[Any, ...]] = ()
+    _packed_reads = b""
 
     def write(self, batch: CodeBatch, alerts: Alerts | None = None) -> Written:
         reply: Any = self._client.eval(*self._round(batch, b"", alerts)[1:])
@@ -240,12 +242,19 @@ class _OneServer(_Writer):
             self._connection = client.connection_pool.get_connection()
         connection = self._connection
         try:
-            connection.send_packed_command(connection.pack_commands(commands))
+            connection.send_packed_command([self._packed(*commands)])
             yield _replies(client, connection, commands)
         except BaseException:  # some replies weren't read
             connection.disconnect()
             self._release()
             raise
+
+    def _packed(self, write: tuple[Any, ...], *reads: tuple[Any, ...]) -> bytes:
+        """Return commands as they are sent; those that read are mostly the same as before."""
+        connection = self._connection
+        if reads != self._reads:
+            self._reads, self._packed_reads = reads, b"".join(connection.pack_commands(reads))
+        return b"".join([*connection.pack_command(*write), self._packed_reads])
 
     def _release(self) -> None:
         connection, self._connection = self._connection, None

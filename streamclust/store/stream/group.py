@@ -273,13 +273,15 @@ class GroupMember:
     def delivered(self, reply: Any, *, new: bool = True) -> Delivery:
         """Return the entries in the reply to a read."""
         entries = by_stream(reply).get(self.stream, NO_ENTRIES)
-        gone = entries.gone
-        there = entries[~gone] if gone.any() else entries
-        if there:
-            self._size.took(there)
+        is_gone, gone = entries.gone, ()
+        if is_gone.any():
+            entries, gone = entries[~is_gone], tuple(entries[is_gone].ids())
+        if entries:
+            last = entries[-1:]
+            self._size.took(last)
             if new:
-                [self.newest] = there[-1:].ids()
-        return Delivery(there, tuple(entries[gone].ids()) if gone.any() else ())
+                [self.newest] = last.ids()
+        return Delivery(entries, gone)
 
     def before(self, first: bytes, after: str) -> bool:
         """Return whether entries after `after` and before `first` are pending."""

@@ -76,7 +76,8 @@ class RangeReader(MergingReader):
             if entries:
                 self._add(stream, from_reply(stream, entries, None, None))
                 self._position[stream] = entries[-1:].ids()[0].decode()
-                self._bytes += self._size.took(entries)
+                self._size.took(entries)
+                self._bytes += entries.size
 
     def _retried(self, stream: str, count: int) -> RawEntries:
         """Return the next entries; repeat the read after an error."""

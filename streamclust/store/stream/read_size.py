@@ -78,14 +78,13 @@ class ReadSize:
         """Number of entries of the next read."""
         return max(1, min(self.most, int(self._bytes / max(self.entry_bytes, 1.0))))
 
-    def took(self, entries: RawEntries) -> int:
-        """Record the entries of a read (at least one); return their approximate bytes."""
+    def took(self, entries: RawEntries) -> None:
+        """Record the entries of a read; the last entry is enough."""
         self.entry_bytes = max(float(entries[-1:].size), self.entry_bytes / 2.0)
         if self._bytes < self._wanted:
             self._reads += 1
             if self._reads == _READS_UNTIL_MORE:
                 self._bytes, self._reads = min(2 * self._bytes, self._wanted), 0
-        return entries.size
 
     def read(
         self,

@@ -298,4 +298,5 @@ class StreamReader(MergingReader):
         watch = self._watches[stream]
         gap = watch.took(entries, probed)
         self._add(stream, from_reply(stream, entries, watch.entries_added, gap))
-        self._bytes += self._size.took(entries)
+        self._size.took(entries)
+        self._bytes += entries.size
