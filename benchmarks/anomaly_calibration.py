@@ -309,7 +309,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--points", type=int, default=1_000_000, help="ten half-lives")
-    parser.add_argument("--seeds", type=int, default=4, help="number of feeds per row")
+    parser.add_argument("--seeds", type=int, default=2, help="number of feeds per row")
     parser.add_argument("--river", action="store_true", help="compare with river, which is slow")
     parser.add_argument("--only", choices=TABLES, help="one of the tables")
     parser.add_argument(
