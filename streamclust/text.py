@@ -102,6 +102,10 @@ def is_pattern(name: str) -> bool:
     return "*" in name or "?" in name or "]" in name.partition("[")[2]
 
 
+ONE_MODEL = "{!r} stands for several models; this command takes the name of one"
+"""Text of an error."""
+
+
 def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     """Return the names that match any of the patterns, sorted; all names without a pattern."""
     return sorted(

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _CHECKED = 3
 """Models per template whose streams and states are checked."""
 
+_MOST_NAMED = 5
+"""Overrides without a stream that a check names."""
+
 
 def check_offline(settings: Settings) -> Iterator[Check]:
     """Yield the checks that need no server."""
@@ -87,8 +90,23 @@ def _check_template(
     if found.left_out:
         stream, reason = next(iter(found.left_out.items()))
         facts += f"; {len(found.left_out):,} streams are left out, such as {stream[:100]}: {reason}"
-    is_complete = not found.over_limit and not found.left_out
+    unused = _unused_overrides(template, {*found.models, *found.over_limit})
+    if unused:
+        names = ", ".join(unused[:_MOST_NAMED]) + ", ..." * (len(unused) > _MOST_NAMED)
+        facts += f"; no stream has the overrides of {names}"
+    is_complete = not found.over_limit and not found.left_out and not unused
     return Check("ok" if is_complete else "warn", about, facts), found.models[:_CHECKED]
+
+
+def _unused_overrides(template: Template, models: set[str]) -> list[str]:
+    """Return the keys of `overrides` that belong to none of these models."""
+    *_, last = template.name.placeholders
+    is_value = len(template.name.placeholders) == 1
+    return [
+        key
+        for key in template.settings.overrides
+        if (template.name.fill({last: key}) if is_value else key) not in models
+    ]
 
 
 def _info(client: redis.Redis) -> dict[str, Any]:

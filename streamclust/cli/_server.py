@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.cli._render import say
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import known_names, printable
+from streamclust.text import ONE_MODEL, is_pattern, known_names, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -184,6 +184,8 @@ def not_configured(model: str, settings: Settings) -> str:
     known = sorted(settings.models.entries)
     if model in known:
         return f"{model!r} is a template; name one of its models, such as those of `status`"
+    if is_pattern(model):
+        return f"{ONE_MODEL.format(model)}; `streamclust status {model!r}` lists those that match"
     near = get_close_matches(model, known, n=1)
     if near:
         return f"model {model!r} isn't configured; did you mean {near[0]!r}?"
@@ -234,9 +236,11 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
     from streamclust.store.model.versions import model_names
 
     there = model_names(client, settings.namespace)
-    from streamclust.runtime.discovery import is_several
+    from streamclust.runtime.discovery import is_several, selected
 
     if is_several(model, settings):
+        if matches := selected(there, model, settings):
+            return f"{ONE_MODEL.format(model)}, such as {matches[0]!r}"
         known = known_names(model, sorted({*there, *settings.models}), "models")
         return f"no model matches {model!r} in namespace {settings.namespace!r}; {known}"
     near = get_close_matches(model, {*there, *settings.models}, n=1)

@@ -72,14 +72,32 @@ def test_a_command_for_one_model_refuses_a_template(workspace: Workspace) -> Non
     assert "'c-{tenant}' is a template; name one of its models" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["c-*", "c-{tenant}"])
+def test_a_command_for_one_model_says_that_a_name_stands_for_several(
+    workspace: Workspace, name: str
+) -> None:
+    for command in (["models", "delete", name, "--yes"], ["models", "show", name], ["dead", name]):
+        done = invoke(workspace, *command)
+        assert done.exit_code == 1
+        assert (
+            f"{name!r} stands for several models; this command takes the name of one" in done.stderr
+        )
+    done = invoke(workspace, "score", "c-*")
+    assert (done.exit_code, "`streamclust status 'c-*'` lists those" in done.stderr) == (2, True)
+
+
 def test_checks_name_the_models_that_match(workspace: Workspace) -> None:
     done = invoke(workspace, "config", "check")
     assert f"c-{{tenant}}: kmeans, K 3, streams {workspace.stream('{tenant}')}" in done.stdout
     done = invoke(workspace, "config", "check", "--connect")
     assert done.exit_code == 0, done.output
     text = " ".join(done.stdout.split())
-    assert "template c-{tenant}: 2 models have streams that match" in text
+    assert "ok template c-{tenant}: 2 models have streams that match" in text
     assert "model c-b: " in text
+    override = ("--set", 'models.c-{tenant}.overrides={"a": {"seed": 1}, "acme": {"seed": 2}}')
+    warned = " ".join(invoke(workspace, "config", "check", "--connect", *override).stdout.split())
+    assert "warn template c-{tenant}: 2 models" in warned
+    assert "; no stream has the overrides of acme" in warned
     done = invoke(workspace, "worker", "--check")
     assert done.exit_code == 1
     assert done.stderr.splitlines() == ["c-a: no live worker", "c-b: no live worker"]

@@ -14,7 +14,7 @@ from streamclust.store.ids import order
 from streamclust.store.reply.raw_entries import ListEntries
 from streamclust.store.stream.info import last_size
 from streamclust.store.stream.read_size import ReadSize, read_value
-from streamclust.text import known_names
+from streamclust.text import ONE_MODEL, is_pattern, known_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -257,6 +257,8 @@ def _missing(client: redis.Redis, keys: Keys, version: int | None) -> str:
         first = oldest[0][0].decode().partition("-")[0] if oldest else "none"
         return f"version {version} of {keys.model!r} isn't kept; the oldest kept one is {first}"
     there = model_names(client, keys.namespace)
+    if keys.model not in there and (is_pattern(keys.model) or "{" in keys.model):
+        return ONE_MODEL.format(keys.model)
     others = known_names(keys.model, there, "models there")
     if keys.model in there:
         others = "a worker publishes it after the warm-up"
