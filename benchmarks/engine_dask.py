@@ -3,7 +3,8 @@
 A scheduler and workers run on this machine. One thread and the cluster take turns. With more
 workers than cores, the clock can't show a speed. So a second comparison uses processor time: the
 busiest process of a fold (a worker, the scheduler, or this one) would need so many seconds if each
-process had a core. The simulator has the measured costs of a bundle, and a core per worker too.
+process had a core, and no message took time. The simulator has the measured costs of a bundle, and
+a core per worker; compare the clock with it only if there are as many cores.
 
     python benchmarks/engine_dask.py --points 4e6 --workers 1 --workers 2 --workers 4
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -77,20 +79,22 @@ def compare(
         speeds.append(plain / seconds)
         alone.append(spent["here"])
         times.append(each)
-    one, each, sent = median(alone), medians(times), dask.bundles / rounds
+    one, each = median(alone), medians(times)
+    sent = max(1, round(dask.bundles / rounds / workers)) * workers  # equally many per worker
     in_workers = sum(value for name, value in each.items() if name.startswith("worker"))
     mine = each["here"] / sent
     costs = Costs(part=in_workers / sent, submit=mine / 4, receive=3 * mine / 4)
-    expected = simulate(costs, workers, round(sent), 5).seconds
+    waiting = simulate(costs, workers, sent, 20).seconds
+    working = simulate(replace(costs, latency=0.0, jitter=0.0), workers, sent, 1).seconds
     together = ", ".join(f"{name} {1e3 * value:.0f}" for name, value in each.items())
     click.echo(
         f"{label}, {workers} workers: {median(speeds):.2f}x of one thread, the median of {rounds} "
-        f"pairs ({min(speeds):.2f}x to {max(speeds):.2f}x); {len(parts)} parts in {sent:.1f} "
-        f"bundles, {dask.counts.here} parts here\n"
+        f"pairs ({min(speeds):.2f}x to {max(speeds):.2f}x); simulated with a core per worker "
+        f"{one / waiting:.2f}x; {len(parts)} parts in {sent} bundles, {dask.counts.here} here\n"
         f"    processor time in ms: one thread {1e3 * one:.0f}; {together}; together "
         f"{sum(each.values()) / one:.2f} times as much\n"
-        f"    with a core per process: {one / max(each.values()):.2f}x, simulated "
-        f"{one / expected:.2f}x"
+        f"    with a core per process and no latency: {one / max(each.values()):.2f}x, simulated "
+        f"{one / working:.2f}x"
     )
 
 

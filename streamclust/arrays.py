@@ -55,12 +55,11 @@ _CACHED = 1 << 16
 
 def short_repr(instance: object, **values: object) -> str:
     """Return the `repr` of an instance: its class and some values, numbers with six digits."""
-    shown = (f"{name}={_short(value)}" for name, value in values.items())
+    shown = (
+        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}"
+        for name, value in values.items()
+    )
     return f"{type(instance).__name__}({', '.join(shown)})"
-
-
-def _short(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else repr(value)
 
 
 def are_sane(values: NDArray[np.floating], most: float = MAX_MAGNITUDE) -> bool:

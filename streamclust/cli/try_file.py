@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from streamclust.config.engine import EngineSettings
     from streamclust.quickstart.learning import Learned, Progress
     from streamclust.quickstart.proposal import Proposal
+    from streamclust.tables import TableOptions
 
 
 @click.command("try")
@@ -121,11 +122,8 @@ def try_file(
       streamclust try embeddings.npy --metric cosine
       streamclust try europe.csv --delimiter ';' --decimal , --force
     """
-    from streamclust.config.load import parse_settings
     from streamclust.config.write import starter_file
-    from streamclust.engine.opening import open_engine
     from streamclust.quickstart.picture import can_draw
-    from streamclust.quickstart.proposal import propose
     from streamclust.store.server.keeper import keeper_of
     from streamclust.tables import TableOptions
 
@@ -134,28 +132,15 @@ def try_file(
     table["on_bad"] = table["on_bad"] or "skip"
     options = TableOptions(**{key: value for key, value in table.items() if value is not None})
     chosen = _engine_settings(engine)
-    with (
-        open_engine(chosen, say) as opened,
-        working("reading the file and comparing numbers of clusters"),
-    ):
-        proposal = propose(
-            file,
-            options,
-            name=name,
-            kind=model_kind,
-            n_components=n_components,
-            metric=metric,
-            engine=opened,
-        )
+    how = {"name": name, "kind": model_kind, "n_components": n_components, "metric": metric}
+    proposal = _proposed(file, options, chosen, **how)
     text = starter_file(proposal.name, proposal.model, proposal.remarks, redis_url)
     show_proposal(proposal, file)
     if dry_run:
         click.echo(text, nl=False)
         return
     picture = None if no_png or not (png or can_draw()) else png or Path(f"{proposal.name}.png")
-    settings = parse_settings(text, str(out), os.environ)
-    if chosen.kind != "dask" or chosen.address:  # a cluster for a try isn't for a worker
-        settings = settings.model_copy(update={"engine": chosen})
+    settings = _settings(text, out, chosen)
     learned = _learn(settings, file, proposal, text, out, picture, force=force)
     if as_json:
         click.echo(exact_json(as_dict(proposal, learned, out, picture)))
@@ -173,6 +158,26 @@ def _engine_settings(kind: str | None) -> EngineSettings:
     own = {name: value for name, value in os.environ.items() if "STREAMCLUST_ENGINE__" in name}
     settings = parse_settings("", "settings", own).engine
     return settings if kind is None else settings.model_copy(update={"kind": kind})
+
+
+def _proposed(file: Path, options: TableOptions, chosen: EngineSettings, **how: Any) -> Proposal:
+    """Read the file, and have an engine compare the numbers of clusters."""
+    from streamclust.engine.opening import open_engine
+    from streamclust.quickstart.proposal import propose
+
+    words = "reading the file and comparing numbers of clusters"
+    with open_engine(chosen, say) as engine, working(words):
+        return propose(file, options, **how, engine=engine)
+
+
+def _settings(text: str, out: Path, chosen: EngineSettings) -> Settings:
+    """Return the settings of the file that is written, with the engine for costly batches."""
+    from streamclust.config.load import parse_settings
+
+    settings = parse_settings(text, str(out), os.environ)
+    if chosen.kind == "dask" and chosen.address is None:
+        return settings  # a cluster for a try isn't for a worker
+    return settings.model_copy(update={"engine": chosen})
 
 
 def _learn(

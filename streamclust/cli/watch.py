@@ -147,7 +147,10 @@ def _versions(
             if isinstance(update, DamagedVersionError):
                 click.echo(damaged_row(model, update, as_json))
                 continue
-            yield [_as_json(update, arrays)] if as_json else rows.lines(update, before)
+            if as_json:
+                yield [update.to_json() if arrays else exact_json(version_facts(update))]
+            else:
+                yield rows.lines(update, before)
             before = update
 
 
@@ -269,7 +272,3 @@ class _Waiting:
             end = f": {text}" if text else ""
             say(printable(f"waiting for the first version of {self._model!r}{end}"))
             self._text, self._written = text, now
-
-
-def _as_json(model: Model, arrays: bool) -> str:
-    return model.to_json() if arrays else exact_json(version_facts(model))

@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import numpy as np
 import redis
-from numpy.typing import NDArray
 
 from streamclust.errors import DataError
 from streamclust.store.ids import BEGINNING, order
@@ -167,7 +166,10 @@ class Progress:
             self._add(chunk, 0, n)
             skipped += n
             if n and skipped == earlier.points:
-                self._check(earlier, label)
+                if self._hash.hexdigest() != earlier.digest:
+                    raise _differs(label, self._stream)
+                self._mark = earlier
+                self.resumed += earlier.points
             passed = min(bad, len(chunk.bad))
             bad -= passed
             rest = without(chunk, n, passed)
@@ -177,15 +179,9 @@ class Progress:
             raise _differs(label, self._stream)
         self._in_file = False
 
-    def _check(self, earlier: Mark, label: str) -> None:
-        if self._hash.hexdigest() != earlier.digest:
-            raise _differs(label, self._stream)
-        self._mark = earlier
-        self.resumed += earlier.points
-
     def _add(self, chunk: Chunk, start: int, stop: int) -> None:
         if stop > start:
-            self._hash.update(_bytes(chunk.X[start:stop]))
+            self._hash.update(np.ascontiguousarray(chunk.X[start:stop]).data.cast("B"))
 
     def advance(
         self, chunk: Chunk, start: int, stop: int, bad: int, newest: str
@@ -255,10 +251,6 @@ def last_id(client: redis.Redis, stream: str) -> str:
         raise
     found = info["last-generated-id"]
     return found.decode() if isinstance(found, bytes) else str(found)
-
-
-def _bytes(X: NDArray[Any]) -> memoryview:
-    return np.ascontiguousarray(X).data.cast("B")
 
 
 def _differs(label: str, stream: str) -> DataError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -40,6 +40,13 @@ class AnomalySettings(Section):
         description="Share of the points to flag as anomalies, such as 0.001: the points with the "
         "most unusual scores. Each flagged point goes to the stream :alerts. null: no alerts.",
     )
+    score: Literal["model", "tail_score"] = Field(
+        default="model",
+        description="Score that decides which points are flagged, and that quantile in "
+        "encode.score ranks. model: minus the log density (mixtures), or the squared distance to "
+        "the nearest centroid (K-means). tail_score: how improbable the value of each feature is "
+        "by itself; use it for anomalies with extreme values of single features.",
+    )
     learn_flagged: bool = Field(
         default=True,
         description="Whether the model learns flagged points. true: the model adapts to a change "
@@ -66,9 +73,9 @@ class AnomalySettings(Section):
     @model_validator(mode="after")
     def _rate_named(self) -> Self:
         """Refuse keys that have no effect, unless `rate: null` switches them off."""
-        if self.model_fields_set and "rate" not in self.model_fields_set:
+        given = self.model_fields_set - {"score"}  # which encode.score may need
+        if given and "rate" not in given:
             raise ValueError(
-                f"no effect without a rate: {', '.join(sorted(self.model_fields_set))}; "
-                f"add rate: {_RATE}, or null"
+                f"no effect without a rate: {', '.join(sorted(given))}; add rate: {_RATE}, or null"
             )
         return self

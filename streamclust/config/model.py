@@ -188,13 +188,18 @@ class DeadSettings(Section):
     )
 
 
-Score: TypeAlias = Literal["distance", "log_density", "mahalanobis", "scaled_distance", "quantile"]
+Score: TypeAlias = Literal[
+    "distance", "log_density", "mahalanobis", "scaled_distance", "tail_score", "quantile"
+]
 Scores: TypeAlias = Annotated[
     tuple[Score, ...],
     BeforeValidator(one_or_many),
     AfterValidator(lambda names: distinct("score", names)),
     Field(min_length=1),
-    Allowed("distance | log_density | mahalanobis | scaled_distance | quantile, or a list of them"),
+    Allowed(
+        "distance | log_density | mahalanobis | scaled_distance | tail_score | quantile, or a list "
+        "of them"
+    ),
 ]
 
 
@@ -220,6 +225,8 @@ class EncodeSettings(Section):
         description="Scores of a point in its code, besides the distance, which each code has. "
         "log_density and mahalanobis (mixtures): the log density, and the Mahalanobis distance to "
         "the component. scaled_distance (K-means with scale): the distance in scaled features. "
+        "tail_score: how improbable the value of each feature is by itself, summed over the "
+        "features (COPOD). "
         "quantile: the share of the remembered points whose score is less unusual.",
     )
     labels: tuple[Text, ...] = Field(
@@ -418,6 +425,13 @@ class _Model(Section):
         return self.anomaly.rate is not None or "quantile" in self.encode.score
 
     @property
+    def remembers_features(self) -> bool:
+        """Whether the model remembers the distribution of each feature, for tail scores."""
+        return "tail_score" in self.encode.score or (
+            self.remembers_scores and self.anomaly.score == "tail_score"
+        )
+
+    @property
     def worker_alerts(self) -> bool:
         """Whether the worker writes alerts."""
         return self.anomaly.rate is not None and self.anomaly.worker
@@ -440,6 +454,39 @@ class _Model(Section):
                 "set scale: standard, or remove scaled_distance"
             )
         return self
+
+    @model_validator(mode="after")
+    def _tail_score_fits(self) -> Self:
+        anomaly, D = self.anomaly, self.points.dimension
+        if "score" in anomaly.model_fields_set and not (
+            self.remembers_scores or "rate" in anomaly.model_fields_set
+        ):
+            raise ValueError(
+                f"anomaly.score is {anomaly.score}, which has no effect without anomaly.rate or "
+                "quantile in encode.score; add one, or remove anomaly.score"
+            )
+        if D is not None:
+            self.check_features(D)
+        return self
+
+    def check_features(self, D: int) -> None:
+        """Refuse more features than a tail score can have.
+
+        Raises
+        ------
+        ValueError
+            With the setting and the way out.
+        """
+        if not self.remembers_features:
+            return
+        from streamclust.models.feature_distribution import MOST_FEATURES, TOO_MANY_FEATURES
+
+        if D > MOST_FEATURES:
+            setting = "anomaly" if self.anomaly.score == "tail_score" else "encode"
+            raise ValueError(
+                f"{setting}.score has tail_score, but the points have {D:,} features; "
+                f"{TOO_MANY_FEATURES}"
+            )
 
     @model_validator(mode="after")
     def _one_writer_of_alerts(self) -> Self:

@@ -24,6 +24,15 @@ class Context:
     source : Source
     token : str or None
         Permits actions; None if actions are off.
+
+    Attributes
+    ----------
+    snapshot : Snapshot
+    feeds : Feeds
+    actions : Actions
+    newest : NewestModels
+    predictions : RateLimit
+        Limits the predictions per visitor.
     """
 
     source: Source

@@ -63,7 +63,8 @@ def _predict(context: Context, name: str, data: bytes) -> dict[str, Any]:
         raise ApiError(422, "bad_field", text, "top")
     X = read_points(body.get("points"), model)
     try:
-        codes, scores = model.predict(X), model.score_samples(X)
+        is_tail = model.anomaly_score == "tail_score"
+        codes, scores = model.predict(X), (model.tail_scores if is_tail else model.score_samples)(X)
         known = model.scores is not None and not model.scores.is_empty
         quantiles = model.quantiles(X).tolist() if known else None
         shares = _attribution(model, X, top) if top else None
@@ -100,6 +101,8 @@ def _attribution(model: Model, X: Array, top: int) -> list[list[dict[str, Any]]]
 
 
 def _score_name(model: Model) -> str:
+    if model.anomaly_score == "tail_score":
+        return "tail_score"
     if model.score_name == "log_likelihood":
         return "log_density"
     return "one_minus_cosine" if model.metric == "cosine" else "squared_distance"

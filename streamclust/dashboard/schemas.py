@@ -454,7 +454,7 @@ class Prediction(_Strict):
     model_id: Whole
     codes: list[int]
     scores: list[Number]
-    score_name: Literal["squared_distance", "one_minus_cosine", "log_density"]
+    score_name: Literal["squared_distance", "one_minus_cosine", "log_density", "tail_score"]
     attribution: list[list[Share]] | None
     quantiles: list[Number] | None
 

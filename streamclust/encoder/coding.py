@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Points
+    from streamclust.arrays import Array, Points
     from streamclust.config.model import ModelSettings
     from streamclust.formats.layout import Layout
     from streamclust.formats.model import Model
@@ -133,7 +133,8 @@ class Coder:
             codes, raw = quantize_and_score(*points)
             codes = self._with_scores(codes, decoded.X, model, raw)
             if self._flagging is not None:
-                flagged = self._flagging(entries, decoded, raw.anomaly, model)
+                scores = self._anomaly_scores(decoded.X, model, raw)
+                flagged = self._flagging(entries, decoded, scores, model)
         else:
             codes = quantize(*points)
         if len(model.ids):
@@ -156,15 +157,22 @@ class Coder:
         decoded = self._decode(entries, model)
         if self._flagging is None or not len(decoded.X):
             return NONE_FLAGGED
-        model, X = model.accepting(self._spec.missing), np.asarray(decoded.X, np.float64)
-        scores = anomaly_score(model.family, model.params, X)
+        model = model.accepting(self._spec.missing)
+        scores = self._anomaly_scores(decoded.X, model)
         return self._flagging(entries, decoded, scores, model)
+
+    def _anomaly_scores(self, X: Points, model: Model, raw: RawScores | None = None) -> Array:
+        """Return the scores that decide which points are flagged."""
+        if raw is not None and model.anomaly_score == "model":
+            return raw.anomaly
+        points = np.asarray(X, np.float64)
+        return anomaly_score(model.family, model.params, points, model.remembered)
 
     def _with_scores(self, codes: Codes, X: Points, model: Model, raw: RawScores) -> Codes:
         """Return the codes with the scores of the settings."""
-        points, known = np.asarray(X, np.float64), model.scores
         family, params, names = model.family, model.params, self._scores
-        scores = point_scores(family, params, points, codes.index, names, known, raw)
+        points = np.asarray(X, np.float64)
+        scores = point_scores(family, params, points, codes.index, names, model.remembered, raw)
         return replace(codes, scores=scores)
 
     def use(self, model: Model) -> None:

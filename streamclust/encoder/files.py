@@ -91,7 +91,7 @@ def encode_chunks(
         If the model doesn't have one of the scores.
     """
     gaps = model.family.missing == "learn"
-    known = model.remembered_scores if "quantile" in scores else None
+    known = model.remembered_for(scores)
     for X in chunks:
         good = ~np.isnan(X).all(axis=1) if gaps else np.isfinite(X).all(axis=1)
         if model.metric == "cosine":

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from streamclust.formats.alerts import Alert, FeatureShare, encode_alert
-from streamclust.models.attribution import attribution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -156,7 +155,7 @@ class Flagging:
         """Yield the alerts of flagged points."""
         model = part.model
         index = model.family.predict(model.params, part.X)
-        top, numbers = self._top(part.X, index, model), model.numbers[index].tolist()
+        top, numbers = self._top(part.X, model), model.numbers[index].tolist()
         quantiles = model.remembered_scores.quantile(part.scores).tolist()
         for n, (entry_id, place) in enumerate(part.places):
             alert = Alert(
@@ -175,9 +174,9 @@ class Flagging:
             )
             yield entry_id, encode_alert(alert)
 
-    def _top(self, X: Array, index: Labels, model: Model) -> list[list[FeatureShare]]:
+    def _top(self, X: Array, model: Model) -> list[list[FeatureShare]]:
         """Return the features with the largest shares, for each point."""
-        found = attribution(model.family, model.params, X, index)
+        found = model.attribution(X)
         names = model.features or tuple(f"x{d}" for d in range(X.shape[1]))
         share, best = found.share, found.top(self._settings.top)
         return [

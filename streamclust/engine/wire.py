@@ -151,7 +151,7 @@ def encode_result(task: Task[R], done: Done[R]) -> bytes:
     meta = {
         "kernels": getattr(identity(), task.kernels),
         "result": fields.values,
-        "notes": asdict(done.notes),
+        "notes": vars(done.notes),
     }
     return pack(RESULT, fields.arrays, meta)
 

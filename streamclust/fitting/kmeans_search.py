@@ -158,7 +158,11 @@ class KMeansSearch(Search[KMeansParams]):
         apart, price = self._misfit(mass, inertia, points), self._price(D, points)
         both = np.maximum(mass[:, None] + mass, np.finfo(float).tiny)  # also where both are empty
         if points.present < 1.0:
-            own = _present_mass(points, labels, K)
+            counts = [
+                np.bincount(labels, points.mass * there, minlength=K)
+                for there in (~np.isnan(points.X)).T
+            ]
+            own = np.stack(counts, axis=1)  # the mass of the points that have a feature, (K, D)
             between = _between(centroids, own) / points.present
         else:
             own = mass[:, None]
@@ -213,14 +217,6 @@ def _merged(centroids: Array, mass: Array, i: int, j: int) -> Array:
     """Return the average of two centroids as one, (1, D); `mass` is (K, 1), or (K, D) with gaps."""
     both = np.maximum(mass[i] + mass[j], np.finfo(float).tiny)
     return np.asarray((centroids[i] + mass[j] / both * (centroids[j] - centroids[i]))[None])
-
-
-def _present_mass(points: Sample, labels: Labels, K: int) -> Array:
-    """Return the mass of the points of each cluster that have a feature, (K, D)."""
-    present = ~np.isnan(points.X)
-    return np.stack(
-        [np.bincount(labels, points.mass * there, minlength=K) for there in present.T], axis=1
-    )
 
 
 def _between(centroids: Array, mass: Array) -> Array:

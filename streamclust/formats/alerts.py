@@ -130,7 +130,11 @@ class Alert:
 
 def encode_alert(alert: Alert) -> list[bytes]:
     """Return the fields and values of an alert, without its number."""
-    top = [{name: _finite(value) for name, value in vars(part).items()} for part in alert.top]
+    top = [dict(vars(part)) for part in alert.top]
+    for part in top:  # JSON has no NaN and no infinity
+        for name, value in part.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                part[name] = None
     texts = {
         "stream": alert.stream,
         "id": alert.entry_id,
@@ -150,11 +154,6 @@ def encode_alert(alert: Alert) -> list[bytes]:
     for label, text in alert.labels.items():
         flat += [_LABEL + label, text]
     return flat
-
-
-def _finite(value: object) -> object:
-    """Return null for NaN and infinity, which JSON doesn't have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def decode_alert(alert_id: str, fields: Mapping[bytes, bytes], where: str) -> Alert:

@@ -10,7 +10,7 @@ SCORE_KINDS = {
 }
 """Scores of `encode.score` that only one kind of family has, and this kind."""
 
-SCORE_FIELDS = (*SCORE_KINDS, "quantile")
+SCORE_FIELDS = (*SCORE_KINDS, "tail_score", "quantile")
 """Fields of the scores that `encode.score` adds to the codes."""
 
 CODE_FIELDS = (

@@ -80,7 +80,8 @@ def unpack(
     accepted = (forms,) if isinstance(forms, str) else forms
     form = accepted[0]
     try:
-        meta = json.loads(_metadata(data)[_ENTRY])
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        meta = json.loads(header["__metadata__"][_ENTRY])
         expected, found = meta.pop(_SUM), meta["format"]
         arrays = load(data)
         whole = _checksum(meta, arrays) == expected
@@ -180,10 +181,3 @@ def _checksum(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
         crc = zlib.crc32(f"{name} {array.dtype.name} {array.shape}".encode(), crc)
         crc = zlib.crc32(array.data, crc)
     return crc
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    metadata: dict[str, str] = header["__metadata__"]
-    return metadata

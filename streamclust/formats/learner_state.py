@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,10 @@ from streamclust.errors import FormatError
 from streamclust.formats.container import Fields, whole
 from streamclust.models import Family
 from streamclust.models.coreset import Coreset
+from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.scaling import Scaling
 from streamclust.models.score_distribution import ScoreDistribution
+from streamclust.models.scores import AnomalyScore
 from streamclust.models.spread import Spread
 from streamclust.models.stats import Stats
 from streamclust.online.averaging import Averaging
@@ -57,7 +59,7 @@ _NAMES = {
 
 _OWN_FORM = {
     *("params", "stats", "averaging.average", "averaging.tail"),
-    *("recluster.pending", "scaling", "spread", "scores"),
+    *("recluster.pending", "scaling", "spread", "scores", "feature_distribution"),
 }
 """Paths of the parts that may be None. Each has a form of its own."""
 
@@ -102,8 +104,13 @@ def to_stored(state: LearnerState[Any], family: Family[Any]) -> Fields:
     if state.scores is not None:
         stored.add_part("scores", {name: getattr(state.scores, name).mass for name in _MEMORIES})
         numbers = {name: getattr(state.scores, name).numbers for name in _MEMORIES}
-        outdated = {"outdated": state.scores.outdated} if state.scores.outdated else {}
-        stored.values["scores"] = numbers | outdated
+        defaults = ScoreMemory()
+        others = {name: getattr(state.scores, name) for name in ("outdated", "score")}
+        stored.values["scores"] = numbers | {
+            name: value for name, value in others.items() if value != getattr(defaults, name)
+        }
+    if state.feature_distribution is not None:
+        stored.add_part("feature_distribution", state.feature_distribution.arrays)
     if pending is not None:
         problem = pending.problem
         stored.values["pending"] = {"due": pending.due, "seed": problem.seed}
@@ -142,6 +149,7 @@ def from_stored(stored: Fields, family: Family[Any]) -> LearnerState[Any]:
         scaling=_scaling(stored),
         spread=_spread(stored),
         scores=_scores(stored),
+        feature_distribution=_feature_distribution(stored, stats),
     )
     return _filled(defaults, stored)
 
@@ -266,7 +274,18 @@ def _scores(stored: Fields) -> ScoreMemory | None:
     if numbers is None:
         return None
     usual, recent = (ScoreDistribution.of(masses[name], numbers[name]) for name in _MEMORIES)
-    return ScoreMemory(usual, recent, whole(numbers, "outdated") if "outdated" in numbers else 0)
+    outdated = whole(numbers, "outdated") if "outdated" in numbers else 0
+    score = numbers.get("score", "model")
+    if score not in get_args(AnomalyScore):
+        raise FormatError(f"scores.score is {score!r}")
+    return ScoreMemory(usual, recent, outdated, score)
+
+
+def _feature_distribution(stored: Fields, stats: Stats | None) -> FeatureDistribution | None:
+    arrays = stored.part("feature_distribution")
+    if not arrays or stats is None:
+        return None
+    return FeatureDistribution.of(arrays, stats.reference.shape[1])
 
 
 def _spread(stored: Fields) -> Spread | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from streamclust.formats.container import pack, unpack, whole
 from streamclust.formats.layout import Layout, check_columns
 from streamclust.hyperparameters import deprecated_name
 from streamclust.models import FAMILIES, Family
-from streamclust.models.attribution import Attribution, attribution
+from streamclust.models.attribution import Attribution, attribution, attribution_of_tails
 from streamclust.models.codebook import (
     CodebookHealth,
     VersionMap,
@@ -36,14 +36,15 @@ from streamclust.models.family import (
     named_array,
     to_hyperparameters,
 )
+from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.imputation import impute, predict_conditional
 from streamclust.models.score_distribution import ScoreDistribution
-from streamclust.models.scores import anomaly_score
+from streamclust.models.scores import AnomalyScore, Remembered, anomaly_score, tail_score
 from streamclust.text import printable
 from streamclust.times import local_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -107,6 +108,10 @@ class Model:
         beside the payload, so None stands for a version that was read from a file.
     scores : ScoreDistribution or None
         The distribution of the scores of learned points; None if the model doesn't remember it.
+    feature_distribution : FeatureDistribution or None
+        The distribution of each feature; None if the model doesn't remember it.
+    anomaly_score : {'model', 'tail_score'}
+        Which scores `scores` has; see `anomaly_scores`.
     """
 
     name: str
@@ -126,6 +131,8 @@ class Model:
     model_id: int = 0
     published_ms: int | None = None
     scores: ScoreDistribution | None = None
+    feature_distribution: FeatureDistribution | None = None
+    anomaly_score: AnomalyScore = "model"
 
     def __repr__(self) -> str:
         K, D = self.means.shape
@@ -234,9 +241,27 @@ class Model:
         """Return how unusual each point is, shape (N,); higher is more unusual.
 
         Mixture: minus the log density. K-means: the squared distance to the nearest centroid, in
-        scaled features, or 1 - cos for the metric cosine. This needs no setting of the model.
+        scaled features, or 1 - cos for the metric cosine. This needs no setting of the model. With
+        ``anomaly.score: tail_score``: `tail_scores`.
         """
+        if self.anomaly_score == "tail_score":
+            return self.tail_scores(X)
         return anomaly_score(self.family, self.params, self._points(X))
+
+    def tail_scores(self, X: ArrayLike) -> Array:
+        """Return how far out in their tails the values of each point are, shape (N,).
+
+        The score is a sum over the features; see `streamclust.models.feature_distribution`. With
+        the metric cosine, the features are those of unit vectors.
+
+        Raises
+        ------
+        DataError
+            If the model doesn't remember the distribution of each feature: see `encode.score` and
+            `anomaly.score`.
+        """
+        known = self.remembered_for(["tail_score"])
+        return tail_score(self.family, self._points(X), known)
 
     def quantiles(self, X: ArrayLike) -> Array:
         """Return the share of the remembered points whose score is less unusual, shape (N,).
@@ -266,9 +291,12 @@ class Model:
     def attribution(self, X: ArrayLike) -> Attribution:
         """Return the contribution of each feature to the score of each point.
 
-        See `streamclust.models.attribution`. This needs no setting of the model.
+        See `streamclust.models.attribution`. This needs no setting of the model. If `anomaly_score`
+        is the tail score, the contributions are those to the tail score.
         """
         points = self._points(X)
+        if self.anomaly_score == "tail_score":
+            return attribution_of_tails(self.family, self.remembered_features, points)
         index = self.family.predict(self.params, points)
         return attribution(self.family, self.params, points, index)
 
@@ -281,6 +309,30 @@ class Model:
                 f"models.{self.name}.anomaly.rate, or quantile in encode.score"
             )
         return self.scores
+
+    @property
+    def remembered_features(self) -> FeatureDistribution:
+        """`feature_distribution`, or an error that explains how to get it."""
+        if self.feature_distribution is None:
+            raise DataError(
+                f"version {self.version} of {self.name!r} doesn't remember the distribution of "
+                f"each feature; set models.{self.name}.encode.score or anomaly.score to tail_score"
+            )
+        return self.feature_distribution
+
+    @property
+    def remembered(self) -> Remembered:
+        """What scores of points need besides the parameters."""
+        return Remembered(self.scores, self.feature_distribution, self.anomaly_score)
+
+    def remembered_for(self, names: Collection[str]) -> Remembered:
+        """Return `remembered`, or an error if it lacks what the scores of these names need."""
+        return self.remembered._replace(
+            scores=self.remembered_scores if "quantile" in names else self.scores,
+            features=self.remembered_features
+            if "tail_score" in names
+            else self.feature_distribution,
+        )
 
     def _points(self, X: ArrayLike) -> Array:
         family = self.family
@@ -559,6 +611,9 @@ class Model:
 _SCORES = "scores"
 """Name of the array with the masses of the distribution of scores."""
 
+_FEATURES = "feature_distribution."
+"""Start of the names of the arrays of the distribution of each feature."""
+
 _SHOWN, _SHOWN_NAME = 6, 40
 """Number of components and features that `str` shows, and of characters of a name."""
 
@@ -570,10 +625,14 @@ def encode_model(model: Model) -> bytes:
         "scale": model.scale,
         "model_id": model.model_id or None,
         "scores": None if model.scores is None else model.scores.numbers,
+        "anomaly_score": None if model.anomaly_score == "model" else model.anomaly_score,
     }
     arrays = model.named_arrays()
     if model.scores is not None:
         arrays[_SCORES] = model.scores.mass
+    if model.feature_distribution is not None:
+        found = model.feature_distribution.arrays
+        arrays |= {_FEATURES + name: array for name, array in found.items()}
     family = to_hyperparameters(model.family)
     meta = {**model.summary(), **known, "loss": model.loss, "family": family}
     return pack(
@@ -613,9 +672,29 @@ def decode_model(data: bytes, where: str) -> Model:
             scores=None
             if meta.get("scores") is None
             else ScoreDistribution.of(arrays[_SCORES], meta["scores"]),
+            feature_distribution=_feature_distribution(arrays, meta),
+            anomaly_score=_anomaly_score(meta),
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
         raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None
+
+
+def _feature_distribution(
+    arrays: dict[str, Array], meta: dict[str, Any]
+) -> FeatureDistribution | None:
+    found = {
+        name.removeprefix(_FEATURES): array
+        for name, array in arrays.items()
+        if name.startswith(_FEATURES)
+    }
+    return FeatureDistribution.of(found, whole(meta, "n_features")) if found else None
+
+
+def _anomaly_score(meta: dict[str, Any]) -> AnomalyScore:
+    score: AnomalyScore = meta.get("anomaly_score", "model")
+    if score not in get_args(AnomalyScore):
+        raise DataError(f"anomaly_score is {score!r}")
+    return score
 
 
 def _ids(arrays: dict[str, Array], K: int) -> Labels:

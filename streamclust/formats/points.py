@@ -182,7 +182,7 @@ def _decode_at_once(flats: Sequence[Flat], layout: Layout) -> Decoded | None:
         X, counts, w = CODECS[layout.format].arrays(columns, layout)
     except NOT_PERFECT:
         return None
-    if not _are_weights(w):
+    if w is not None and len(w) and not are_weights(w):
         return None
     if not are_sane(X, layout.max_magnitude):
         if not (layout.learns_missing and are_good(X, layout).all()):
@@ -204,10 +204,6 @@ def _columns(flats: Sequence[Flat]) -> Columns:
     if not even or len(set(names)) < len(names):
         raise ValueError("fields differ")
     return {name: everything[2 * i + 1 :: width] for i, name in enumerate(names)}
-
-
-def _are_weights(w: Array | None) -> bool:
-    return w is None or not len(w) or are_weights(w)
 
 
 def _decode_carefully(entries: Sequence[Entry], layout: Layout) -> Decoded:

@@ -12,6 +12,7 @@ The contribution c_j of feature j is never negative:
 * K-means: c_j = ((x_j - u_kj) / s_j)^2 for the nearest centroid u_k; s_j is the scale of the
   feature. They sum to the squared distance.
 * K-means with the metric cosine: c_j = (x_j - u_kj)^2 / 2 of the unit vectors. They sum to 1 - cos.
+* Tail score, for both kinds: c_j is the term of the feature. They sum to the score.
 
 A missing feature (NaN) contributes nothing, and the others count as if it didn't exist.
 """
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, Labels
     from streamclust.models.family import Family
+    from streamclust.models.feature_distribution import FeatureDistribution
     from streamclust.models.gaussian_mixture import MixtureParams
     from streamclust.models.kmeans import KMeansParams
 
@@ -50,7 +52,8 @@ class Attribution:
         Not negative; 0 for a missing feature.
     expected : array of shape (N, D)
         The value of each feature that the model expects: given the other features for a mixture,
-        that of the centroid for K-means. For the metric cosine, in units of the point.
+        that of the centroid for K-means, the median for the tail score. For the metric cosine, in
+        units of the point.
     """
 
     contribution: Array
@@ -96,11 +99,22 @@ def _of_kmeans(
     centroids: Array = params.centroids[index]
     if family.metric == "cosine":
         unit = np.asarray(family.prepare(X), np.float64)
-        largest = np.abs(X).max(axis=1, keepdims=True)  # so that no square overflows
-        length = largest * np.linalg.norm(X / largest, axis=1, keepdims=True)
-        return Attribution(0.5 * (unit - centroids) ** 2, length * centroids)
+        return Attribution(0.5 * (unit - centroids) ** 2, _lengths(X) * centroids)
     scale = 1.0 if params.scale is None else params.scale
     return Attribution(np.nan_to_num((X - centroids) / scale) ** 2, centroids)
+
+
+def attribution_of_tails(family: Family[Any], known: FeatureDistribution, X: Array) -> Attribution:
+    """Return the contribution of each feature to the tail scores of points, (N, D)."""
+    terms = known.terms(np.asarray(family.prepare(X), np.float64))
+    length = _lengths(X) if family.metric == "cosine" else np.ones((len(X), 1))
+    return Attribution(np.nan_to_num(terms), length * known.medians)
+
+
+def _lengths(X: Array) -> Array:
+    """Return the lengths of points (N, D), (N, 1)."""
+    largest = np.abs(X).max(axis=1, keepdims=True)  # so that no square overflows
+    return np.asarray(largest * np.linalg.norm(X / largest, axis=1, keepdims=True))
 
 
 def _of_mixture(

@@ -14,8 +14,9 @@ which are computed as for complete points, in |o| dimensions: with A = [I; B],
 
     first = A first_o,    second = A second_oo A^T + weight C.
 
-The kernels don't factor Sigma_oo. With the precision P of a component, C = P_mm^-1 and B = -C P_mo,
-the Mahalanobis distance of x^ is that of x_o, and log det Sigma_oo = log det Sigma + log det P_mm.
+For patterns of few points, the native kernels don't factor Sigma_oo. With the precision P of a
+component, C = P_mm^-1 and B = -C P_mo, the Mahalanobis distance of x^ is that of x_o, and
+log det Sigma_oo = log det Sigma + log det P_mm.
 `docs/internals/missing.md` has the sources and the limits.
 """
 

@@ -281,21 +281,18 @@ class KMeans:
         K = self.n_clusters if self.fewest is None else None
         centroids = named_array(arrays, "centroids", (K, None))
         if self._cosine:
-            return KMeansParams(_unit_centroids(centroids))
+            zero = np.flatnonzero(~have_direction(centroids))
+            if len(zero):
+                raise DataError(
+                    f"centroid {zero[0]} is a zero vector; metric cosine needs a direction"
+                )
+            return KMeansParams(np.asarray(normalized(centroids), np.float64))
         if "scale" not in arrays:
             return KMeansParams(centroids)
         scale = named_array(arrays, "scale", (centroids.shape[1],))
         if not (scale > 0.0).all():
             raise DataError("scale holds a number that isn't positive")
         return KMeansParams(centroids, scale)
-
-
-def _unit_centroids(centroids: Array) -> Array:
-    """Return given centroids as unit vectors; those that are so already keep their bits."""
-    if not have_direction(centroids).all():
-        k = int(np.flatnonzero(~have_direction(centroids))[0])
-        raise DataError(f"centroid {k} is a zero vector; metric cosine needs a direction")
-    return np.asarray(normalized(centroids), np.float64)
 
 
 def _step_of_small(

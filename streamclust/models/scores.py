@@ -10,13 +10,17 @@ If values are missing, log p(x) is the log density of the present values, minus 
 missing ones given these; distances are partial distances. So the scores of points with different
 gaps are comparable.
 
+The tail score (`streamclust.models.feature_distribution`) is another score, for both kinds. A model
+with `anomaly.score: tail_score` has it in place of the anomaly score above.
+
 `streamclust.models.score_distribution` remembers these scores. The scores of a point in its code
 (`encode.score`) follow from them, except the Mahalanobis distance.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -36,9 +40,14 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.models.family import Family
+    from streamclust.models.feature_distribution import FeatureDistribution
     from streamclust.models.gaussian_mixture import MixtureParams
     from streamclust.models.kmeans import KMeansParams
     from streamclust.models.score_distribution import ScoreDistribution
+
+
+AnomalyScore = Literal["model", "tail_score"]
+"""Which score is remembered and flags points: that of the family, or the tail score."""
 
 
 class RawScores(NamedTuple):
@@ -49,14 +58,37 @@ class RawScores(NamedTuple):
     objective : array of shape (N,)
         `Family.score_points`.
     anomaly : array of shape (N,)
-        The anomaly score.
+        The anomaly score of the family.
     """
 
     objective: Array
     anomaly: Array
 
 
-def anomaly_score(family: Family[Any], params: Any, X: Array) -> Array:
+class Remembered(NamedTuple):
+    """What a model remembers besides its parameters; scores of points follow from it.
+
+    Attributes
+    ----------
+    scores : ScoreDistribution, optional
+        The distribution of the scores that `anomaly` names.
+    features : FeatureDistribution, optional
+        In the units of the parameters.
+    anomaly : {'model', 'tail_score'}
+        Which score is the anomaly score.
+    """
+
+    scores: ScoreDistribution | None = None
+    features: FeatureDistribution | None = None
+    anomaly: AnomalyScore = "model"
+
+
+NOTHING_REMEMBERED = Remembered()
+
+
+def anomaly_score(
+    family: Family[Any], params: Any, X: Array, known: Remembered = NOTHING_REMEMBERED
+) -> Array:
     """Return the anomaly score of prepared points (N, D), shape (N,); higher is more unusual.
 
     Parameters
@@ -64,8 +96,19 @@ def anomaly_score(family: Family[Any], params: Any, X: Array) -> Array:
     family : KMeans or GaussianMixture
     params : KMeansParams or MixtureParams
     X : array of shape (N, D)
+    known : Remembered, optional
+        Names the score. Default: the score of the family.
     """
+    if known.anomaly == "tail_score":
+        return tail_score(family, X, known)
     return raw_scores(family, params, X).anomaly
+
+
+def tail_score(family: Family[Any], X: Array, known: Remembered) -> Array:
+    """Return the tail score of points (N, D), (N,); NaN if no features are remembered."""
+    if known.features is None or known.features.is_empty:
+        return np.full(len(X), np.nan)
+    return known.features.scores(family.prepare(X))
 
 
 def raw_scores(family: Family[Any], params: Any, X: Array) -> RawScores:
@@ -107,7 +150,7 @@ def point_scores(
     X: Array,
     index: NDArray[np.integer],
     names: Collection[str],
-    known: ScoreDistribution | None = None,
+    known: Remembered = NOTHING_REMEMBERED,
     raw: RawScores | None = None,
 ) -> dict[str, Array]:
     """Return the scores of prepared points by name, each of shape (N,).
@@ -120,10 +163,10 @@ def point_scores(
     index : array of int, shape (N,)
         Component of each point, as a row of the parameters.
     names : collection of str
-        Of `log_density`, `mahalanobis`, `scaled_distance`, `quantile`, and `anomaly`, the anomaly
-        score.
-    known : ScoreDistribution, optional
-        For `quantile`, which is NaN without it or while it has no scores.
+        Of `log_density`, `mahalanobis`, `scaled_distance`, `tail_score`, `quantile`, and `anomaly`,
+        the anomaly score.
+    known : Remembered, optional
+        For `quantile` and `tail_score`, which are NaN as long as nothing is remembered.
     raw : RawScores, optional
         The scores of the points, if they are known.
 
@@ -132,24 +175,28 @@ def point_scores(
     DataError
         If the family has no score of a name.
     """
-    if raw is None and set(names) - {"mahalanobis"}:
-        raw = raw_scores(family, params, X)
-    objective, scores = (np.empty(0), np.empty(0)) if raw is None else raw
-    is_mixture = family.objective == "log_likelihood"
-    found: dict[str, Array] = {}
+    tails = cache(lambda: tail_score(family, X, known))
+    raws = cache(lambda: raw_scores(family, params, X) if raw is None else raw)
+
+    def anomaly() -> Array:
+        return tails() if known.anomaly == "tail_score" else raws().anomaly
+
+    def quantile() -> Array:
+        if known.scores is None or known.scores.is_empty:
+            return np.full(len(X), np.nan)
+        return known.scores.quantile(anomaly())
+
+    scores: dict[str, Callable[[], Array]] = {
+        "anomaly": anomaly,
+        "quantile": quantile,
+        "tail_score": tails,
+    }
+    if family.objective == "log_likelihood":
+        scores["log_density"] = lambda: raws().objective
+        scores["mahalanobis"] = lambda: mahalanobis(params, X, index)
+    else:
+        scores["scaled_distance"] = lambda: np.sqrt(raws().objective)
     for name in names:
-        if name == "anomaly":
-            found[name] = scores
-        elif name == "quantile":
-            found[name] = np.full(len(X), np.nan)
-            if known is not None and not known.is_empty:
-                found[name] = known.quantile(scores)
-        elif name == "log_density" and is_mixture:
-            found[name] = objective
-        elif name == "mahalanobis" and is_mixture:
-            found[name] = mahalanobis(params, X, index)
-        elif name == "scaled_distance" and not is_mixture:
-            found[name] = np.sqrt(scores)
-        else:
+        if name not in scores:
             raise DataError(f"{family.kind} has no score {name!r}")
-    return found
+    return {name: scores[name]() for name in names}

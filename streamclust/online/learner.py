@@ -27,6 +27,7 @@ from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
 from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.hyperparameters import (
+    as_flag,
     as_integer,
     as_number,
     check_choice,
@@ -36,6 +37,11 @@ from streamclust.hyperparameters import (
 )
 from streamclust.models.directions import distinct_directions
 from streamclust.models.family import Wanted
+from streamclust.models.feature_distribution import (
+    MOST_FEATURES,
+    TOO_MANY_FEATURES,
+    FeatureDistribution,
+)
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.online.batch_parts import one_by_one
@@ -55,6 +61,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
     from streamclust.fitting.restarts import Each
     from streamclust.models.family import Family, Params
+    from streamclust.models.scores import AnomalyScore
     from streamclust.models.stats import Stats
     from streamclust.online.batch_parts import EachPart
     from streamclust.online.resolving import Pending
@@ -112,6 +119,10 @@ class StreamLearner(Generic[P]):
     anomaly : Anomaly, optional
         Remember the distribution of the points' scores, from which quantiles and thresholds follow.
         By default it isn't remembered.
+    tail_scores : bool, default=False
+        Remember the distribution of each feature, from which tail scores follow
+        (`streamclust.models.feature_distribution`), for at most 1,000 features. It is also
+        remembered if the score of `anomaly` is the tail score.
 
     Examples
     --------
@@ -137,6 +148,7 @@ class StreamLearner(Generic[P]):
     reseeds: int = 3
     each_part: EachPart = field(default=one_by_one, repr=False, compare=False)
     anomaly: Anomaly | None = None
+    tail_scores: bool = False
 
     def __post_init__(self) -> None:
         if not hasattr(self.family, "e_step"):
@@ -161,7 +173,18 @@ class StreamLearner(Generic[P]):
             reassignment_ratio=ratio,
             coreset=None if self.coreset is None else as_integer("coreset", self.coreset),
             reseeds=as_integer("reseeds", self.reseeds),
+            tail_scores=as_flag("tail_scores", self.tail_scores),
         )
+
+    @property
+    def anomaly_score(self) -> AnomalyScore:
+        """Which score is remembered, if scores are."""
+        return "model" if self.anomaly is None else self.anomaly.score
+
+    @property
+    def remembers_features(self) -> bool:
+        """Whether the distribution of each feature is remembered."""
+        return self.tail_scores or self.anomaly_score == "tail_score"
 
     @property
     def warm_up_points(self) -> int:
@@ -286,6 +309,8 @@ class StreamLearner(Generic[P]):
 
         Raises
         ------
+        DataError
+            If tail scores are wanted of more than 1,000 features.
         UnlearnableError
             See `update`.
         """
@@ -293,6 +318,8 @@ class StreamLearner(Generic[P]):
             w = np.ones(len(X))
         elif not w.all():
             X, w = X[w > 0.0], w[w > 0.0]
+        if self.remembers_features and X.shape[1] > MOST_FEATURES:
+            raise DataError(f"points have {X.shape[1]:,} features; {TOO_MANY_FEATURES}")
         X = self.family.prepare(X)
         if state.scaling is not None:
             X = state.scaling.apply(X)
@@ -341,13 +368,17 @@ class StreamLearner(Generic[P]):
         # The score of the sample is in-sample, so it must not count as a prequential score.
         stats = replace(best.stats, objective=0.0, count=0.0)
         params = self.family.m_step(stats, best.params)
-        scores = None if self.anomaly is None else first_memory(self.family, params, sample, w)
+        features = FeatureDistribution().add(sample, w) if self.remembers_features else None
+        anomaly, scores = self.anomaly, None
+        if anomaly is not None:
+            scores = first_memory(self.family, params, sample, w, anomaly.score)
         interval = self._recluster_policy.interval(len(sample))
         state = replace(
             state,
             params=params,
             stats=stats,
             scores=scores,
+            feature_distribution=features,
             warm_up=WarmUp(),
             scaling=scaling,
             spread=first_spread(self.family, best.params),
@@ -428,6 +459,7 @@ class StreamLearner(Generic[P]):
             self.seed,
             self.each_part,
             self.anomaly,
+            self.remembers_features,
         )
 
     def in_units(self, state: LearnerState[P]) -> P | None:
@@ -442,10 +474,24 @@ class StreamLearner(Generic[P]):
 
         It is None if the learner doesn't remember scores, or has none yet.
         """
-        if self.anomaly is None or state.scores is None:
+        anomaly, memory = self.anomaly, state.scores
+        if anomaly is None or memory is None or memory.score != anomaly.score:
             return None
-        known, volume = state.scores.usual, self._log_volume(state)
+        known = memory.usual
+        volume = self._log_volume(state) if anomaly.score == "model" else 0.0
         return known.shifted(volume) if volume else known
+
+    def feature_distribution(self, state: LearnerState[P]) -> FeatureDistribution | None:
+        """Return the distribution of each feature in the original units.
+
+        It is None if the learner doesn't remember it, or has none yet.
+        """
+        found = state.feature_distribution
+        if not self.remembers_features or found is None:
+            return None
+        if state.scaling is None:
+            return found
+        return found.mapped(state.scaling.scale, state.scaling.center)
 
     def loss(self, state: LearnerState[P]) -> float | None:
         """Return the prequential loss of the parameters that `in_units` returns.

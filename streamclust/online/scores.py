@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 
 from streamclust.errors import DataError
-from streamclust.hyperparameters import as_flag, as_number, store
+from streamclust.hyperparameters import as_flag, as_number, check_choice, store
 from streamclust.models.family import usable
+from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.score_distribution import ScoreDistribution
-from streamclust.models.scores import anomaly_score
+from streamclust.models.scores import AnomalyScore, anomaly_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,14 +87,19 @@ class Anomaly:
     learn_flagged : bool, default=True
         With False, flagged points have weight 0 in the statistics. Their scores count like others:
         a distribution without them would flag the same share of the rest, and so on.
+    score : {'model', 'tail_score'}, default='model'
+        Which score is remembered: that of the family, or the tail score
+        (`streamclust.models.feature_distribution`).
     """
 
     rate: float | None = None
     learn_flagged: bool = True
+    score: AnomalyScore = "model"
 
     def __post_init__(self) -> None:
         expected = "a number between 0 and 1"
         learn_flagged = as_flag("learn_flagged", self.learn_flagged)
+        check_choice("score", self.score, get_args(AnomalyScore))
         if self.rate is None:
             if not learn_flagged:
                 raise DataError(f"learn_flagged is False, but rate is None; expected {expected}")
@@ -118,11 +124,14 @@ class ScoreMemory:
         It decays faster.
     outdated : int
         Number of points during which `usual` is `recent`, because older scores are outdated.
+    score : {'model', 'tail_score'}
+        Which scores these are.
     """
 
     usual: ScoreDistribution = field(default_factory=ScoreDistribution)
     recent: ScoreDistribution = field(default_factory=ScoreDistribution)
     outdated: int = 0
+    score: AnomalyScore = "model"
 
     def carried(self, before: Array, after: Array) -> ScoreMemory:
         """Return the memory under the parameters after a step.
@@ -144,13 +153,13 @@ class ScoreMemory:
             return self
         offset = new_low - slope * low
         usual, recent = (each.mapped(slope, offset) for each in (self.usual, self.recent))
-        return ScoreMemory(usual, recent, self.outdated)
+        return replace(self, usual=usual, recent=recent)
 
     @property
     def emptied(self) -> ScoreMemory:
         """The memory without scores; it keeps the places of the bins."""
         nothing = self.usual.decay(0.0)
-        return ScoreMemory(nothing, nothing)
+        return replace(self, usual=nothing, recent=nothing, outdated=0)
 
     def observe(self, scores: Array, w: Array, lam: float) -> ScoreMemory:
         """Return the memory after a batch of prequential scores.
@@ -173,7 +182,7 @@ class ScoreMemory:
             outdated = math.ceil(_FADING * len(scores) / -math.log2(faster)) if faster > 0.0 else 0
         elif difference > _DIFFERENT:
             usual = usual.decay(faster)
-        return ScoreMemory(recent if outdated else usual, recent, outdated)
+        return ScoreMemory(recent if outdated else usual, recent, outdated, self.score)
 
     @property
     def difference(self) -> float:
@@ -200,6 +209,11 @@ class ScoreMemory:
         return float(np.max(np.abs(more) / deviation, where=counts, initial=0.0))
 
 
+def memory_of(memory: ScoreMemory | None, score: AnomalyScore) -> ScoreMemory:
+    """Return the memory of the scores of this name: an empty one if it has others, or is None."""
+    return memory if memory is not None and memory.score == score else ScoreMemory(score=score)
+
+
 def unflagged(scores: Array, memory: ScoreMemory, anomaly: Anomaly) -> NDArray[np.bool_]:
     """Return which points of a batch are learned, (N,): with `learn_flagged`, all of them."""
     if anomaly.learn_flagged or anomaly.rate is None:
@@ -207,10 +221,15 @@ def unflagged(scores: Array, memory: ScoreMemory, anomaly: Anomaly) -> NDArray[n
     return np.asarray(scores <= memory.usual.threshold(anomaly.rate))
 
 
-def first_memory(family: Family[P], params: P, X: Array, w: Array) -> ScoreMemory:
+def first_memory(
+    family: Family[P], params: P, X: Array, w: Array, score: AnomalyScore = "model"
+) -> ScoreMemory:
     """Return the memory of a learner that starts from a fit of points (N, D), `w` (N,)."""
-    scores = cross_fitted(family, params, X, w, _OF_WARM_UP)
-    return ScoreMemory(ScoreDistribution().add(scores, w))
+    if score == "tail_score":
+        scores = FeatureDistribution().first_scores(X, w)
+    else:
+        scores = cross_fitted(family, params, X, w, _OF_WARM_UP)
+    return ScoreMemory(ScoreDistribution().add(scores, w), score=score)
 
 
 def cross_fitted(family: Family[P], params: P, X: Array, w: Array, parts: int) -> Array:
@@ -243,10 +262,11 @@ def carried(
     """Return the memory after a step from the parameters `before` to `after`.
 
     The step doesn't change the scores of points of the batch as it changes those of others, so the
-    coreset is that from before the step. Without a coreset the memory stays.
+    coreset is that from before the step. Without a coreset the memory stays. Tail scores don't
+    depend on the parameters.
     """
     X = coreset.fresh.X if len(coreset.fresh.X) >= _FEWEST_REFERENCES else coreset.core.X
-    if before is after or len(X) < _FEWEST_REFERENCES:
+    if before is after or len(X) < _FEWEST_REFERENCES or memory.score == "tail_score":
         return memory
     X = X[:: max(1, len(X) // _REFERENCES)]
     return memory.carried(anomaly_score(family, before, X), anomaly_score(family, after, X))
@@ -265,7 +285,8 @@ def rebuilt(
 
     The scores of the past move as in a step. If then they differ too much from the scores of the
     coreset under the new parameters, these replace them. Without a coreset the scores of the past
-    stay, until the recent scores differ from them.
+    stay, until the recent scores differ from them. Tail scores don't depend on the parameters, and
+    stay.
 
     Parameters
     ----------
@@ -278,8 +299,8 @@ def rebuilt(
     is_fit : bool, default=False
         Whether the parameters are a fit of the coreset.
     """
-    if memory is None:
-        return None
+    if memory is None or memory.score == "tail_score":
+        return memory
     points = coreset.points
     if not len(points.w):
         return ScoreMemory(memory.usual)

@@ -18,6 +18,7 @@ from streamclust.online.resolving import ReclusterState
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels, Points
     from streamclust.models.family import Params
+    from streamclust.models.feature_distribution import FeatureDistribution
     from streamclust.models.scaling import Scaling
     from streamclust.models.spread import Spread
     from streamclust.models.stats import Stats
@@ -149,6 +150,8 @@ class LearnerState(Generic[P]):
         K-means.
     scores : ScoreMemory or None
         The scores that are remembered, if the learner remembers them.
+    feature_distribution : FeatureDistribution or None
+        The distribution of each feature, if the learner remembers it.
     """
 
     params: P | None = None
@@ -165,6 +168,7 @@ class LearnerState(Generic[P]):
     scaling: Scaling | None = None
     spread: Spread | None = None
     scores: ScoreMemory | None = None
+    feature_distribution: FeatureDistribution | None = None
 
     def __repr__(self) -> str:
         shape = () if self.stats is None else self.stats.first.shape

@@ -17,13 +17,14 @@ import numpy as np
 from streamclust.errors import DataError
 from streamclust.models.coreset import CoresetState
 from streamclust.models.family import Wanted, usable
+from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.spread import Spread
 from streamclust.models.stats import decay, merge, reorder
 from streamclust.online.averaging import averaged
 from streamclust.online.batch_parts import e_step_of_batch, one_by_one
 from streamclust.online.components import to_remove
 from streamclust.online.rules import rules_of
-from streamclust.online.scores import ScoreMemory, carried, unflagged
+from streamclust.online.scores import ScoreMemory, carried, memory_of, unflagged
 from streamclust.online.state import Info, LearnerState
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class _Batch(NamedTuple):
         Share of its weight that the past keeps after a drift.
     scores : ScoreMemory or None
         After the batch.
+    feature_distribution : FeatureDistribution or None
+        After the batch.
     """
 
     X: Points
@@ -81,6 +84,7 @@ class _Batch(NamedTuple):
     drifted: bool
     kept: float
     scores: ScoreMemory | None
+    feature_distribution: FeatureDistribution | None
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class StreamingStep(Generic[P]):
     seed : int
     each_part : callable, optional
     anomaly : Anomaly, optional
+    remembers_features : bool, default=False
         See `StreamLearner`.
     """
 
@@ -108,6 +113,7 @@ class StreamingStep(Generic[P]):
     seed: int
     each_part: EachPart = one_by_one
     anomaly: Anomaly | None = None
+    remembers_features: bool = False
 
     def __call__(
         self,
@@ -126,8 +132,9 @@ class StreamingStep(Generic[P]):
         """
         # Score: the batch had no part in these parameters.
         family, rules, n_points, all_w = self.family, rules_of(self.family), len(X), w
-        memory = state.scores or ScoreMemory()
-        found, scores, X, w = self._scored(params, X, w, memory)
+        memory = memory_of(state.scores, "model" if self.anomaly is None else self.anomaly.score)
+        features = state.feature_distribution or _NO_FEATURES
+        found, scores, X, w = self._scored(params, X, w, memory, features)
         if scores is not None and not len(X):
             clock = state.clock.advance(n_points, None, steps=1)
             after = replace(state, clock=clock, scores=memory.observe(scores, all_w, lam))
@@ -151,6 +158,7 @@ class StreamingStep(Generic[P]):
         batch = _Batch(
             *(X, w, n_points, time_ms, stats, assigned, comparable, unit, drift, drifted, kept),
             remembered,
+            features.observe(X, w, lam) if self.remembers_features else None,
         )
         after, revived = self._learn(state, params, running, batch, lam)
         if remembered is not None and after.params is not None and kept == 1.0:
@@ -168,13 +176,16 @@ class StreamingStep(Generic[P]):
         return _with_changes_of_ids(state, after, info)
 
     def _scored(
-        self, params: P, X: Points, w: Array, memory: ScoreMemory
+        self, params: P, X: Points, w: Array, memory: ScoreMemory, features: FeatureDistribution
     ) -> tuple[BatchStep, Array | None, Points, Array]:
         """Return the e-step of the points that are learned, all scores, and the learned points."""
         remembers = self.policy.has_coreset(X.shape[1])
-        wanted = Wanted(assigned=remembers, scores=self.anomaly is not None)
+        is_tail = self.anomaly is not None and self.anomaly.score == "tail_score"
+        wanted = Wanted(assigned=remembers, scores=self.anomaly is not None and not is_tail)
         found = e_step_of_batch(self.family, params, X, w, self.each_part, wanted)
         scores = found.scores
+        if is_tail:
+            scores = features.first_scores(X, w) if features.is_empty else features.scores(X)
         if scores is None or self.anomaly is None:
             return found, None, X, w
         learned = unflagged(scores, memory, self.anomaly)
@@ -235,6 +246,7 @@ class StreamingStep(Generic[P]):
             scaling=state.scaling,
             spread=spread,
             scores=batch.scores,
+            feature_distribution=batch.feature_distribution,
         )
         if family.fewest is not None:
             after = self._without_starved(after, batch, dying, lam)
@@ -296,6 +308,8 @@ class StreamingStep(Generic[P]):
 
 
 _NONE: tuple[int, ...] = ()
+
+_NO_FEATURES = FeatureDistribution()
 
 _STATS = Wanted(assigned=False)
 

@@ -164,6 +164,7 @@ def checkpoint_of(
         components=replace(before.components, peak_total=mass),
         scaling=scaling,
         scores=None,  # the worker scores its coreset under the new parameters
+        feature_distribution=None,  # the worker keeps its own
     )
     position = at.position if whole else {}
     return replace(at, learner=learner, position=position, refit=new_id())

@@ -75,8 +75,12 @@ def _rolled_back(learner: LearnerState[Any], old: Model, family: Family[Any]) ->
     They are converted to the units that the learner uses: the inverse of `in_units`.
     """
     rules, scores, scaling = rules_of(family), old.scores, learner.scaling
+    features = old.feature_distribution
     params = rules.scaled(old.params, scaling)
-    if scores is not None and scaling is not None and (volume := rules.log_volume(scaling)):
+    if scaling is not None and features is not None:
+        features = features.mapped(1.0 / scaling.scale, -scaling.center / scaling.scale)
+    volume = 0.0 if scaling is None else rules.log_volume(scaling)
+    if scores is not None and volume and old.anomaly_score == "model":
         scores = scores.shifted(-volume)
     stats = rules.stats_of_mass(params, old.mass)
     return replace(
@@ -84,5 +88,6 @@ def _rolled_back(learner: LearnerState[Any], old: Model, family: Family[Any]) ->
         params=params,
         stats=stats,
         averaging=replace(learner.averaging, average=None),
-        scores=None if scores is None else ScoreMemory(scores),
+        scores=None if scores is None else ScoreMemory(scores, score=old.anomaly_score),
+        feature_distribution=features or learner.feature_distribution,
     )

@@ -96,6 +96,7 @@ def make_learner(settings: ModelSettings) -> StreamLearner[Any]:
         coreset=settings.coreset.points,
         reseeds=settings.coreset.restarts,
         anomaly=make_anomaly(settings),
+        tail_scores=settings.remembers_features,
     )
     if isinstance(settings.init, WarmUp):
         return replace(learner, warm_up=settings.init.points, n_init=settings.init.restarts)
@@ -131,7 +132,8 @@ def make_anomaly(settings: ModelSettings) -> Anomaly | None:
     if not settings.remembers_scores:
         return None
     anomaly = settings.anomaly
-    return Anomaly(anomaly.rate, anomaly.learn_flagged or anomaly.rate is None)
+    learn_flagged = anomaly.learn_flagged or anomaly.rate is None
+    return Anomaly(anomaly.rate, learn_flagged, anomaly.score)
 
 
 def largest_batch(settings: ModelSettings) -> int:
@@ -188,6 +190,7 @@ def load_checkpoint(
         found = replace(found, layout=found.layout.under(spec, where))
     elif state.stats is not None:  # from given parameters
         check_columns((), state.stats.reference.shape[1], spec, where)
+    check_features(settings, None if found.layout is None else found.layout.n_features)
     scale = "none" if state.scaling is None else state.scaling.kind
     if state.params is not None and scale != settings.scale:
         raise FormatError(
@@ -195,6 +198,20 @@ def load_checkpoint(
             "change it back, or give the model a new name"
         )
     return found
+
+
+def check_features(settings: ModelSettings, n_features: int | None) -> None:
+    """Refuse settings that a number of features doesn't allow, once it is known.
+
+    Raises
+    ------
+    FormatError
+        With the setting and the way out.
+    """
+    try:
+        settings.check_features(n_features or 0)
+    except ValueError as error:
+        raise FormatError(str(error)) from None
 
 
 def first_state(

@@ -15,7 +15,7 @@ from streamclust.formats.dead import DeadLetters
 from streamclust.formats.lost import Lost
 from streamclust.formats.model import SWAPS, Reason
 from streamclust.online.batch_parts import one_by_one
-from streamclust.runtime.assemble import make_learner
+from streamclust.runtime.assemble import check_features, make_learner
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.model.proposal import reason_of
 from streamclust.store.model.versions import read_model_id
@@ -245,7 +245,11 @@ class ModelWorker:
         ------
         DataError
             If the batches before could not be learned either; see `RejectedBatches`.
+        FormatError
+            If the points have more features than the settings allow.
         """
+        if self.checkpoint.layout is None and batch.layout is not None:
+            check_features(self._settings, batch.layout.n_features)
         passing("computing")
         state, taken = self.checkpoint.learner, batch.refused + len(batch.X)
         dead, missing = batch.refused, _missing_values(batch)

@@ -222,6 +222,7 @@ def next_version(
         raise AssertionError("a model that has parameters has statistics")
     if family.fewest is not None:
         family = family.with_components(len(state.stats.weight))
+    scores = learner.score_distribution(state)
     model = Model(
         name=name,
         version=at.version + 1,
@@ -237,7 +238,9 @@ def next_version(
         ids=state.components.ids,
         layout=at.layout,
         scale=learner.scale,
-        scores=learner.score_distribution(state),
+        scores=scores,
+        feature_distribution=learner.feature_distribution(state),
+        anomaly_score="model" if scores is None else learner.anomaly_score,
     )
     version, counts = model.version, state.counts
     after = replace(

@@ -97,7 +97,9 @@ class Roster:
                     if self.until_idle or self.settings.worker.fail_fast:
                         models.fail("discovery of streams", failure, self._log)
                         return
-                    self._log_failure(str(failure))
+                    if str(failure) != self._failure:
+                        self._failure = str(failure)
+                        self._log.error("discovery_failed", error=self._failure)
                     until = time.monotonic() + _AFTER_FAILURE
             else:
                 if self.until_idle:
@@ -188,11 +190,6 @@ class Roster:
             except StreamclustError as error:
                 name = template.template.name.text
                 models.fail(name, error, self._log.bind(model=name))
-
-    def _log_failure(self, reason: str) -> None:
-        if reason != self._failure:
-            self._log.error("discovery_failed", error=reason)
-        self._failure = reason
 
 
 @dataclass(frozen=True)

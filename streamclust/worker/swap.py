@@ -83,26 +83,27 @@ class Swap:
         try:
             found = read_proposal(self._client, self._keys, worker.learner.family)
             if found is not None and found.refit != worker.checkpoint.refit:
-                self._check_model(worker)
+                if model_proposed_for(self._client, self._keys) not in (0, worker.model_id):
+                    raise DataError(
+                        "the refit is of an earlier model of this name, which was created again "
+                        "since"
+                    )
                 self._adopt(worker, found)
                 return
         except (FormatError, ValueError, ArithmeticError) as error:  # also errors of the numerics
             self._log.error("refit_refused", refit=refit, error=str(error))
         withdraw(self._client, self._keys, refit)
 
-    def _check_model(self, worker: ModelWorker) -> None:
-        """Refuse a refit of an earlier model of this name."""
-        if model_proposed_for(self._client, self._keys) not in (0, worker.model_id):
-            raise DataError(
-                "the refit is of an earlier model of this name, which was created again since"
-            )
-
     def _adopt(self, worker: ModelWorker, refit: Checkpoint) -> None:
         at = worker.checkpoint
         if not refit.position:
             worker.adopt(_with_refit(worker.learner, at.learner, refit), refit.refit)
             return
-        _check_reach(refit, at)
+        for stream, end in refit.position.items():
+            if order(end) > order(at.position.get(stream, end)):  # else learned twice
+                raise DataError(
+                    f"the refit covers more of stream {stream} than the model has learned"
+                )
         state = on_top(worker.learner, at.learner, refit, self._since(refit, at))
         if self._stopping():
             return
@@ -127,13 +128,6 @@ class Swap:
             keep_dead=0,
         )
         return batches(reader, batcher, linger=0.0, until_idle=True, stopping=self._stopping)
-
-
-def _check_reach(refit: Checkpoint, at: Checkpoint) -> None:
-    """Refuse a refit of points that the model will learn later: they would be learned twice."""
-    for stream, end in refit.position.items():
-        if order(end) > order(at.position.get(stream, end)):
-            raise DataError(f"the refit covers more of stream {stream} than the model has learned")
 
 
 def on_top(
@@ -228,6 +222,8 @@ def _with_refit(
     state = learner.adopt(live, params, stats)
     if learner.anomaly is not None and refit.learner.scores is not None:  # of a rollback
         state = replace(state, scores=refit.learner.scores)
+    if learner.remembers_features and refit.learner.feature_distribution is not None:
+        state = replace(state, feature_distribution=refit.learner.feature_distribution)
     return state
 
 
@@ -267,6 +263,7 @@ def _with_score_of(
         forgetting=replace(state.forgetting, weight=live.forgetting.weight),
         spread=live.spread,
         scores=rebuilt(live.scores, family, state.params, live.coreset),
+        feature_distribution=live.feature_distribution,
     )
 
 

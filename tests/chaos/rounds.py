@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,8 +14,8 @@ from typing import Any
 import redis
 
 from tests.chaos.feed import MODELS, Feed
-from tests.chaos.victim import LIMIT, Target, Victim
-from tests.support.workspace import STREAMCLUST, Workspace, environment
+from tests.chaos.victim import Target, Victim
+from tests.support.workspace import Workspace
 
 _INSTANTS = ("loading", "reading", "computing", "committing", "half sent", "sent", "landed")
 
@@ -103,7 +101,8 @@ class Round:
                 said()
             self._close(client)
             said()
-            _learn_in_peace(self._quiet)
+            quiet = Victim(self._quiet.folder, until_idle=True)
+            quiet.wait(quiet.exited)
             self._compare(client)
         return self.outcome
 
@@ -192,26 +191,6 @@ class Round:
         self.outcome.differences.append(
             f"seed {seed}, round {number}, {model}: {what} is not {expected}"
         )
-
-
-def _learn_in_peace(workspace: Workspace) -> None:
-    """Run ``streamclust worker --until-idle``; if it hangs, have it say where."""
-    log = workspace.folder / "worker.log"
-    with log.open("wb") as out:
-        worker = subprocess.Popen(
-            [STREAMCLUST, "worker", "--until-idle"],
-            cwd=workspace.folder,
-            env=environment(PYTHONFAULTHANDLER="1"),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        code = worker.wait(LIMIT)
-    except subprocess.TimeoutExpired:
-        worker.send_signal(signal.SIGABRT)
-        code = worker.wait()
-    assert code == 0, f"the undisturbed worker ended with {code}:\n{log.read_text()[-6000:]}"
 
 
 def _remains(client: redis.Redis, workspace: Workspace, model: str) -> dict[str, Any]:

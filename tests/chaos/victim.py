@@ -6,6 +6,7 @@ on it is ``streamclust worker``. What it shows stands in memory that it shares w
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import mmap
 import os
@@ -21,6 +22,8 @@ from typing import Any, NoReturn
 
 from redis.connection import Connection
 
+import streamclust.cli.worker
+import streamclust.refit.schedule
 import streamclust.worker.daemon
 from streamclust import failpoints
 from streamclust.cli.main import cli
@@ -189,9 +192,10 @@ class Victim:
         deadline = time.monotonic() + LIMIT
         while not (self.exited() or condition()):
             if time.monotonic() > deadline:
-                self.kill()
-                raise AssertionError(f"nothing for {LIMIT} s; its log ends:\n{self._tail()}")
-            time.sleep(0.0005)
+                os.kill(self._pid, signal.SIGABRT)  # so that its log says where it hangs
+                os.waitpid(self._pid, 0)
+                raise AssertionError(f"nothing for {LIMIT} s; its log ends:\n{self._tail(100)}")
+            time.sleep(0.002)
         if self._code not in (None, 0):
             raise AssertionError(f"it left with {self._code}; its log ends:\n{self._tail()}")
 
@@ -214,8 +218,8 @@ class Victim:
         self._code = os.waitstatus_to_exitcode(status)
         return self._code == -signal.SIGKILL
 
-    def _tail(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+    def _tail(self, lines: int = 15) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
 def _live(folder: Path, log: Path, watcher: _Watcher, until_idle: bool) -> NoReturn:
@@ -226,6 +230,7 @@ def _live(folder: Path, log: Path, watcher: _Watcher, until_idle: bool) -> NoRet
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        faulthandler.enable(out)
         failpoints.watch(watcher)
         _watch_commits(watcher)
         answer = cli.main(["worker", *(["--until-idle"] * until_idle)], standalone_mode=False)
@@ -236,4 +241,6 @@ def _live(folder: Path, log: Path, watcher: _Watcher, until_idle: bool) -> NoRet
         os._exit(code)
 
 
-assert streamclust.worker.daemon, "imported here, once, and not in every victim"
+assert streamclust.cli.worker, "imported here, once, and not in every victim"
+assert streamclust.refit.schedule
+assert streamclust.worker.daemon

@@ -18,8 +18,9 @@ from streamclust.formats.model import encode_model
 from streamclust.store.model.commit import Commit, commit
 from tests.support.commands import shown
 from tests.support.commits import a_model, take
+from tests.support.forked import PipedCommand
 from tests.support.model_settings import kmeans
-from tests.support.workspace import STREAMCLUST, Workspace, environment, error_line, run
+from tests.support.workspace import Workspace, environment, error_line, run
 
 TOP = (FeatureShare("temperature", 0.83, 95.2, 61.0), FeatureShare("load", 0.17, 3.25, 2.0))
 ALERT = Alert(0, "points", "1700000000000-3", 2, 5, 17.25, 1.0 - 1 / 12_340, 4, TOP, {}, 0)
@@ -109,9 +110,9 @@ def test_the_newest_alerts_or_those_of_some_time_are_shown(workspace: Workspace)
 
 def test_new_alerts_are_shown_as_they_come(workspace: Workspace) -> None:
     raise_alerts(workspace, *some(3))
-    command = [STREAMCLUST, "alerts", "m*", "-f", "--json", "--last", "1", "--count", "4"]
-    with subprocess.Popen(
-        command, cwd=workspace.folder, env=environment(), stdout=subprocess.PIPE, text=True
+    command = ["alerts", "m*", "-f", "--json", "--last", "1", "--count", "4"]
+    with PipedCommand(
+        command, cwd=workspace.folder, env=environment(), stdout=subprocess.PIPE
     ) as process:
         try:
             assert process.stdout is not None
@@ -132,10 +133,10 @@ def test_follow_says_what_it_waits_for_after_the_stored_alerts(
     workspace: Workspace, start: tuple[str, ...]
 ) -> None:
     raise_alerts(workspace, *some(2, age=600.0))
-    command = [STREAMCLUST, "alerts", "m", "-f", "--json", *start]
+    command = ["alerts", "m", "-f", "--json", *start]
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, cwd=workspace.folder, env=environment(), stdout=pipe, stderr=pipe, text=True
+    with PipedCommand(
+        command, cwd=workspace.folder, env=environment(), stdout=pipe, stderr=pipe
     ) as process:
         try:
             assert process.stderr is not None

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support.commands import shown
+from tests.support.forked import PipedCommand
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, add_entry, add_points, blobs
 from tests.support.workers import drain
-from tests.support.workspace import STREAMCLUST, Workspace, environment, error_line, run
+from tests.support.workspace import Workspace, environment, error_line, run
 
 EAGER: dict[str, Any] = {"batch": {"size": 60}, "encode": {"worker": True, "top": 2}}
 
@@ -90,10 +91,10 @@ def test_labels_and_several_streams_are_shown(workspace: Workspace) -> None:
 def test_new_codes_are_followed(workspace: Workspace) -> None:
     stream = workspace.stream()
     workspace.write({"m": kmeans(stream, **EAGER)})
-    command = [STREAMCLUST, "codes", "m", "--follow", "--json", "--last", "1", "--count", "3"]
+    command = ["codes", "m", "--follow", "--json", "--last", "1", "--count", "3"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, cwd=workspace.folder, env=environment(), stdout=pipe, stderr=pipe, text=True
+    with PipedCommand(
+        command, cwd=workspace.folder, env=environment(), stdout=pipe, stderr=pipe
     ) as process:
         assert process.stderr is not None
         assert (
@@ -106,10 +107,10 @@ def test_new_codes_are_followed(workspace: Workspace) -> None:
     assert process.returncode == 0
     assert [json.loads(line)["index"] for line in out.splitlines()] == [0, 0, 0]
     # With codes, the command says so when it has shown them.
-    last = [STREAMCLUST, "codes", "m", "--follow", "--json"]
+    last = ["codes", "m", "--follow", "--json"]
     for start in (("--last", "0"), ("--since", rows(workspace, "--last", "1")[0]["id"])):
-        with subprocess.Popen(
-            [*last, *start], cwd=workspace.folder, env=environment(), stderr=pipe, text=True
+        with PipedCommand(
+            [*last, *start], cwd=workspace.folder, env=environment(), stderr=pipe
         ) as process:
             assert process.stderr is not None
             assert process.stderr.readline() == "m: waiting for new codes\n"

@@ -18,10 +18,11 @@ from streamclust.models import GaussianMixture
 from streamclust.store.model.commit import Commit, commit
 from tests.support.commits import take
 from tests.support.encoder_fixture import CENTROIDS, model_of
+from tests.support.forked import PipedCommand
 from tests.support.model_settings import kmeans
 from tests.support.points import blobs
 from tests.support.waiting import LIMIT
-from tests.support.workspace import STREAMCLUST, Workspace
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture
@@ -78,9 +79,9 @@ def test_standard_input_gives_lines(folder: Path) -> None:
 
 
 def test_ctrl_c_ends_the_wait_for_standard_input(folder: Path) -> None:
-    command = [STREAMCLUST, "encode", "m.safetensors", "--stdin"]
+    command = ["encode", "m.safetensors", "--stdin"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+    with PipedCommand(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from streamclust.cli.main import cli
 from streamclust.formats.code_file import FORMAT, Header
 from streamclust.formats.container import pack
 from tests.support.encoder_fixture import model_of
+from tests.support.forked import PipedCommand
 from tests.support.points import blobs
 from tests.support.waiting import wait_until
 from tests.support.workspace import Workspace, environment, error_line, run
@@ -145,20 +145,11 @@ def test_json_has_no_infinity(folder: Path) -> None:
     assert '"psnr": null' in done.stdout
 
 
-WITH_CTRL_C = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests' parent ignores it
-from streamclust.cli.main import main
-main()
-"""
-
-
 def test_ctrl_c_leaves_no_file(folder: Path) -> None:
     """A FIFO that feeds points without an end stands for a long file."""
     before = {path.name for path in folder.iterdir()}
     words = ["encode", "m.safetensors", "--file", "fifo.csv", "--out", "o.safetensors"]
-    command = [sys.executable, "-c", WITH_CTRL_C, *words]
-    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as process:
+    with PipedCommand(words, env=environment(), stderr=subprocess.PIPE) as process:
         try:
             feeds: list[int] = []
             wait_until(lambda: feeds or opened_to_feed("fifo.csv", feeds))

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, get_args
@@ -22,6 +21,7 @@ from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE
 from streamclust.cli.main import cli
 from streamclust.formats.layout import ENTRY_FORMATS
 from streamclust.tables import KINDS, Kind
+from tests.support.forked import PipedCommand
 from tests.support.waiting import wait_until
 
 
@@ -150,13 +150,11 @@ def start(server_url: str, namespace: str) -> Iterator[Callable[..., subprocess.
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, stdin: int | IO[str] = subprocess.DEVNULL) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "streamclust", "ingest", *arguments]
-        process = subprocess.Popen(
-            [*command, "--stream", namespace, "--redis-url", server_url],
+        process = PipedCommand(
+            ["ingest", *arguments, "--stream", namespace, "--redis-url", server_url],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
         started.append(process)
         return process

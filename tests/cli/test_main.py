@@ -21,6 +21,7 @@ from streamclust.cli import main as cli_main
 from streamclust.cli.exit_codes import EXIT_CODES
 from streamclust.cli.main import cli
 from streamclust.version import __version__
+from tests.support.forked import PipedCommand
 from tests.support.workspace import STREAMCLUST, environment
 
 COMMANDS = cli.list_commands(click.Context(cli))
@@ -136,13 +137,12 @@ def test_wrong_usage_has_the_form_of_every_error(arguments: str, problem: str, u
 @pytest.mark.parametrize("arguments", [["--help"], ["config", "reference"]], ids=" ".join)
 def test_a_reader_that_leaves_early_is_no_fault(tmp_path: Path, arguments: list[str]) -> None:
     """As `streamclust ... | head -1` does."""
-    with subprocess.Popen(
-        [STREAMCLUST, *arguments],
+    with PipedCommand(
+        arguments,
         cwd=tmp_path,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import signal
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +17,10 @@ from click.testing import CliRunner
 from streamclust.cli._refresh import refresh
 from streamclust.cli.main import cli
 from streamclust.cli.status import _patient
+from tests.support.forked import PipedCommand
 from tests.support.model_settings import kmeans
 from tests.support.waiting import LIMIT, wait_until
-from tests.support.workspace import STREAMCLUST, Workspace, environment
+from tests.support.workspace import Workspace, environment
 
 
 def test_in_a_pipe_each_table_follows_the_previous_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,8 +53,8 @@ def test_on_a_terminal_the_table_is_replaced_until_ctrl_c(
             seen += os.read(ours, 1 << 16)
         return seen.count(text) >= times
 
-    with subprocess.Popen(
-        [STREAMCLUST, "status", "--watch", "--interval", "0.1"],
+    with PipedCommand(
+        ["status", "--watch", "--interval", "0.1"],
         cwd=workspace.folder,
         env=environment(TERM="xterm"),
         stdin=theirs,

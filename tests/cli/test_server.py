@@ -19,6 +19,7 @@ from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_SERVER, EXIT_USAGE
 from streamclust.cli.main import cli
 from streamclust.store.server.embedded import EmbeddedServer
 from streamclust.store.server.keeper import keeper_of, running_endpoint
+from tests.support.forked import PipedCommand
 from tests.support.waiting import wait_until
 from tests.support.workspace import environment
 
@@ -38,9 +39,8 @@ def server(*words: str, text: str | None = None) -> Result:
 @pytest.fixture
 def kept(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A running `streamclust server run`."""
-    command = [sys.executable, "-m", "streamclust", "server", "run"]
-    process = subprocess.Popen(
-        command, cwd=folder.parent, env=environment(), stderr=subprocess.PIPE, text=True
+    process = PipedCommand(
+        ["server", "run"], cwd=folder.parent, env=environment(), stderr=subprocess.PIPE
     )
     wait_until(lambda: keeper_of(folder) == process.pid or process.poll() is not None)
     yield process

@@ -18,24 +18,24 @@ from streamclust.formats.model import encode_model
 from streamclust.store.model.commit import Commit, commit
 from tests.support.commits import take
 from tests.support.encoder_fixture import model_of
+from tests.support.forked import PipedCommand
 from tests.support.many_models import fill
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
 from tests.support.waiting import LIMIT, wait_until
 from tests.support.workers import WorkerProcess
-from tests.support.workspace import STREAMCLUST, Workspace, environment, error_line, run
+from tests.support.workspace import Workspace, environment, error_line, run
 
 
 @contextmanager
 def watching(workspace: Workspace, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A `watch` whose output is read while it runs; it ends by itself when nothing comes."""
-    with subprocess.Popen(
-        [STREAMCLUST, "watch", *arguments, "--timeout", str(LIMIT)],
+    with PipedCommand(
+        ["watch", *arguments, "--timeout", str(LIMIT)],
         cwd=workspace.folder,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     ) as process:
         try:
             yield process

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import redis
 
-from streamclust import AsyncClient, Client, GaussianMixture, KMeans, MixtureParams
+from streamclust import AsyncClient, Client, GaussianMixture, KMeans, KMeansParams, MixtureParams
 from streamclust.errors import DataError
 from streamclust.formats.alerts import Alert, encode_alert
 from streamclust.formats.model import Model
+from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.models.scores import anomaly_score
 from streamclust.store.model.commit import Commit, commit
@@ -165,8 +166,30 @@ def test_a_model_scores_flags_and_explains_points() -> None:
     assert isinstance(kmeans.family, KMeans)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_a_model_scores_flags_and_explains_by_tails(metric: Any) -> None:
+    X = np.random.default_rng(0).exponential(size=(5000, 4))
+    family = KMeans(1, metric=metric)
+    points = np.asarray(family.prepare(X))
+    features = FeatureDistribution().add(points)
+    known = ScoreDistribution().add(features.scores(points))
+    model = replace(
+        model_of(1), family=family, params=KMeansParams(np.full((1, 4), 0.5)), mass=np.ones(1)
+    )
+    model = replace(model, scores=known, feature_distribution=features, anomaly_score="tail_score")
+    np.testing.assert_array_equal(model.anomaly_scores(X), features.scores(points))
+    np.testing.assert_array_equal(model.tail_scores(X), features.scores(points))
+    np.testing.assert_allclose(model.anomalies(X, 0.1).mean(), 0.1, atol=0.01)
+    found = model.attribution(X)
+    np.testing.assert_allclose(found.contribution.sum(axis=1), features.scores(points))
+    lengths = np.linalg.norm(X, axis=1, keepdims=True) if metric == "cosine" else np.ones((5000, 1))
+    np.testing.assert_allclose(found.expected, np.median(points, axis=0) * lengths, rtol=0.1)
+
+
 def test_a_model_without_a_memory_of_scores_says_what_to_set() -> None:
     with pytest.raises(DataError, match=r"set models\.m\.anomaly\.rate, or quantile in"):
         model_of(1).quantiles([[1.0, 2.0]])
+    with pytest.raises(DataError, match=r"set models\.m\.encode\.score or anomaly\.score to tail"):
+        model_of(1).tail_scores([[1.0, 2.0]])
     with pytest.raises(DataError, match="rate is 0; expected a number between 0 and 1"):
         model_of(1).anomalies([[1.0, 2.0]], 0)

@@ -43,6 +43,24 @@ def test_a_rate_that_is_no_share_is_refused_with_what_to_write(rate: str, proble
         (f"{KMEANS}, anomaly: false", "write anomaly: {rate: null}"),
         (f"{KMEANS}, anomaly: {{contamination: 0.1}}", "unknown key; did you mean rate?"),
         (f"{KMEANS}, anomaly: {{top: 5}}", f"no effect without a rate: top; add rate: {RATE}"),
+        (
+            f"{KMEANS}, anomaly: {{score: tail_score}}, encode: {{score: tail_score}}",
+            "anomaly.score is tail_score, which has no effect without anomaly.rate or quantile in "
+            "encode.score; add one, or remove anomaly.score",
+        ),
+        (
+            f"{KMEANS}, anomaly: {{score: tail, rate: 0.1}}",
+            "got 'tail'; expected model | tail_score",
+        ),
+        (
+            f"{KMEANS}, anomaly: {{score: tail_score, rate: 0.1}}, points: {{n_features: 5000}}",
+            "anomaly.score has tail_score, but the points have 5,000 features; the tail score "
+            "remembers 257 numbers per feature, and the limit is 1,000 features; use another score",
+        ),
+        (
+            f"{KMEANS}, encode: {{score: tail_score}}, points: {{n_features: 1001}}",
+            "encode.score has tail_score, but the points have 1,001 features",
+        ),
         (f"{KMEANS}, anomaly: {{rate: 0.1, top: 0}}", "expected an integer >= 1 and <= 100"),
         (
             f"{KMEANS}, encode: true, anomaly: {{rate: 0.1, worker: false}}",
@@ -51,16 +69,16 @@ def test_a_rate_that_is_no_share_is_refused_with_what_to_write(rate: str, proble
         (
             f"{KMEANS}, encode: {{score: [distance, log_density]}}",
             "encode.score has log_density, which kind kmeans doesn't have; "
-            "expected distance, scaled_distance or quantile",
+            "expected distance, scaled_distance, tail_score or quantile",
         ),
         (
             f"{MIXTURE}, encode: {{score: scaled_distance}}",
             "encode.score has scaled_distance, which kind gaussian_mixture doesn't have; "
-            "expected distance, log_density, mahalanobis or quantile",
+            "expected distance, log_density, mahalanobis, tail_score or quantile",
         ),
         (
             f"{KMEANS}, metric: cosine, encode: {{score: scaled_distance}}",
-            "which metric cosine doesn't have; expected distance or quantile",
+            "which metric cosine doesn't have; expected distance, tail_score or quantile",
         ),
         (f"{KMEANS}, encode: {{score: scaled_distance}}", "set scale: standard, or remove"),
         (f"{KMEANS}, encode: {{score: []}}", "got an empty list; expected distance |"),
@@ -81,6 +99,23 @@ def test_a_model_remembers_scores_only_for_alerts_or_quantiles() -> None:
     assert not model(f"{MIXTURE}, encode: {{score: [mahalanobis, log_density]}}").remembers_scores
     assert model(f"{KMEANS}, encode: {{score: quantile}}").remembers_scores
     assert model(f"{KMEANS}, anomaly: {{rate: 0.001}}").remembers_scores
+
+
+@pytest.mark.parametrize(
+    ("settings", "remembers"),
+    [
+        ("anomaly: {rate: 0.001, score: model}", False),
+        ("anomaly: {rate: 0.001, score: tail_score}", True),
+        ("anomaly: {rate: null, score: tail_score}", False),
+        ("anomaly: {score: tail_score}, encode: {score: quantile}", True),
+        ("encode: {score: [tail_score, distance]}", True),
+    ],
+)
+def test_a_model_remembers_its_features_only_for_tail_scores(
+    settings: str, remembers: bool
+) -> None:
+    for kind in (KMEANS, MIXTURE, f"{KMEANS}, metric: cosine"):
+        assert model(f"{kind}, {settings}").remembers_features == remembers
 
 
 def test_overrides_of_a_template_change_the_rate_of_single_models() -> None:

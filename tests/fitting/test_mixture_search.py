@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from streamclust.arrays import Array, CovarianceType
+from streamclust.errors import DataError
 from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.fitting.split_merge import thin
@@ -111,22 +112,31 @@ def test_few_distinct_points_are_enough_with_a_background_too() -> None:
 
 def test_a_move_of_components_costs_its_kl_divergence_to_second_order() -> None:
     family = GaussianMixture(2, "diag")
-    means, covariances = np.array([[0.0, 0.0], [9.0, 9.0]]), np.ones((2, 2))
+    means, covariances = np.array([[0.0, 0.0], [9.0, 9.0]]), np.full((2, 2), 4.0)
     params = MixtureParams(np.array([0.5, 0.5]), means, covariances, "diag")
     stats = family.e_step(params, means, np.ones(2))
     excess = search_of(family).excess
     assert excess(params, params, stats) == 0.0
-    # One of two means moves by (0.1, 0.2): KL = 0.5 * (0.01 + 0.04), for half of the points
+    # One of two means moves by (0.1, 0.2): KL = 0.5 * (0.01 + 0.04) / 4, for half of the points
     moved = MixtureParams(
         params.weights, means + np.array([[0.1, 0.2], [0.0, 0.0]]), covariances, "diag"
     )
-    assert excess(params, moved, stats) == pytest.approx(0.5 * 0.025)
-    # Variances differ by 0.1 of their average in one feature of one component: KL = 0.25 * 0.01
+    assert excess(params, moved, stats) == pytest.approx(0.5 * 0.025 / 4.0)
+    # Variances differ by 0.1, of 4, in one feature of one component: KL = 0.25 * 0.01 / 16
     change = np.array([[0.05, 0.0], [0.0, 0.0]])
     wider, thinner = covariances + change, covariances - change
     one, two = (MixtureParams(params.weights, means, c, "diag") for c in (wider, thinner))
-    assert excess(one, two, stats) == pytest.approx(0.5 * 0.0025)
+    assert excess(one, two, stats) == pytest.approx(0.5 * 0.0025 / 16.0)
     # Weights of 0.4 and 0.6 in place of two halves: KL = 0.5 * (0.01 / 0.45 + 0.01 / 0.55)
     other = MixtureParams(np.array([0.4, 0.6]), means, covariances, "diag")
     expected = 0.5 * (0.01 / 0.45 + 0.01 / 0.55)
     assert excess(params, other, stats) == pytest.approx(expected)
+
+
+def test_points_so_close_that_covariances_would_underflow_are_refused() -> None:
+    check = search_of(GaussianMixture(1)).check
+    for reach in (0.0, 1e-140, 1.0):
+        check(np.array([[3.0, 0.0], [3.0, reach]]))
+    check(np.empty((0, 2)))
+    with pytest.raises(DataError, match="multiply the points by a power of ten"):
+        check(np.array([[3.0, 0.0], [3.0, 9e-141]]))

@@ -94,7 +94,7 @@ def test_the_way_of_the_test_meets_every_part_of_a_state() -> None:
 @given(st.integers(1, 6), st.integers(0, 1000), st.sampled_from(FAMILIES))
 def test_any_state_comes_back_to_the_last_bit(K: int, seed: int, name: str) -> None:
     family = family_of(name, K)
-    anomaly = Anomaly() if seed % 2 else None
+    anomaly = (None, Anomaly(), Anomaly(score="tail_score"))[seed % 3]
     learner = StreamLearner(family, HalfLife(50.0), warm_up=WARM_UP, anomaly=anomaly)
     state = learner.init()
     for number in range(6):
@@ -110,8 +110,35 @@ def test_outdated_scores_come_back_and_older_states_have_none() -> None:
     assert same(outdated, through_bytes(outdated, family))
     arrays, meta = unpack(encode_checkpoint(Checkpoint(state), family), FORMAT, WHERE)
     assert set(meta["scores"]) == {"usual", "recent"}
-    wrong = {**meta["scores"], "outdated": -1}
-    refused(pack(FORMAT, arrays, {**meta, "scores": wrong}))
+    for wrong in ({"outdated": -1}, {"score": "odd"}):
+        refused(pack(FORMAT, arrays, {**meta, "scores": {**meta["scores"], **wrong}}))
+
+
+def test_a_learner_with_tail_scores_goes_on_to_the_last_bit() -> None:
+    family = GaussianMixture(3, "diag")
+    anomaly = Anomaly(0.05, learn_flagged=False, score="tail_score")
+    learner = StreamLearner(
+        family, HalfLife(100.0), warm_up=WARM_UP, coreset=0, scale="standard", anomaly=anomaly
+    )
+    state = stopped = learner.init()
+    for number in range(12):
+        state = step(learner, state, number)
+        stopped = step(learner, through_bytes(stopped, family), number)
+        assert same(state, stopped)
+    assert state.scores is not None
+    assert state.scores.score == "tail_score"
+    assert state.feature_distribution is not None
+
+
+def test_a_damaged_distribution_of_features_is_refused() -> None:
+    learner = StreamLearner(KMeans(3), warm_up=1, tail_scores=True)
+    data = encode_checkpoint(Checkpoint(step(learner, LearnerState(), 0)), KMeans(3))
+    arrays, meta = unpack(data, FORMAT, WHERE)
+    names = [name for name in arrays if name.startswith("feature_distribution.")]
+    assert len(names) == 4
+    for name in names:
+        refused(pack(FORMAT, {k: v for k, v in arrays.items() if k != name}, meta))
+        refused(pack(FORMAT, {**arrays, name: -np.ones_like(arrays[name])[:1]}, meta))
 
 
 def test_given_parameters_come_back_to_the_last_bit(family: Family[Any]) -> None:

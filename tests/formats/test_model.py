@@ -16,6 +16,7 @@ from streamclust.formats.container import pack, unpack
 from streamclust.formats.layout import Layout, PointsFormat
 from streamclust.formats.model import FORMAT, Model, decode_model, encode_model, family_of
 from streamclust.models import GaussianMixture, KMeans
+from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.score_distribution import ScoreDistribution
 from tests.support.states import a_model, same
 from tests.support.strategies import FAMILIES
@@ -216,6 +217,26 @@ def test_the_distribution_of_scores_comes_back(model: Model) -> None:
     assert found is not None
     assert same(found, before.scores)
     assert decode_model(encode_model(model), WHERE).scores is None
+
+
+def test_the_distribution_of_features_comes_back(model: Model) -> None:
+    scores = ScoreDistribution().add(RNG.exponential(size=500))
+    features = FeatureDistribution().add(X)
+    before = replace(
+        model, scores=scores, feature_distribution=features, anomaly_score="tail_score"
+    )
+    found = decode_model(encode_model(before), WHERE)
+    assert same(found.feature_distribution, features)
+    assert found.anomaly_score == "tail_score"
+    plain = decode_model(encode_model(model), WHERE)
+    assert (plain.feature_distribution, plain.anomaly_score) == (None, "model")
+    arrays, meta = unpack(encode_model(before), FORMAT, "")
+    for damaged in (
+        pack(FORMAT, arrays, {**meta, "anomaly_score": "odd"}),
+        pack(FORMAT, {**arrays, "feature_distribution.unit": np.ones(2)}, meta),
+    ):
+        with pytest.raises(FormatError, match="damaged model"):
+            decode_model(damaged, WHERE)
 
 
 def test_a_version_of_before_tells_no_more_than_it_knows(model: Model) -> None:

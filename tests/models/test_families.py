@@ -137,13 +137,28 @@ def test_the_m_step_of_prior_statistics_gives_the_parameters_back(
 ) -> None:
     p = data.draw(problems(name))
     family = p.family if name == "kmeans" else family_of(name, p.family.n_components, reg_covar=0.0)
-    stats = family.prior_stats(p.params, data.draw(st.sampled_from([0.01, 1.0, 250.0])))
+    weight = data.draw(st.sampled_from([0.01, 1.0, 250.0]))
+    stats = family.prior_stats(p.params, weight)
+    assert stats.mass == pytest.approx(weight * family.n_components)
     assert (stats.objective, stats.count) == (0.0, 0.0)  # no point was scored
     back = family.m_step(stats, p.params)
     for wanted, got in zip(
         family.to_arrays(p.params).values(), family.to_arrays(back).values(), strict=True
     ):
         assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+@families
+def test_the_order_of_the_components_does_not_matter(name: str) -> None:
+    p, order = problem_of(name, K=4), np.array([2, 0, 3, 1])
+    other = p.family.reorder(p.params, order)
+    assert_allclose(p.family.score_points(other, p.X), p.family.score_points(p.params, p.X))
+    assert_array_equal(order[p.family.predict(other, p.X)], p.family.predict(p.params, p.X))
+    back = p.family.to_arrays(p.family.reorder(other, p.family.match(other, p.params)))
+    for key, value in p.family.to_arrays(p.params).items():
+        assert_array_equal(back[key], value)
+    few = p.family.to_arrays(p.family.reorder(p.params, order[:2]))
+    assert few.get("weights", np.ones(1)).sum() == pytest.approx(1.0)
 
 
 @families

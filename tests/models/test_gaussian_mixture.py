@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -20,6 +21,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, MixtureParams
+from streamclust.models.stats import Stats
 from tests.support.strategies import (
     COVARIANCE_TYPES,
     assert_em_never_worsens,
@@ -277,6 +279,8 @@ def arrays_of(**changed: Any) -> dict[str, Array]:
 def test_weights_that_almost_sum_to_one_are_normalised() -> None:
     params = GaussianMixture(2).from_arrays(arrays_of(weights=[0.25, 0.75 + 9e-7]))
     assert params.weights.sum() == pytest.approx(1.0, abs=1e-15)
+    nothing = GaussianMixture(2).from_arrays(arrays_of(weights=[0.0, 1.0]))
+    assert nothing.weights.tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("weights", [[0.25, 0.751], [0.5, 0.4], [-0.25, 1.25]])
@@ -321,3 +325,72 @@ def test_covariances_of_another_shape_are_refused_with_the_shape_that_is_expecte
 ) -> None:
     with pytest.raises(DataError, match=rf"covariances has shape \(3, 3\); expected \({shape}\)"):
         GaussianMixture(2, kind).from_arrays(arrays_of(covariances=np.eye(3)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "K", "D", "needed", "enough"),
+    [
+        ("full", 3, 7, 8, 16.0),
+        ("full", 3, 2, 3, 10.0),
+        ("diag", 3, 7, 2, 10.0),
+        ("spherical", 3, 7, 2, 10.0),
+        ("tied", 2, 22, 2, 24.0),
+        ("tied", 22, 22, 2, 10.0),
+    ],
+)
+def test_the_number_of_points_that_a_covariance_needs(
+    kind: CovarianceType, K: int, D: int, needed: int, enough: float
+) -> None:
+    family = GaussianMixture(K, kind)
+    assert (family.points_needed(D), family.points_for_shape(D)) == (needed, enough)
+
+
+def of_stats(
+    weight: list[float], first: list[list[float]], second: list[list[float]], reg_covar: float
+) -> Array:
+    """Return the variances that the m-step takes from moments about 0; each feature's is 1."""
+    K, D = np.shape(first)
+    family, zero = GaussianMixture(K, "diag", reg_covar=reg_covar), np.zeros((K, D))
+    moments = np.array(weight), np.array(first), np.array(second)
+    params = MixtureParams(np.full(K, 1.0 / K), zero, np.ones((K, D)), "diag", np.ones(D))
+    return family.m_step(Stats(*moments, zero, "diag", 0.0, sum(weight)), params).covariances
+
+
+def test_the_floor_is_at_least_the_rounding_error_of_the_moments() -> None:
+    # Given a mean that moves by 2^20 in the first of two features: 64 eps D 2^40 = 1 / 32
+    far = [4.0], [[4.0 * 2.0**20, 0.0]], [[4.0 * (4.0 + 2.0**40), 4.0]]
+    assert of_stats(*far, reg_covar=2.0**-20).tolist() == [[4.0 + 1.0 / 32.0, 1.0 + 2.0**-20]]
+    assert of_stats(*far, reg_covar=0.0).tolist() == [[4.0, 1.0]]
+    # Given a variance of 2^40: 1e-12 of it
+    wide = of_stats([1.0], [[0.0]], [[2.0**40]], reg_covar=1e-6)
+    assert_allclose(wide - 2.0**40, 1e-12 * 2.0**40, rtol=1e-3)
+
+
+def test_a_component_of_equal_points_gets_the_variance_of_the_others_if_they_are_most() -> None:
+    floor, nothing = 2.0**-10, [[0.0], [0.0]]
+    # Given a variance of 4, and one that is the floor
+    most = of_stats([3.0, 1.0], nothing, [[12.0], [floor]], floor)
+    assert most.tolist() == [[4.0 + floor], [4.0 + floor]]
+    half = of_stats([2.0, 2.0], nothing, [[8.0], [2.0 * floor]], floor)
+    assert half.tolist() == [[4.0 + floor], [2.0 * floor]]
+    above = of_stats([3.0, 1.0], nothing, [[12.0], [1.5 * floor]], floor)
+    assert above.tolist() == [[4.0 + floor], [2.5 * floor]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "covariances", "expected"),
+    [
+        ("full", [[[1.0, 0.5], [0.5, 3.0]], [[2.0, 0.0], [0.0, 3.0]]], [4.75, 3.0]),
+        ("tied", [[1.75, 0.5], [0.5, 3.0]], [4.75, 3.0]),
+        ("diag", [[1.0, 3.0], [2.0, 3.0]], [4.75, 3.0]),
+        ("spherical", [1.0, 2.0], [4.75, 1.75]),
+    ],
+)
+def test_the_spread_of_a_mixture_is_the_variance_within_and_between_components(
+    kind: CovarianceType, covariances: Any, expected: list[float]
+) -> None:
+    means, weights = np.array([[10.0, 0.1], [14.0, 0.1]]), np.array([0.25, 0.75])
+    params = MixtureParams(weights, means, np.array(covariances), kind)
+    assert_allclose(GaussianMixture(2, kind).spread(params), expected, rtol=1e-12)
+    known = replace(params, spread=np.array([7.0, 8.0]))
+    assert GaussianMixture(2, kind).spread(known) is known.spread

@@ -1,4 +1,4 @@
-"""The rules of the families: the prior of components with few points."""
+"""The rules of the families: the prior of components with few points, units, gaps."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from numpy.testing import assert_allclose
 
 from streamclust.arrays import CovarianceType
 from streamclust.fitting.search import search_of
+from streamclust.models import MixtureParams
+from streamclust.models.scaling import Scaling
 from streamclust.online.rules import rules_of
 from tests.support.strategies import (
     COVARIANCE_TYPES,
+    FAMILIES,
     blobs,
+    family_of,
     floats,
     laws,
     mixture_of,
     problems,
+    random_params,
 )
 
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
@@ -66,3 +71,67 @@ def test_components_of_enough_points_have_no_prior(
     assert topped.covariances.tobytes() == plain.covariances.tobytes()
     assert topped.means.tobytes() == plain.means.tobytes()
     assert topped.weights.tobytes() == plain.weights.tobytes()
+
+
+def two(kind: CovarianceType, variance: float, means: list[list[float]]) -> MixtureParams:
+    """Return two components of one feature, with the same variance; that of the feature is 2."""
+    shape = {"full": (2, 1, 1), "tied": (1, 1), "diag": (2, 1), "spherical": (2,)}[kind]
+    covariances, spread = np.full(shape, variance), np.array([2.0])
+    return MixtureParams(np.array([0.5, 0.5]), np.array(means), covariances, kind, spread)
+
+
+@kinds
+def test_a_prior_adds_its_covariance_and_the_distance_of_the_means(kind: CovarianceType) -> None:
+    # Given 2 points of each component, with the variance 1, at the distance 1 from the last mean
+    family, last = mixture_of(kind, 2, reg_covar=0.25), two(kind, 3.0, [[0.0], [10.0]])
+    stats = family.e_step(last, np.array([[0.0], [2.0], [10.0], [12.0]]), np.ones(4))
+    # When a prior adds 2 points of the variance 3
+    found = rules_of(family).map_step(stats, last, stats.weight + 2.0)
+    # Then the covariance is (2 * 1 + 2 * 3 + 2 * 2 / 4 * 1^2) / 4, and half of the floor of 1 / 2
+    assert_allclose(found.covariances, np.full_like(last.covariances, 2.25 + 0.25), rtol=0.02)
+    assert_allclose(found.means, [[0.5], [10.5]], atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_few_points_at_the_last_mean_leave_the_covariance_as_it_is(kind: CovarianceType) -> None:
+    family, last = mixture_of(kind, 2, reg_covar=0.5), two(kind, 3.0, [[0.0], [1000.0]])
+    for distance, keeps in ((0.0, True), (1.0, True), (1.01, False)):  # the floor is 1
+        X = np.array([[-distance], [distance], [998.0], [1002.0]])
+        stats = family.e_step(last, X, np.ones(4))
+        found = rules_of(family).map_step(stats, last, np.array([4.0, 2.0])).covariances
+        assert bool(found[0] == last.covariances[0]) == keeps
+        assert found[1] != last.covariances[1]  # it has enough points
+
+
+@kinds
+def test_the_loss_of_scaled_points_with_gaps_is_that_of_the_points(kind: CovarianceType) -> None:
+    rng = np.random.default_rng(0)
+    family = mixture_of(kind, 3, missing="learn")
+    params = random_params(family, rng.normal(size=(3, 2)), rng)
+    equal = np.full(2, 5.0) if kind == "spherical" else np.array([5.0, 0.25])
+    scaling, rules = Scaling("standard", np.array([-3.0, 8.0]), equal), rules_of(family)
+    Z, w = rng.normal(size=(20, 2)), rng.uniform(0.5, 2.0, 20)
+    Z[::3, 0], Z[1::3, 1] = np.nan, np.nan
+    scaled = rules.with_missing_volume(family.e_step(params, Z, w), scaling, Z, w)
+    plain = family.e_step(rules.in_units(params, scaling), scaling.undo(Z), w)
+    loss = family.loss(scaled) + rules.log_volume(scaling)
+    assert loss == pytest.approx(family.loss(plain), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_parameters_in_the_original_units_are_scaled_back(name: str) -> None:
+    rng = np.random.default_rng(0)
+    family = family_of(name, 3)
+    params = random_params(family, rng.normal(size=(3, 2)), rng)
+    scaling, rules = Scaling("standard", np.array([-3.0, 8.0]), np.full(2, 5.0)), rules_of(family)
+    original = rules.in_units(params, scaling)
+    wanted = family.to_arrays(params)
+    for scale, each in ((scaling, original), (None, params)):
+        found = family.to_arrays(rules.scaled(each, scale))
+        assert found.keys() == wanted.keys()  # K-means has no scales of its own
+        assert all(np.allclose(found[key], wanted[key], rtol=1e-12) for key in wanted)
+    mass = np.array([1.0, 2.0, 6.0])
+    stats = rules.stats_of_mass(params, mass)
+    assert stats.mass == pytest.approx(9.0)
+    assert_allclose(family.m_step(stats, params).means, params.means, rtol=1e-12)
+    assert name != "kmeans" or stats.weight.tolist() == mass.tolist()

@@ -47,6 +47,7 @@ def nearest(A: Any, B: Any) -> Any:
         (mixture, {}),
         (kmeans, {"scale": "standard", "anomaly": {"rate": 0.1}}),
         (mixture, {"scale": "robust", "anomaly": {"rate": 0.1}}),
+        (mixture, {"scale": "standard", "anomaly": {"rate": 0.1, "score": "tail_score"}}),
     ],
 )
 def test_without_a_worker_it_goes_back_in_place(workspace: Workspace, kind: Any, more: Any) -> None:
@@ -69,6 +70,9 @@ def test_without_a_worker_it_goes_back_in_place(workspace: Workspace, kind: Any,
         assert after.scores is not None
         np.testing.assert_array_equal(after.scores.mass, old.scores.mass)
         assert after.scores.threshold(0.1) == pytest.approx(old.scores.threshold(0.1))
+    if old.feature_distribution is not None:
+        X = blobs(100)
+        np.testing.assert_allclose(after.tail_scores(X), old.tail_scores(X), rtol=1e-6)
     # and the next points are learned on top of it
     with workspace.client as client:
         add_blocks(client, workspace.stream(), blobs(30, seed=2))

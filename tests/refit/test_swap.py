@@ -259,9 +259,10 @@ def test_what_was_learned_meanwhile_is_learned_again_on_top(workspace: Workspace
     assert not waiting(workspace)
 
 
-def test_a_refit_brings_the_scores_of_its_own_parameters(workspace: Workspace) -> None:
+@pytest.mark.parametrize("score", ["model", "tail_score"])
+def test_a_refit_brings_the_scores_of_its_own_parameters(workspace: Workspace, score: str) -> None:
     # Given a model that learned poorly and remembers its scores, and a refit that waits meanwhile
-    drain(poor_workspace(workspace, blobs(600), anomaly={"rate": 0.1}))
+    drain(poor_workspace(workspace, blobs(600), anomaly={"rate": 0.1, "score": score}))
     propose = set_aside(workspace)
     feed(workspace, blobs(900, seed=1))
     drain(workspace)
@@ -273,7 +274,10 @@ def test_a_refit_brings_the_scores_of_its_own_parameters(workspace: Workspace) -
     assert (after.reason, after.points) == ("refit", 1500)
     assert after.scores is not None
     assert after.scores.total == pytest.approx(1500)
-    flagged = after.score_samples(blobs(3000, seed=2)) > after.scores.threshold(0.1)
+    if score == "tail_score":
+        assert after.feature_distribution is not None
+        np.testing.assert_allclose(after.feature_distribution.total, 1500.0)
+    flagged = after.anomaly_scores(blobs(3000, seed=2)) > after.scores.threshold(0.1)
     assert flagged.mean() == pytest.approx(0.1, abs=0.03)
 
 

@@ -19,6 +19,7 @@ import structlog
 
 from streamclust.runtime import log as module
 from streamclust.runtime.log import LogOutput, configure_log
+from tests.support.forked import PipedCommand
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
 from tests.support.waiting import LIMIT, wait_until
@@ -196,8 +197,8 @@ def test_a_daemon_whose_log_pipe_is_closed_goes_on_and_ends_in_order(
         if command != "worker":
             workspace.drain()
         read_end, write_end = os.pipe()
-        with subprocess.Popen(
-            [STREAMCLUST, *command.split()],
+        with PipedCommand(
+            command.split(),
             cwd=tmp_path,
             env=environment(),
             stdout=subprocess.PIPE,

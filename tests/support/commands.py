@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
-from tests.support.workspace import STREAMCLUST, Workspace, environment
+from tests.support.forked import PipedCommand
+from tests.support.workspace import Workspace, environment
 
 
 def invoke(*arguments: str) -> Result:
@@ -25,12 +26,11 @@ def shown(workspace: Workspace, *arguments: str, answer: str | None = None) -> R
 @contextmanager
 def served(workspace: Workspace) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Serve on a free port; give the address."""
-    process = subprocess.Popen(
-        [STREAMCLUST, "metrics", "--port", "0"],
+    process = PipedCommand(
+        ["metrics", "--port", "0"],
         cwd=workspace.folder,
         env=environment(),
         stderr=subprocess.PIPE,
-        text=True,
     )
     with process:
         try:

@@ -14,13 +14,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.reduction import DupFd
 from pathlib import Path
+from typing import Any
+
+WITHOUT = "TESTS_WITHOUT_MODULES"
+"""Variable with the names of modules that a forked process can't import."""
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
         "__main__",
         "streamclust.cli._progress",
+        "streamclust.cli.alerts",
+        "streamclust.cli.codes",
         "streamclust.cli.encode",
         "streamclust.cli.ingest",
         "streamclust.cli.metrics",
@@ -99,14 +107,21 @@ def _run(
     stderr: Path,
 ) -> None:
     """Do the work in its folder, with its environment and files."""
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
+    _enter(folder, environment)
     for name, file in (("stdout", stdout), ("stderr", stderr)):
         stream = file.open("a", encoding="utf-8")
         os.dup2(stream.fileno(), ("stdin", "stdout", "stderr").index(name))
         setattr(sys, name, stream)
     work(words)
+
+
+def _enter(folder: Path, environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for module in environment.get(WITHOUT, "").split():
+        assert module not in sys.modules, f"{module} is imported before the fork"
+        sys.modules[module] = None  # type: ignore[assignment]
 
 
 def _command(words: list[str]) -> None:
@@ -131,3 +146,73 @@ class ForkedProgram(_Forked):
     """A Python program: its file, and its arguments."""
 
     work = staticmethod(_program)
+
+
+@dataclass(frozen=True)
+class _Descriptor:
+    """A file that a forked process inherits."""
+
+    number: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _inherited, (DupFd(self.number),)
+
+
+def _inherited(copy: Any) -> int:
+    return int(copy.detach())
+
+
+def _run_with_streams(
+    words: list[str], folder: Path, environment: dict[str, str], streams: list[int], session: bool
+) -> None:
+    """Be a `streamclust` with these standard streams."""
+    if session:
+        os.setsid()
+    _enter(folder, environment)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        mode = "r" if number == 0 else "w"
+        setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    _command(words)
+
+
+class PipedCommand(subprocess.Popen[str]):
+    """A `streamclust` with these words, which is forked; otherwise a Popen with `text=True`."""
+
+    def __init__(self, words: list[str], **options: Any) -> None:
+        super().__init__(words, text=True, **options)
+
+    def _execute_child(self, words: list[str], *options: Any) -> None:
+        """Fork, instead of starting a program: Popen calls this when it has made the pipes."""
+        folder, environment, session = options[4], options[5], options[20]
+        pipes = options[9:15]
+        ends = (pipes[0], pipes[3], pipes[5])  # the child's
+        with open(os.devnull) as nothing:  # noqa: PTH123
+            own = (nothing.fileno(), 1, 2)
+            streams = [
+                _Descriptor(mine if end == -1 else end) for end, mine in zip(ends, own, strict=True)
+            ]
+            variables = dict(os.environ if environment is None else environment)
+            self._process = _FORKS.Process(
+                target=_run_with_streams,
+                args=(words, folder or Path.cwd(), variables, streams, session),
+                daemon=True,
+            )
+            self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+        if self.returncode is None and self._child_created:
+            self.returncode = self._process.exitcode  # type: ignore[assignment]
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        self._process.join(timeout)
+        if self._internal_poll() is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return self.returncode

@@ -32,7 +32,8 @@ from typing import Any
 import yaml
 
 from streamclust.config import Settings
-from tests.support.workspace import environment, run, run_program
+from tests.support.forked import WITHOUT
+from tests.support.workspace import environment, run_command, run_program
 
 LANGUAGES = ("sh", "console", "python", "yaml", "json", "js", "text")
 LIMIT = 240.0
@@ -72,8 +73,8 @@ def run_block(block: Block, folder: Path, without: Sequence[str] = ()) -> None:
     """Run a block in a folder, and check its result.
 
     `without` names modules that can't be imported, such as those of extras that the page doesn't
-    name. Without this list, simple commands and programs are forked from a process that has
-    imported streamclust, which takes less time.
+    name. Simple commands and programs are forked from a process that has imported streamclust,
+    which takes less time than a start of Python.
     """
     if block.language == "text" or block.reason:
         return
@@ -96,23 +97,27 @@ class _Shell:
     def __call__(self, command: str) -> str:
         """Run a command; return its output, standard error first; raise if it fails."""
         plain = re.sub(r"'[^']*'|\"[^\"$`]*\"|#.*", "", command).strip()
-        if self.without or _SHELL.search(plain) or not plain.startswith("streamclust "):
+        if _SHELL.search(plain) or not plain.startswith("streamclust "):
             return self.run(["bash", "-euo", "pipefail", "-c", command])
-        return _output(run(self.folder, *shlex.split(command, comments=True)[1:]), command)
+        words = shlex.split(command, comments=True)[1:]
+        return _output(run_command(self.folder, words, self.forked, LIMIT), command)
 
     def python(self, text: str) -> str:
         """Run a Python program."""
-        if self.without:
-            return self.run([sys.executable, "-c", text])
         with tempfile.TemporaryDirectory() as name:
             file = Path(name, "program.py")
             file.write_text(text, encoding="utf-8")
-            return _output(run_program(self.folder, file, self.environment, LIMIT), text)
+            return _output(run_program(self.folder, file, self.forked, LIMIT), text)
 
     @property
     def environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return environment(COLUMNS="") | {"PATH": path}
+
+    @property
+    def forked(self) -> dict[str, str]:
+        """Variables of a forked process."""
+        return self.environment | {WITHOUT: " ".join(self.without)}
 
     def run(self, command: list[str]) -> str:
         """Run a program in a new process."""

@@ -38,6 +38,13 @@ def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProces
     return _run(ForkedCommand, folder, list(arguments), environment(**env), LIMIT)
 
 
+def run_command(
+    folder: Path, words: list[str], environment: Mapping[str, str], limit: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with these variables only."""
+    return _run(ForkedCommand, folder, words, environment, limit)
+
+
 def run_program(
     folder: Path, file: Path, environment: Mapping[str, str], limit: float
 ) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -84,15 +85,29 @@ class Place:
         return Address(self.url, username=user, password=PASSWORD)
 
     def settings(self, user: str) -> Settings:
-        """Write and read a config.yaml for this user."""
-        trim = {"kind": "learned" if user == "trimmer" else "none"}
-        encode = {"takeover": "100ms", "worker": user == "coder"}
-        start = "1-0" if user == "coder" else "earliest"
-        model = kmeans("points", batch=BATCH, encode=encode, trim=trim, start=start)
-        login = {"url": self.url, "username": user, "password": PASSWORD}
-        file = self.folder / "config.yaml"
-        file.write_text(yaml.safe_dump({"redis": login, "models": {"m": model}}))
-        return load_settings(file, (), {})
+        """Write a config.yaml for this user, and return its settings."""
+        file, text = self.folder / "config.yaml", settings_text(self.url, user)
+        file.write_text(text)
+        if text not in SETTINGS:
+            SETTINGS[text] = load_settings(file, (), {})
+        return SETTINGS[text]
+
+
+@cache
+def settings_text(url: str, user: str) -> str:
+    trim = {"kind": "learned" if user == "trimmer" else "none"}
+    encode = {"takeover": "100ms", "worker": user == "coder"}
+    start = "1-0" if user == "coder" else "earliest"
+    model = kmeans("points", batch=BATCH, encode=encode, trim=trim, start=start)
+    login = {"url": url, "username": user, "password": PASSWORD}
+    return yaml.safe_dump({"redis": login, "models": {"m": model}})
+
+
+SETTINGS: dict[str, Settings] = {}
+"""Those of each text, read once."""
+
+LEARNED: dict[str, dict[bytes, bytes]] = {}
+"""All keys of each server after `learned`, as DUMP returns them."""
 
 
 @pytest.fixture
@@ -139,8 +154,18 @@ def learn(place: Place, user: str, times: int = 2) -> None:
 
 
 def learned(place: Place) -> None:
+    """Let a user with all rights learn a model; later tests on the same server copy its keys."""
     place.permit("boss", "~* &* +@all")
-    learn(place, "boss", times=1)
+    with place.admin as client:
+        if place.url not in LEARNED:
+            learn(place, "boss", times=1)
+            keys = [b"points", *client.scan_iter(match="{streamclust:*")]
+            LEARNED[place.url] = {key: client.dump(key) for key in keys}
+        else:
+            with client.pipeline() as pipe:
+                for key, value in LEARNED[place.url].items():
+                    pipe.restore(key, 0, value, replace=True)
+                pipe.execute()
 
 
 def encode(place: Place, user: str) -> None:

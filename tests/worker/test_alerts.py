@@ -92,6 +92,45 @@ def test_alerts_and_codes_agree(workspace: Workspace, monkeypatch: pytest.Monkey
     assert [each.entry_id for each in alerts(workspace)] == wanted
 
 
+def test_tail_scores_are_in_the_codes_and_raise_the_alerts(workspace: Workspace) -> None:
+    # Given a model whose alerts and quantiles are of tail scores
+    more = {**EAGER, "commit": {"points": 1000}, "publish": {"points": 500}}
+    encode = {"worker": True, "score": ["tail_score", "quantile"]}
+    settings = mixture(
+        workspace.stream(),
+        scale="standard",
+        anomaly={"rate": 0.01, "score": "tail_score"},
+        encode=encode,
+        **more,
+    )
+    workspace.write({"m": settings})
+    X = feed(workspace, 2000, far=3)
+    # When a worker has learned the points
+    drain(workspace)
+    # Then the alerts are of the points whose codes have the highest scores
+    found, model, key = alerts(workspace), workspace.newest("m"), workspace.keys("m").codes()
+    assert [each.entry_id for each in found] == flagged(workspace)
+    assert [each.entry_id for each in found[-3:]] == ids(workspace, workspace.stream())[-3:]
+    with workspace.client as client:
+        (_, fields), *_ = client.xrevrange(key, count=1)
+    code = decode_fields("1-0", fields, key)
+    assert code.scores["tail_score"][0] == pytest.approx(found[-1].score, rel=1e-6)
+    # and an alert has the term of each feature, and the median of the feature
+    one = found[-1]
+    assert (one.top[0].feature, one.top[0].value) == ("x0", X[-1, 0])
+    assert sum(each.share for each in one.top) == pytest.approx(1.0)
+    version = workspace.versions("m")[one.version - 1]
+    terms = version.remembered_features.terms(X[-1:])[0]
+    assert one.top[0].share * one.score == pytest.approx(terms[0])
+    assert one.top[0].expected == pytest.approx(np.median(X[:, 0]), abs=2.0)
+    # and clients compute the same scores from a version
+    assert model.anomaly_score == "tail_score"
+    np.testing.assert_array_equal(model.anomaly_scores(X), model.tail_scores(X))
+    assert version.anomalies(X, 0.01)[-3:].all()
+    contribution = model.attribution(X).contribution
+    np.testing.assert_allclose(contribution.sum(axis=1), model.tail_scores(X))
+
+
 def test_no_more_alerts_are_kept_than_the_setting_says_but_all_are_counted(
     workspace: Workspace,
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_state_in_one_value_is_carried_over(fixture: WorkerFixture) -> None:
         {"kind": "kmeans", "drift": {"detector": "adwin"}},
         {"kind": "kmeans", "anomaly": {"rate": 0.05, "learn_flagged": False}},
         {"kind": "gaussian_mixture", "scale": "robust", "anomaly": {"rate": 0.05}},
+        {"kind": "kmeans", "scale": "standard", "anomaly": {"rate": 0.05, "score": "tail_score"}},
     ],
     ids=str,
 )

@@ -113,7 +113,9 @@ def pick(
         extra = next(name for name in names if name not in wanted)
         raise DataError(f"unexpected field {show(extra)}")
     if len(table) < len(names):
-        _refuse_duplicates(names, wanted)
+        for name in wanted:
+            if names.count(name) > 1:
+                raise DataError(f"field {show(name)} appears twice")
     return [table[name] for name in wanted]
 
 
@@ -140,12 +142,6 @@ def pick_features(
             hint = "the first entry named the features; set points.features to name all"
             raise DataError(f"{error}: {hint}") from None
         raise
-
-
-def _refuse_duplicates(names: Sequence[Name], wanted: Sequence[Name]) -> None:
-    for name in wanted:
-        if names.count(name) > 1:
-            raise DataError(f"field {show(name)} appears twice")
 
 
 def one_value(flat: Flat, key: bytes) -> bytes:

@@ -75,7 +75,10 @@ def _checked(flat: Flat, layout: Layout) -> tuple[bytes, bytes]:
     value = one_value(flat, layout.field_key)
     if not value:
         raise DataError("empty block")
-    _check_dimension(flat, layout)
+    if DIMENSION_KEY in flat[::2]:
+        dimension = one_value(flat, DIMENSION_KEY)
+        if dimension != str(layout.n_features).encode():
+            raise DataError(f"wrong length: d={show(dimension)}, expected {layout.n_features}")
     if layout.weight_key is None:
         return value, b""
     weights = one_value(flat, layout.weight_key)
@@ -94,22 +97,11 @@ def _split(flat: Flat, layout: Layout) -> list[tuple[bytes, float | None]]:
     value, weights = _checked(flat, layout)
     size = _point_size(layout)
     points = [value[start : start + size] for start in range(0, len(value), size)]
-    return list(zip(points, _weights(weights, len(points), layout), strict=True))
-
-
-def _check_dimension(flat: Flat, layout: Layout) -> None:
-    if DIMENSION_KEY not in flat[::2]:
-        return
-    text = one_value(flat, DIMENSION_KEY)
-    if text != str(layout.n_features).encode():
-        raise DataError(f"wrong length: d={show(text)}, expected {layout.n_features}")
-
-
-def _weights(value: bytes, n: int, layout: Layout) -> Sequence[float | None]:
     if layout.weight_key is None:
-        return [None] * n
-    weights: list[float] = _floats([value], layout).tolist()
-    return weights if len(weights) == n else weights * n
+        return [(point, None) for point in points]
+    numbers: list[float] = _floats([weights], layout).tolist()
+    each = numbers if len(numbers) == len(points) else numbers * len(points)
+    return list(zip(points, each, strict=True))
 
 
 def _judge(flat: Flat, layout: Layout) -> Judged:

@@ -72,9 +72,6 @@ struct GapTile : Tile {
         for (int64_t q = 0, i = 0; q < n; ++q) {
             while (groups.starts[p + i + 1] <= start + q) ++i;
             pattern.data[q] = i;
-            if (imputes)
-                for (int64_t v = 0; v < patterns.all.vectors; ++v) impute(x, groups, start, q, v);
-            else if (g.matrix) patterns.write_reductions(x + order[q] * D, i, cell(reductions, q));
             const double half = 0.5 * (LOG_2PI + 1.0) * (double)patterns.sizes.data[i];
             const double *from = patterns.constants_of(i), *log_det = patterns.half_log_dets_of(i);
             double *constant = cell(constants, q), *entropy = cell(entropies, q);
@@ -85,6 +82,11 @@ struct GapTile : Tile {
             for (int64_t k = 0; k < g.K; ++k) {
                 cell(constants, q)[k * DOUBLES] = cell(entropies, q)[k * DOUBLES] = 0.0;
                 if (g.matrix) cell(reductions, q)[k * DOUBLES] = 0.0;
+            }
+        for (int64_t v = 0; g.matrix && v < patterns.all.vectors; ++v)
+            for (int64_t q = 0; q < n; ++q) {
+                if (imputes) impute(x, groups, start, q, v);
+                else patterns.write_reductions(x + order[q] * D, pattern.data[q], v, cell(reductions, q) + v * DOUBLES * DOUBLES);
             }
         return n;
     }

@@ -231,24 +231,31 @@ struct PatternBlock {
         }
     }
 
+    // y = -P_mo offset, for R missing features.
+    template <int R>
+    void multiply_present(const vdouble* P, const int64_t* missing, const int64_t* present, const vdouble* offset,
+                          int64_t o, vdouble* y) const {
+        const vdouble* row[R];
+        vdouble sum[R] = {};
+        for (int r = 0; r < R; ++r) row[r] = P + missing[r] * all.g.D;
+        for (int64_t j = 0; j < o; ++j)
+            for (int r = 0; r < R; ++r) sum[r] = fma(row[r][present[j]], offset[j], sum[r]);
+        for (int r = 0; r < R; ++r) y[r] = -sum[r];
+    }
+
     // Set y = -F^-1 P_mo (x_o - mu_o), in units, for a point of pattern i.
     template <typename X>
     vdouble* reduce(const X* x, int64_t i, int64_t v) const {
-        constexpr int64_t SOME = 4;
         const int64_t D = all.g.D, m = sizes.data[i], o = D - m, shape = all.g.shared ? 0 : v;
         const int64_t *missing = missing_of(i), *present = present_of(i);
         const vdouble *mean = all.of(all.means, v), *per_unit = all.of(all.per_unit, shape), *P = all.rows(shape);
         vdouble *offset = (vdouble*)difference.data, *y = (vdouble*)solution.data;
         for (int64_t j = 0; j < o; ++j)
             offset[j] = ((double)x[present[j]] - mean[present[j]]) * per_unit[present[j]];
-        for (int64_t a = 0; a < m; a += SOME) {
-            const vdouble* row[SOME];
-            vdouble sum[SOME] = {};
-            for (int64_t r = 0; r < SOME; ++r) row[r] = P + missing[a + r < m ? a + r : a] * D;
-            for (int64_t j = 0; j < o; ++j)
-                for (int64_t r = 0; r < SOME; ++r) sum[r] = fma(row[r][present[j]], offset[j], sum[r]);
-            for (int64_t r = 0; r < SOME && a + r < m; ++r) y[a + r] = -sum[r];
-        }
+        int64_t a = 0;
+        for (; a + 4 <= m; a += 4) multiply_present<4>(P, missing + a, present, offset, o, y + a);
+        for (; a + 2 <= m; a += 2) multiply_present<2>(P, missing + a, present, offset, o, y + a);
+        if (a < m) multiply_present<1>(P, missing + a, present, offset, o, y + a);
         eliminate(factor_of(i, v), m, y);
         return y;
     }
@@ -268,16 +275,15 @@ struct PatternBlock {
         }
     }
 
-    // How much less the Mahalanobis distances are than with the means in place of missing values; lane k is
-    // written to to[k * DOUBLES].
+    // How much less the Mahalanobis distances are than with the means in place of missing values. That of
+    // lane l is written to to[l * DOUBLES].
     template <typename X>
-    void write_reductions(const X* x, int64_t i, double* to) const {
-        for (int64_t v = 0; v < all.vectors; ++v) {
-            const vdouble* y = reduce(x, i, v);
-            vdouble sum = {};
-            for (int64_t a = 0; a < sizes.data[i]; ++a) sum = fma(y[a], y[a], sum);
-            for (int64_t l = 0; l < DOUBLES && v * DOUBLES + l < all.g.K; ++l) to[(v * DOUBLES + l) * DOUBLES] = sum[l];
-        }
+    void write_reductions(const X* x, int64_t i, int64_t v, double* to) const {
+        const int64_t m = sizes.data[i], here = all.g.K - v * DOUBLES < DOUBLES ? all.g.K - v * DOUBLES : DOUBLES;
+        const vdouble* y = reduce(x, i, v);
+        vdouble sum = {};
+        for (int64_t a = 0; a < m; ++a) sum = fma(y[a], y[a], sum);
+        for (int64_t l = 0; l < here; ++l) to[l * DOUBLES] = sum[l];
     }
 
     // Add mass times P_mm^-1, less the floor, to second (D, D), the lower triangle.

@@ -205,7 +205,10 @@ def commit(
     """
     _check_size(contents)
     version = 0 if contents.model is None else contents.model.version
-    note = "" if contents.model is None else _announcement(contents.model, contents.model_id)
+    note = ""
+    if contents.model is not None:
+        facts = {**contents.model.summary(), "model_id": contents.model_id or None}
+        note = json.dumps(facts, sort_keys=True)
     dead = contents.dead[-min(keep_dead, MOST_DEAD) :]
     letters = (
         part
@@ -236,10 +239,6 @@ def commit(
     )
     _check(answer.decode(errors="backslashreplace"))
     passing("landed")
-
-
-def _announcement(model: Model, model_id: int) -> str:
-    return json.dumps({**model.summary(), "model_id": model_id or None}, sort_keys=True)
 
 
 def _evaluated(

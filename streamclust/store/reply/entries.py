@@ -148,9 +148,13 @@ def join(parts: Sequence[Entries]) -> Entries:
         return parts[0] if parts else NOTHING
     names = tuple(dict.fromkeys(name for part in parts for name in part.names))
     starts = np.cumsum([0, *map(len, parts)]).tolist()
+    streams = [
+        np.array([names.index(name) for name in part.names], np.intp)[part.streams]
+        for part in parts
+    ]
     return Entries(
         names,
-        np.concatenate([_stream_indices(part, names) for part in parts]),
+        np.concatenate(streams),
         np.concatenate([part.id_parts for part in parts]),
         raw_entries.join([part.bodies for part in parts]),
         np.concatenate([part.entries_added for part in parts]),
@@ -160,10 +164,6 @@ def join(parts: Sequence[Entries]) -> Entries:
             for place, gap in part.gaps
         ),
     )
-
-
-def _stream_indices(part: Entries, names: tuple[str, ...]) -> NDArray[np.intp]:
-    return np.array([names.index(name) for name in part.names], np.intp)[part.streams]
 
 
 def from_reply(

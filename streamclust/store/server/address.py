@@ -102,19 +102,15 @@ def read_address(address: Address) -> Endpoint:
     hosts = tuple((each["host"], each.get("port", 6379)) for each in parsed)
     for name in ("host", "port"):
         options.pop(name, None)
+    login = {"username": address.sentinel_username, "password": address.sentinel_password}
     return Endpoint(
         _label_of_several(scheme, route.service, labels),
         options,
         route.kind,
         hosts,
         route.service,
-        _sentinel_login(address),
+        {name: value for name, value in login.items() if value is not None},
     )
-
-
-def _sentinel_login(address: Address) -> dict[str, str]:
-    login = {"username": address.sentinel_username, "password": address.sentinel_password}
-    return {name: value for name, value in login.items() if value is not None}
 
 
 def _label(url: str, options: Mapping[str, Any]) -> str:

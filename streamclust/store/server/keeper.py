@@ -129,16 +129,13 @@ def release(folder: Path) -> Released:
         os.kill(keeper, signal.SIGTERM)
         if not within(LIMIT, lambda: keeper_of(folder) is None):
             raise ServerError(f"process {keeper}, which keeps the server running, doesn't end")
-    if not within(_LEAVE_SECONDS, lambda: _is_stopping(folder)):
+    users, supervisor = folder / USERS_LOCK, folder / SUPERVISOR_LOCK
+    # The supervisor has found that no user is left, or has ended.
+    if not within(_LEAVE_SECONDS, lambda: _held(users) or not _held(supervisor)):
         return "in use"
-    if not within(LIMIT, lambda: not _held(folder / SUPERVISOR_LOCK)):
+    if not within(LIMIT, lambda: not _held(supervisor)):
         raise ServerError(f"the server in {folder} doesn't stop; see its server.log")
     return "stopped"
-
-
-def _is_stopping(folder: Path) -> bool:
-    """Return whether the supervisor has found that no user is left, or has ended."""
-    return _held(folder / USERS_LOCK) or not _held(folder / SUPERVISOR_LOCK)
 
 
 def _held(path: Path) -> bool:

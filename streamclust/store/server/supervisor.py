@@ -141,7 +141,9 @@ class Supervisor:
     def __init__(self) -> None:
         self._users = open_lock(Path(USERS_LOCK))
         self._server = open_lock(Path(SERVER_LOCK))
-        self._endpoint = read_endpoint(Path()) or _new_endpoint()
+        self._endpoint = read_endpoint(Path()) or Endpoint(
+            "127.0.0.1", _free_port(), secrets.token_hex(32), os.getpid()
+        )
         self._process: subprocess.Popen[bytes] | None = None  # None for an adopted server
 
     def start(self) -> None:
@@ -185,10 +187,6 @@ class Supervisor:
     def _comes_up(self) -> bool:
         within(LIMIT, lambda: not is_held(self._server) or answers(self._endpoint))
         return is_held(self._server) and answers(self._endpoint)
-
-
-def _new_endpoint() -> Endpoint:
-    return Endpoint("127.0.0.1", _free_port(), secrets.token_hex(32), os.getpid())
 
 
 def _free_port() -> int:

@@ -210,7 +210,9 @@ class Batcher:
         D = 0 if self._layout is None else self._layout.n_features
         single = self._layout is not None and self._layout.format == "float32"
         weights = [part.w for part in parts if part.w is not None]
-        self._learned += sum(_good(part) for part in parts)
+        self._learned += sum(
+            len(part.X) if part.w is None else int(np.count_nonzero(part.w)) for part in parts
+        )
         return Batch(
             X=_joined([part.X for part in parts], buffer, D, np.float32 if single else np.float64),
             w=np.concatenate(weights) if weights else None,
@@ -257,11 +259,6 @@ def _joined(parts: list[Points], buffer: PointBuffer | None, D: int, dtype: type
         return np.asarray(parts[0], dtype)
     X = np.empty((n, D), dtype)
     return np.concatenate(parts, out=X, casting="same_kind") if parts else X
-
-
-def _good(part: Decoded) -> int:
-    """Return the number of points of positive weight."""
-    return len(part.X) if part.w is None else int(np.count_nonzero(part.w))
 
 
 def _edges(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -273,7 +273,8 @@ class GroupMember:
     def delivered(self, reply: Any, *, new: bool = True) -> Delivery:
         """Return the entries in the reply to a read."""
         entries = by_stream(reply).get(self.stream, NO_ENTRIES)
-        is_gone, gone = entries.gone, ()
+        is_gone = entries.gone
+        gone: tuple[bytes, ...] = ()
         if is_gone.any():
             entries, gone = entries[~is_gone], tuple(entries[is_gone].ids())
         if entries:

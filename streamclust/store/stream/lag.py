@@ -45,15 +45,13 @@ def lag(
         Number of entries that each stream ever had up to its position, as in a checkpoint.
     """
     lags = [
-        _stream_lag(client, stream, position.get(stream, BEGINNING), read.get(stream))
+        lag_of(
+            client, stream, look(client, stream), position.get(stream, BEGINNING), read.get(stream)
+        )
         for stream in streams
     ]
     known = [value for value in lags if value is not None]
     return sum(known) if len(known) == len(lags) else None
-
-
-def _stream_lag(client: redis.Redis, stream: str, position: str, read: int | None) -> int | None:
-    return lag_of(client, stream, look(client, stream), position, read)
 
 
 def lag_of(
@@ -79,14 +77,8 @@ def lag_of(
         return None  # the stream was deleted and created again
     if info.trimmed_past(position):
         return info.length
-    difference = _difference(info, read)
-    return _counted(client, stream, position) if difference is None else difference
-
-
-def _difference(info: StreamInfo, read: int | None) -> int | None:
-    """Return the difference of the counts; None if unknown, or if an entry was deleted."""
-    if info.deleted or info.added is None or read is None:
-        return None
+    if info.deleted or info.added is None or read is None:  # the difference isn't the lag
+        return _counted(client, stream, position)
     return info.added - read
 
 

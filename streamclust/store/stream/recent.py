@@ -81,7 +81,11 @@ class RecentReader:
         start = f"({self._last}" if self._last else "-"
         entries = self._read(start, count)
         if not entries:
-            self._check_last()
+            self._empty += 1
+            if self._last and self._empty % _EMPTY == 0:
+                newest = newest_up_to(self._client, self._stream, "+")
+                if order(newest) < order(self._last):  # the stream was deleted and starts again
+                    self._last = ""
             return RecentPoints([], np.empty((0, layout.n_features)))
         self._empty = 0
         entries.reverse()
@@ -97,14 +101,6 @@ class RecentReader:
         ids = [entries[int(names[row])][0].decode() for row in rows]
         X = np.asarray(decoded.X[rows], np.float64)
         return RecentPoints(ids, X, len(entries) == count or n > most)
-
-    def _check_last(self) -> None:
-        """Start again if the stream was deleted and has entries with smaller IDs now."""
-        self._empty += 1
-        if self._last and self._empty % _EMPTY == 0:
-            newest = newest_up_to(self._client, self._stream, "+")
-            if order(newest) < order(self._last):
-                self._last = ""
 
     def _read(self, start: str, count: int) -> list[tuple[bytes, list[bytes]]]:
         """Return the newest entries, newest first; fewer if they are large."""
