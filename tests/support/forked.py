@@ -208,7 +208,7 @@ class PipedCommand(subprocess.Popen[str]):
 
     def _internal_poll(self, *_: Any, **__: Any) -> int | None:
         if self.returncode is None and self._child_created:
-            self.returncode = self._process.exitcode  # type: ignore[assignment]
+            self.returncode = self._process.exitcode
         return self.returncode
 
     def _wait(self, timeout: float | None) -> int:
