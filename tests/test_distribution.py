@@ -39,9 +39,15 @@ def install(archive: Path, folder: Path) -> Path:
     packages = Path(sysconfig.get_path("purelib"))
     site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     (site / "dependencies.pth").write_text(f"{packages}\n")
-    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--no-compile"]
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    uv = Path(sys.executable).with_name("uv")
+    words: list[str | Path] = (
+        [uv, "pip", "install", "--python", python]  # uv needs a tenth of the time of pip
+        if uv.exists()
+        else [sys.executable, "-m", "pip", "--python", python, "install", "--no-compile"]
+    )
     subprocess.run(
-        [sys.executable, "-m", "pip", "--python", python, "install", *options, archive],
+        [*words, *options, archive],
         env={"PATH": str(folder / "bin"), "HOME": str(folder)},
         check=True,
     )

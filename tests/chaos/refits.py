@@ -20,11 +20,12 @@ from tempfile import TemporaryDirectory
 import click
 
 from tests.chaos.__main__ import _BINARIES, _server
+from tests.support.forked import PipedCommand
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, blobs
 from tests.support.refit_helpers import EAGER
 from tests.support.waiting import wait_until
-from tests.support.workspace import STREAMCLUST, Workspace, environment
+from tests.support.workspace import Workspace, environment
 
 _OPTIONS = {**EAGER, "publish": {"every": "100ms", "keep": 1_000_000}}
 
@@ -69,17 +70,16 @@ def story(folder: Path, url: str, seed: int, kills: int) -> tuple[list[str], dic
     return _differences(workspace, sum(sizes))
 
 
-def _run(workspace: Workspace, *arguments: str) -> subprocess.Popen[bytes]:
-    log = (workspace.folder / f"{arguments[0]}.log").open("ab")
-    command = [STREAMCLUST, *arguments]
-    return subprocess.Popen(
-        command,
-        cwd=workspace.folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-    )
+def _run(workspace: Workspace, *arguments: str) -> PipedCommand:
+    with (workspace.folder / f"{arguments[0]}.log").open("ab") as log:
+        return PipedCommand(
+            list(arguments),
+            cwd=workspace.folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
 
 
 def _differences(workspace: Workspace, points: int) -> tuple[list[str], dict[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class ByBytes(Engine):
             yield decode_result(task, run_task(message, encode_part(number, part)), "the test")
 
 
+@cache
 def some_points(n: int = 300_000, seed: int = 0) -> Points:
     """Return weighted points of three clusters in three dimensions."""
     rng = np.random.default_rng(seed)

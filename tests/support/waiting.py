@@ -8,7 +8,7 @@ from collections.abc import Callable
 LIMIT = 30.0
 """Seconds that anything may take on a busy machine."""
 
-SHORTEST, LONGEST, SHARE = 0.005, 0.05, 0.1
+SHORTEST, LONGEST, SHARE = 0.005, 0.025, 0.1
 """Limits of a pause between two polls in seconds, and its share of the time waited so far."""
 
 

@@ -14,6 +14,7 @@ from redis._parsers.base import BaseParser
 from redis.sentinel import MasterNotFoundError
 
 from streamclust.store.server.faults import passes
+from tests.support.exhaustive import combinations
 from tests.support.model_settings import kmeans
 from tests.support.points import Points, add_blocks, add_entry, add_points, blobs
 from tests.support.proxy import Deed, Proxy, proxy_before
@@ -140,8 +141,14 @@ def test_a_read_that_blocks_for_ever_does_not_hold_up_the_end(workspace: Workspa
 # ---- a server that is killed
 
 
-@pytest.mark.parametrize("appendfsync", ["always", "everysec"])
-@pytest.mark.parametrize("loses", [False, True], ids=["keeps all", "loses writes"])
+@pytest.mark.parametrize(
+    ("appendfsync", "loses"),
+    combinations(
+        ("always", "everysec"),
+        (False, True),
+        always=lambda appendfsync, loses: loses == (appendfsync == "everysec"),
+    ),
+)
 def test_a_server_that_is_killed_and_may_lose_writes(
     tmp_path: Path, namespace: str, appendfsync: str, loses: bool
 ) -> None:
