@@ -24,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from streamclust import GaussianMixture, KMeans
-from streamclust.engine import ArrayPart, EStep, Inline, Part, Reader
+from streamclust.engine import EStep, Inline, Part, Reader
 from streamclust.engine.base import never
 from streamclust.engine.cut import cut_array, cut_files
 from streamclust.engine.processes import Processes
@@ -39,6 +39,9 @@ from streamclust.system_limits import keep_memory_flat
 from streamclust.tables import ModelColumns, TableOptions
 
 D = 16
+_PIECE = 4
+"""Parts of one comparison of the seam."""
+
 FAMILIES: list[tuple[str, Any]] = [
     ("K-means K 64", KMeans(64)),
     ("full mixture K 16", GaussianMixture(16)),
@@ -101,31 +104,38 @@ def one_thread(call: Callable[[], Any]) -> None:
 def seam(n: int, rounds: int) -> None:
     """Print the processor time of a fold of points in memory, relative to a plain loop.
 
-    The plain loop calls the kernels for the same blocks, and adds up the results. A round has both
-    twice, in the order plain, fold, fold, plain.
+    The plain loop calls the kernels for the same blocks, and adds up the results. Each few parts
+    are computed twice in both ways, in the order A B B A, so that what changes slowly on the
+    machine changes no ratio. A is the plain loop and the fold in turn.
     """
     X, w = blobs(n, 0), np.ones(n)
     parts = cut_array(X, w)
-    blocks = [(part.X, part.w) for part in parts if isinstance(part, ArrayPart)]
+    pieces = [parts[start : start + _PIECE] for start in range(0, len(parts), _PIECE)]
     for name, family in FAMILIES:
         params = search_of(family).init(X[:2000], w[:2000], np.random.default_rng(0))
         task = EStep(family, params)
 
-        def plain(task: EStep = task) -> None:
+        def plain(piece: Sequence[Any], task: EStep = task) -> None:
             with limit_threads(1):
-                reduce(merge, (task.family.e_step(task.params, X, w) for X, w in blocks))
+                reduce(merge, (task.family.e_step(task.params, part.X, part.w) for part in piece))
 
-        def fold(task: EStep = task) -> None:
-            Inline(threads=1).fold(task, Reader(), parts)
+        def fold(piece: Sequence[Part], task: EStep = task) -> None:
+            Inline(threads=1).fold(task, Reader(), piece)
 
-        seconds = [[spent(call) for call in (plain, fold, fold, plain)] for _ in range(rounds + 1)][
-            1:
-        ]
-        ratios = [(second + third) / (first + fourth) for first, second, third, fourth in seconds]
+        ratios, seconds = [], 0.0
+        for number, piece in enumerate((rounds + 1) * pieces):
+            orders = ((plain, fold, fold, plain), (fold, plain, plain, fold))
+            used = {plain: 0.0, fold: 0.0}
+            for call in orders[(number + number // len(pieces)) % 2]:
+                used[call] += spent(lambda call=call, piece=piece: call(piece))
+            ratios.append(used[fold] / used[plain])
+            seconds += used[plain] / 2.0
+        ratios = ratios[len(pieces) :]  # without the first round
         low, high = interval(ratios)
         click.echo(
-            f"seam, {name}: {np.min(seconds):.3f} s, {np.median(ratios) - 1.0:+.2%} through it "
-            f"(median of {rounds} rounds; 95 % interval {low - 1.0:+.2%} to {high - 1.0:+.2%})"
+            f"seam, {name}: {seconds / (rounds + 1):.3f} s, {np.median(ratios) - 1.0:+.2%} through "
+            f"it (median of {len(ratios)} pairs of {_PIECE} parts; 95 % interval {low - 1.0:+.2%} "
+            f"to {high - 1.0:+.2%})"
         )
 
 
@@ -229,7 +239,7 @@ def refit(folder: Path, n: int, workers: int) -> None:
 @click.option("--refit-points", default=1e6, help="Points of the Parquet file; 0 leaves it out.")
 @click.option("--workers", default=2, help="Threads and processes.")
 @click.option("--rounds", default=3, help="Rounds; the best counts.")
-@click.option("--seam-rounds", default=20, help="Rounds for the cost of the seam.")
+@click.option("--seam-rounds", default=12, help="Rounds for the cost of the seam.")
 def main(points: float, refit_points: float, workers: int, rounds: int, seam_rounds: int) -> None:
     keep_memory_flat()
     seam(int(points), seam_rounds)

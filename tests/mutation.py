@@ -34,6 +34,7 @@ import click
 LIBRARIES = (
     *("numpy", "scipy.linalg", "scipy.optimize", "scipy.stats", "safetensors.numpy"),
     *("pytest", "hypothesis.extra.numpy", "pydantic", "structlog", "redis", "redis.asyncio"),
+    *("sklearn.cluster", "sklearn.mixture", "click.testing", "xdist"),
 )
 OPERATORS = (
     *("ReplaceBinaryOperator_Add_Sub", "ReplaceBinaryOperator_Sub_Add"),

@@ -9,8 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from streamclust.cli._options import warn
-from streamclust.cli._render import say
-from streamclust.cli._server import has_stored_data, server_address
+from streamclust.cli._server import has_stored_data, noted, server_address
 from streamclust.errors import ConfigError, MissingExtraError
 from streamclust.text import printable
 
@@ -93,8 +92,8 @@ def opened_dashboard(
             Dashboard(settings, open_server, label, listen, log or command_log())
         ) as found:
             if server is None:
-                say(printable(f"reading {found.server_label}"))
-                found.check()
+                with noted(settings):
+                    found.check()
             with found:
                 yield found
 

@@ -53,7 +53,7 @@ def opened_server(
     address = Address(**server_address(settings))
     start = has_stored_data(settings) if start is None else start
     if wait is None:
-        with _noted(settings):
+        with noted(settings):
             server = open_server(address, start=start)
         with server, translate(server.label):
             yield server
@@ -63,7 +63,7 @@ def opened_server(
 
     with found_server(settings, start=start, wait=wait) as server:
         try:
-            with _noted(settings):
+            with noted(settings):
                 wait_for_server(server, threading.Event(), command_log(), wait, primary=primary)
         except KeyboardInterrupt:
             raise SystemExit(EXIT_INTERRUPTED) from None
@@ -71,7 +71,7 @@ def opened_server(
 
 
 @contextmanager
-def _noted(settings: Settings) -> Iterator[None]:
+def noted(settings: Settings) -> Iterator[None]:
     """Print which server is waited for, if the block takes long: one that hangs says nothing."""
     from streamclust.store.server.url import shown
 

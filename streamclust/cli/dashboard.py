@@ -13,6 +13,7 @@ import click
 from streamclust.cli._options import server_options, settings_loader
 from streamclust.cli._render import say
 from streamclust.errors import ConfigError
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,6 +107,7 @@ def _serve(found: Dashboard, fragment: str, open_page: bool, reload: Callable[[]
 
     stop = threading.Event()
     with stop_on_signals(stop), reload_on_signal(stop, reload):
+        say(printable(f"reading {found.server_label}"))
         say(f"{found.url}{fragment}")
         with _opened_page(f"{found.url}{fragment}") if open_page else nullcontext():
             while not stop.wait(0.2):  # a signal to another thread doesn't end the wait

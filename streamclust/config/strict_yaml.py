@@ -104,7 +104,7 @@ _REMEDIES = (
     ("unknown escape", "write a backslash as \\\\ in double quotes, or use single quotes"),
     ("quoted scalar", "is a closing quote missing?"),
     ("flow mapping.*got '[:{]'", "put text with { or : in quotes, such as 'clicks:{tenant}'"),
-    ("flow (mapping|sequence)", "is a bracket or a comma missing?"),
+    ("flow (mapping|sequence|node)", "is a bracket or a comma missing?"),
     ("for merging", "<< takes an alias of keys with values"),
     (
         "block end.*found '<scalar>'",

@@ -167,12 +167,16 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(128)  # a page that comes before the start of the thread waits
+        opened = socket.socket(family, kind, protocol)
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.bind(address)
+            opened.listen(128)  # a page that comes before the start of the thread waits
+        except OSError:
+            opened.close()
+            raise
     except OSError as error:
         where = f"{host}:{port}"
         why = (error.strerror or str(error)).lower()
         raise ConfigError(f"can't listen on {where}: {why}; port 0 chooses a free port") from None
-    return bound
+    return opened

@@ -114,13 +114,17 @@ class Engine(ABC):
         on_done : callable, optional
             Given each result, in the order of the parts.
         """
-        whole: Done[R] | None = None
-        for done in self.map(task, reader, enumerate(parts), stop):
-            whole = done if whole is None else Done(task.merge(whole.value, done.value))
-            on_done(done)
-        if whole is None:
+        results = self.map(task, reader, enumerate(parts), stop)
+        first = next(results, None)
+        if first is None:
             raise DataError("there is no part to fold")
-        return whole.value
+        on_done(first)
+        whole = first.value
+        del first  # a result can be large
+        for done in results:
+            whole = task.merge(whole, done.value)
+            on_done(done)
+        return whole
 
     def summary(self) -> dict[str, object]:
         """Return the kind, and what is known of who computed the parts, for JSON."""

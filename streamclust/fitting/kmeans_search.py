@@ -158,11 +158,9 @@ class KMeansSearch(Search[KMeansParams]):
         apart, price = self._misfit(mass, inertia, points), self._price(D, points)
         both = np.maximum(mass[:, None] + mass, np.finfo(float).tiny)  # also where both are empty
         if points.present < 1.0:
-            counts = [
-                np.bincount(labels, points.mass * there, minlength=K)
-                for there in (~np.isnan(points.X)).T
-            ]
-            own = np.stack(counts, axis=1)  # the mass of the points that have a feature, (K, D)
+            own = np.empty((K, D))  # the mass of the points that have a feature
+            for d, present in enumerate((~np.isnan(points.X)).T):
+                own[:, d] = np.bincount(labels, points.mass * present, minlength=K)
             between = _between(centroids, own) / points.present
         else:
             own = mass[:, None]

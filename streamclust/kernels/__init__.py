@@ -224,8 +224,7 @@ def expected_step(
 ) -> Expected:
     """Return the expected moments of the points with gaps, and their log-likelihood.
 
-    See `streamclust.models.conditionals` for the formulas. The second moment may not be symmetric
-    in the last bit.
+    See `streamclust.models.conditionals` for the formulas.
 
     Parameters
     ----------

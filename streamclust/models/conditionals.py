@@ -145,12 +145,7 @@ def e_step(
         scores = kernels.PointScores(density, entropies)
     floor = np.broadcast_to(floor, means.shape[1:])
     two = kernels.expected_step(X, w, patterns, components, floor, noise, scores)
-    second = one.second + two.moments.second
-    if kind in ("full", "tied"):
-        second = 0.5 * (second + second.swapaxes(-1, -2))
-    moments = kernels.Moments(
-        one.weight + two.moments.weight, one.first + two.moments.first, second
-    )
+    moments = kernels.Moments(*(np.add(a, b, out=a) for a, b in zip(one, two.moments, strict=True)))
     return Step(moments, score + two.log_likelihood, two.entropy, density, entropies)
 
 

@@ -116,6 +116,8 @@ class Drift:
         if delta >= 1.0:
             raise DataError(f"delta is {delta}; expected a number between 0 and 1")
         store(self, threshold=threshold, delta=delta)
+        if self.detector == "adwin":
+            _Adwin.check(self)
 
     @property
     def kept(self) -> float:
@@ -228,6 +230,17 @@ class _Adwin:
         self._found: Any = ADWIN(delta=policy.delta, clock=1)
         if memory:
             self._found._helper.__setstate__(memory)
+
+    @classmethod
+    def check(cls, policy: Drift) -> None:
+        """Refuse a river whose ADWIN can't be stored: its window is a private part of it."""
+        try:
+            cls(policy, cls(policy, b"").dump())
+        except (ImportError, AttributeError, TypeError) as error:
+            raise DataError(
+                "detector 'adwin' can't store its window with the river that is installed "
+                f"({error}): install river 0.26.1, or use detector 'page_hinkley'"
+            ) from None
 
     def update(self, z: float) -> bool:
         before = self._found.estimation

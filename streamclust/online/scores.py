@@ -172,16 +172,16 @@ class ScoreMemory:
         """
         slowest, fastest = (2.0 ** (-len(scores) / each) for each in (_LONGEST, _SHORTEST))
         faster = max(min(lam**_FASTER, slowest), min(lam, fastest))
-        usual = self.usual.decay(lam).located(scores)
-        batch = usual.histogram(scores, w)  # both have the same bins
-        recent = self.recent.decay(faster).rebinned(usual.reference, usual.unit)
-        usual, recent = (each.merge(batch).without_faded() for each in (usual, recent))
+        older = self.usual.decay(lam).located(scores)
+        batch = older.histogram(scores, w)  # all have the same bins
+        recent = self.recent.decay(faster).rebinned(older.reference, older.unit)
+        usual, recent = (each.merge(batch).without_faded() for each in (older, recent))
         outdated = max(self.outdated - len(scores), 0)
         difference = ScoreMemory(usual, recent).difference
         if difference > _OUTDATED:
             outdated = math.ceil(_FADING * len(scores) / -math.log2(faster)) if faster > 0.0 else 0
         elif difference > _DIFFERENT:
-            usual = usual.decay(faster)
+            usual = older.decay(faster).merge(batch).without_faded()
         return ScoreMemory(recent if outdated else usual, recent, outdated, self.score)
 
     @property

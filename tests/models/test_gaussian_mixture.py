@@ -391,6 +391,8 @@ def test_the_spread_of_a_mixture_is_the_variance_within_and_between_components(
 ) -> None:
     means, weights = np.array([[10.0, 0.1], [14.0, 0.1]]), np.array([0.25, 0.75])
     params = MixtureParams(weights, means, np.array(covariances), kind)
-    assert_allclose(GaussianMixture(2, kind).spread(params), expected, rtol=1e-12)
+    found = GaussianMixture(2, kind).spread(params)
+    assert found is not None
+    assert_allclose(found, expected, rtol=1e-12)
     known = replace(params, spread=np.array([7.0, 8.0]))
     assert GaussianMixture(2, kind).spread(known) is known.spread

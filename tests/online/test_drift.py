@@ -204,3 +204,13 @@ def test_a_refit_ends_the_suspicion() -> None:
     state = replace(state, counts=Counts(drifts=2))
     after = learner.adopt(state, state.params, state.stats)
     assert (after.drift, after.counts) == (DriftState(), state.counts)
+
+
+def test_a_river_whose_adwin_cannot_be_stored_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Drift("adwin")
+    monkeypatch.setattr("river.drift.ADWIN", lambda **_: object())
+    with pytest.raises(DataError, match=r"detector 'adwin' can't store.*install river"):
+        Drift("adwin")
+    Drift("page_hinkley")

@@ -11,7 +11,7 @@
 namespace {
 
 constexpr int64_t IMPUTED_CELLS = 1 << 17;  // of imputed values: 1 MiB
-constexpr int64_t FEWEST_ALIKE = 32;        // points, besides D, of a pattern with a marginal mixture of its own
+constexpr int64_t FEWEST_ALIKE = 32;        // points, besides 2 D, of a pattern with a marginal mixture of its own
 
 // A block of points with gaps: their joint log-densities, and what is imputed.
 struct GapTile : Tile {
@@ -191,7 +191,7 @@ struct Divided {
         for (int rare = 0; rare < 2; ++rare) {
             for (int64_t q = 0; q < from.P; ++q) {
                 const int64_t n = from.starts[q + 1] - from.starts[q];
-                if ((n < FEWEST_ALIKE + D) != (rare == 1)) continue;
+                if ((n < FEWEST_ALIKE + 2 * D) != (rare == 1)) continue;
                 const int64_t start = starts.data[p];
                 for (int64_t i = 0; i < n; ++i) order.data[start + i] = from.order[from.starts[q] + i];
                 for (int64_t d = 0; d < D; ++d) absent.data[p * D + d] = from.absent[q * D + d];

@@ -51,10 +51,10 @@ struct Precisions {
           means(vectors * g.D * DOUBLES), unit(shapes * g.D * DOUBLES), per_unit(shapes * g.D * DOUBLES),
           log_unit(shapes * g.D * DOUBLES),
           precision(g.matrix ? shapes * g.D * g.D * DOUBLES : 1), constant(vectors * DOUBLES), ready(false), inflation(1.0) {
-        const int64_t D = g.D, size = g.matrix ? D * D : 1;
-        Buffer<double> inverse(size), own(size);
+        const int64_t D = g.D, size = g.matrix && needed ? D * D * DOUBLES : 0;
+        Buffer<double> factor(size), inverse(size);
         if (!means.ok() || !unit.ok() || !per_unit.ok() || !log_unit.ok() || !precision.ok() || !constant.ok()) return;
-        if (!inverse.ok() || !own.ok()) return;
+        if (!factor.ok() || !inverse.ok()) return;
         ready = true;
         if (!needed) return;
         for (int64_t k = 0; k < vectors * DOUBLES; ++k) {
@@ -62,22 +62,21 @@ struct Precisions {
             for (int64_t d = 0; d < D; ++d)
                 means.data[lanes.cell(k, d)] = k < g.K ? g.means[k * D + d] : 0.0;
         }
-        for (int64_t k = 0; k < shapes * DOUBLES; ++k) {
-            const int64_t from = g.shared || k >= g.K ? 0 : k;  // lanes without a component have a copy
-            if (g.matrix) invert(root + from * D * D, inverse.data, own.data);
+        for (int64_t v = 0; v < shapes; ++v) {
+            for (int64_t d = 0; d < D && !g.matrix; ++d)
+                for (int64_t l = 0; l < DOUBLES; ++l) at(unit, v)[d][l] = root[component(v, l) * D + d];
+            if (g.matrix) invert(root, v, (vdouble*)factor.data, (vdouble*)inverse.data);
             for (int64_t d = 0; d < D; ++d) {
-                const double scale = g.matrix ? 1.0 / sqrt(own.data[d * D + d]) : root[from * D + d];
-                unit.data[lanes.cell(k, d)] = scale, per_unit.data[lanes.cell(k, d)] = 1.0 / scale;
-                log_unit.data[lanes.cell(k, d)] = log(scale);
+                at(per_unit, v)[d] = 1.0 / at(unit, v)[d];
+                at(log_unit, v)[d] = logarithm(at(unit, v)[d]);
             }
-            for (int64_t i = 0; g.matrix && i < D; ++i)
-                for (int64_t j = 0; j <= i; ++j) {
-                    const double value =
-                        own.data[i * D + j] * unit.data[lanes.cell(k, i)] * unit.data[lanes.cell(k, j)];
-                    precision.data[lanes.cell(k, i, j)] = precision.data[lanes.cell(k, j, i)] = value;
-                }
         }
     }
+
+    // Lanes without a component have a copy of the first one.
+    int64_t component(int64_t v, int64_t l) const { return g.shared || v * DOUBLES + l >= g.K ? 0 : v * DOUBLES + l; }
+
+    vdouble* at(const Buffer<double>& values, int64_t v) const { return (vdouble*)values.data + v * g.D; }
 
     const vdouble* of(const Buffer<double>& values, int64_t v) const {
         return (const vdouble*)values.data + v * g.D;
@@ -88,20 +87,34 @@ struct Precisions {
     bool good() const { return inflation < MOST_INFLATION; }
     bool accurate() const { return inflation < LITTLE_INFLATION; }
 
-    // The lower triangle of P = W^T W with W = L^-1.
-    void invert(const double* L, double* W, double* own) {
+    // Set the precisions P = W^T W with W = L^-1 of DOUBLES components, and their units.
+    void invert(const double* root, int64_t v, vdouble* L, vdouble* W) {
         const int64_t D = g.D;
-        g.invert(L, W);
-        for (int64_t i = 0; i < D * D; ++i) own[i] = 0.0;
-        for (int64_t r = 0; r < D; ++r)
-            for (int64_t i = 0; i <= r; ++i)
-                for (int64_t j = 0; j <= i; ++j) own[i * D + j] += W[r * D + i] * W[r * D + j];
+        vdouble *own = (vdouble*)precision.data + v * D * D, *scale = at(unit, v);
+        for (int64_t i = 0; i < D; ++i)
+            for (int64_t j = 0; j <= i; ++j) {
+                for (int64_t l = 0; l < DOUBLES; ++l) L[i * D + j][l] = root[(component(v, l) * D + i) * D + j];
+                own[i * D + j] = (vdouble){};
+            }
         for (int64_t i = 0; i < D; ++i) {
-            double variance = 0.0;
-            for (int64_t j = 0; j <= i; ++j) variance += L[i * D + j] * L[i * D + j];
-            const double times = variance * own[i * D + i];
-            inflation = times > inflation || times != times ? times : inflation;
+            scale[i] = (vdouble){};  // for now, the variance
+            for (int64_t j = 0; j <= i; ++j) scale[i] = fma(L[i * D + j], L[i * D + j], scale[i]);
+            L[i * D + i] = 1.0 / L[i * D + i];
         }
+        invert_lanes(L, D, W);
+        for (int64_t r = 0; r < D; ++r)
+            for (int64_t i = 0; i <= r; ++i) {
+                const vdouble factor = W[r * D + i];
+                for (int64_t j = 0; j <= i; ++j) own[i * D + j] = fma(factor, W[r * D + j], own[i * D + j]);
+            }
+        for (int64_t i = 0; i < D; ++i) {
+            const vdouble times = scale[i] * own[i * D + i];
+            for (int64_t l = 0; l < DOUBLES; ++l)
+                inflation = times[l] > inflation || times[l] != times[l] ? times[l] : inflation;
+            scale[i] = 1.0 / square_root(own[i * D + i]);
+        }
+        for (int64_t i = 0; i < D; ++i)
+            for (int64_t j = 0; j <= i; ++j) own[i * D + j] = own[j * D + i] = own[i * D + j] * scale[i] * scale[j];
     }
 };
 

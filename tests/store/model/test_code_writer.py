@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import redis
 
@@ -76,6 +78,27 @@ def test_who_waits_for_entries_can_write_meanwhile(works: CodeWriterFixture) -> 
     assert last == ["1-0", "2-0", "3-0"]
     assert answer.delivery is not None
     assert answer.delivery.ids == [b"4-0"]
+
+
+def test_an_encoder_that_waits_keeps_its_connection_while_it_gets_entries(
+    works: CodeWriterFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works.add(1, 2, 3, 4)
+    one = works.encoder()
+    pool, taken = one.member.client.connection_pool, []
+    take = pool.get_connection
+
+    def noted() -> Any:
+        taken.append(take())
+        return taken[-1]
+
+    monkeypatch.setattr(pool, "get_connection", noted)
+    # When it gets entries twice, then none
+    found = [one.takes(block_ms=1).ids for _ in range(3)]
+    assert found == [[b"1-0", b"2-0"], [b"3-0", b"4-0"], []]
+    assert len(taken) == 1
+    # Then the connection is back in the pool, for other commands
+    assert take() is taken[0]
 
 
 def test_an_error_while_it_waits_leaves_no_reply_behind(works: CodeWriterFixture) -> None:
