@@ -281,7 +281,7 @@ def test_settings_and_certificates_of_the_manifests_fit_together(tmp_path: Path)
     assert service["spec"]["selector"] == {"app": "engine-scheduler"}
     (container,) = pod("streamclust-worker")["containers"]
     assert parsed(container["args"]).info_name == "worker"
-    assert parsed(container["livenessProbe"]["exec"]["command"][1:]).params["check"] is True
+    assert parsed(container["livenessProbe"]["exec"]["command"][1:]).params["alive"] is True
     assert str(settings.engine.key_file) == "/certificates/tls.key"
     secrets = [
         v["secret"]

@@ -12,7 +12,7 @@ from streamclust.cli._options import daemon_wait, server_options, settings_loade
 from streamclust.cli._render import plural, say
 from streamclust.cli._server import found_server, no_models, opened_server, read_overviews
 from streamclust.cli.exit_codes import EXIT_ERROR
-from streamclust.errors import ConfigError
+from streamclust.errors import ConfigError, ServerError
 from streamclust.text import printable
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _MOST_LINES = 25
 """Models that --check names; of more models, it prints the numbers."""
 
+_PROBE_WAIT = 5.0
+"""Seconds that --alive waits for the server; a liveness probe has a time limit of its own."""
+
 
 @click.command()
 @server_options
@@ -39,6 +42,11 @@ _MOST_LINES = 25
 @click.option("--fail-fast", is_flag=True, help="Exit as soon as one model fails.")
 @click.option(
     "--check", is_flag=True, help="Don't learn: exit 0 if live workers learn all models, else 1."
+)
+@click.option(
+    "--alive",
+    is_flag=True,
+    help="Don't learn: exit 1 if the server answers and no worker of this machine lives, else 0.",
 )
 @click.option(
     "--ui",
@@ -55,6 +63,7 @@ def worker(
     until_idle: bool,
     fail_fast: bool,
     check: bool,
+    alive: bool,
     place: str | None,
     wait: float | None,
 ) -> None:
@@ -77,13 +86,17 @@ def worker(
       streamclust worker                             models of ./config.yaml
       streamclust worker --until-idle                learn all entries and exit
       streamclust worker -c prod.yaml --redis-url redis://db:6379/0
-      streamclust worker --check                     for health probes
+      streamclust worker --check                     for health checks: do all models learn?
+      streamclust worker --alive                     for liveness probes: does this worker run?
       streamclust worker --ui                        with a page about the models
     """
     if not settings.models:
         raise ConfigError(f"models: none is configured: {no_models(settings)}")
     if check:
         _check(settings)
+        return
+    if alive:
+        _check_here(settings)
         return
     from streamclust.worker.daemon import run_worker
 
@@ -207,6 +220,27 @@ def _are_held(client: redis.Redis, settings: Settings) -> bool:
     for each in reports:
         click.echo(printable(f"{each.host}:{each.pid}: alive, {plural(each.held, 'model')}"))
     return True
+
+
+def _check_here(settings: Settings) -> None:
+    """Check that a worker of this machine lives, as far as the server can answer."""
+    import socket
+
+    from streamclust.store.model.workers import read_workers
+
+    here = socket.gethostname()
+    try:
+        with opened_server(settings, _PROBE_WAIT, start=False) as server:
+            reports = read_workers(server.client(), settings.namespace)
+    except ServerError as error:  # a worker waits for its server, so a restart wouldn't help
+        say(f"{error}; a worker waits for the server")
+        return
+    found = [each for each in reports if each.host == here]
+    if not found:
+        say(printable(f"no live worker on {here}"))
+        raise SystemExit(EXIT_ERROR)
+    for each in found:
+        click.echo(printable(f"{each.host}:{each.pid}: alive, {plural(each.held, 'model')}"))
 
 
 def _check_without_models(client: redis.Redis, settings: Settings) -> None:

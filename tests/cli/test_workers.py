@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from streamclust.store.model.health import Health
 from streamclust.store.model.workers import WorkerReport, beat, digest
 from tests.support.many_models import fill
 from tests.support.model_settings import kmeans
+from tests.support.servers import free_port
 from tests.support.workspace import Workspace, run
 
 NAMES = [f"clicks-{number:02}" for number in range(40)]
@@ -88,3 +90,21 @@ def test_a_model_that_sleeps_is_alive_while_its_worker_is(workspace: Workspace) 
     assert phases() == {"stopped"}
     report(workspace, "a", held=40, asleep=2)
     assert phases() == {"learning"}
+
+
+def test_alive_asks_for_a_worker_of_this_machine_whatever_its_models_do(
+    workspace: Workspace,
+) -> None:
+    report(workspace, "a", held=40)  # on another machine
+    done = run(workspace.folder, "worker", "--alive")
+    assert (done.returncode, done.stderr) == (1, f"no live worker on {gethostname()}\n")
+    report(workspace, "b", host=gethostname(), held=3, failed=2, stalled=1)
+    done = run(workspace.folder, "worker", "--alive")
+    assert (done.returncode, done.stdout) == (0, f"{gethostname()}:7: alive, 3 models\n")
+
+
+def test_a_worker_whose_server_is_away_is_alive(workspace: Workspace) -> None:
+    away = f"redis.url=redis://127.0.0.1:{free_port()}/0"
+    done = run(workspace.folder, "worker", "--alive", "--set", away)
+    assert done.returncode == 0
+    assert "a worker waits for the server" in done.stderr
