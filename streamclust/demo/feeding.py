@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamclust.demo.feeds import Feed, Feeds
+    from streamclust.demo.interrupts import Interrupts
     from streamclust.demo.sandbox import Sandbox
     from streamclust.formats.model import Model
 
@@ -51,19 +52,20 @@ class Feeding:
         return time.monotonic() - self.started
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self, interrupts: Interrupts) -> Iterator[None]:
         """Run the threads; they end with the block."""
         stopping = self._stop.is_set
         with ThreadPoolExecutor(4) as pool:
             try:
-                for recorder in (self.palette, self.shuttle):
-                    self._followers.append(
-                        pool.submit(recorder.follow, self._sandbox.client, stopping)
-                    )
-                self._senders = [
-                    pool.submit(self._send_all, self.palette, *self._feeds.pixels),
-                    pool.submit(self._send_all, self.shuttle, self._feeds.shuttle),
-                ]
+                with interrupts.shielded():  # the pool doesn't wait for a half-started thread
+                    for recorder in (self.palette, self.shuttle):
+                        self._followers.append(
+                            pool.submit(recorder.follow, self._sandbox.client, stopping)
+                        )
+                    self._senders = [
+                        pool.submit(self._send_all, self.palette, *self._feeds.pixels),
+                        pool.submit(self._send_all, self.shuttle, self._feeds.shuttle),
+                    ]
                 yield
             finally:
                 self._stop.set()

@@ -13,6 +13,7 @@ from streamclust.errors import StreamclustError
 
 if TYPE_CHECKING:
     from streamclust.demo.feeds import Feeds
+    from streamclust.demo.interrupts import Interrupts
     from streamclust.demo.sandbox import Sandbox, WorkerEnd
     from streamclust.demo.view import View
     from streamclust.formats.model import Model
@@ -44,7 +45,7 @@ class Learned:
     worker: WorkerEnd
 
 
-def learn(sandbox: Sandbox, feeds: Feeds, view: View) -> Learned:
+def learn(sandbox: Sandbox, feeds: Feeds, view: View, interrupts: Interrupts) -> Learned:
     """Send all feeds, show the progress until all points are learned, and stop the worker.
 
     Raises
@@ -57,7 +58,7 @@ def learn(sandbox: Sandbox, feeds: Feeds, view: View) -> Learned:
         time.sleep(_GLANCE)
     view.say("Sending pixels and sensor readings; the worker learns and publishes")
     feeding = Feeding(sandbox, feeds)
-    with view.live() as show, feeding.running():
+    with view.live() as show, feeding.running(interrupts):
         while not feeding.finished():
             sandbox.worker.check()
             show(feeding)

@@ -52,7 +52,7 @@ def run_demo(plan: Plan, out: Path, view: View, interrupts: Interrupts) -> Outco
     with open_sandbox(plan, out, interrupts) as sandbox:
         view.say("Loading two photographs (scikit-learn) and the Shuttle data (river)")
         feeds = load_feeds(plan)
-        learned = learn(sandbox, feeds, view)
+        learned = learn(sandbox, feeds, view, interrupts)
     baselines = fit_baselines(plan, feeds, view)
     report = make_report(plan, feeds, learned, baselines)
     with view.working("Drawing the pictures"):

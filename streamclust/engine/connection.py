@@ -336,8 +336,10 @@ class Connection:
         for key in list(self._running):
             self._end(key, None)
         if client is not None:
-            with suppress(Exception):
+            try:
                 client.close(timeout=1.0)
+            except Exception:
+                client.status = "closed"  # so that its finalizer doesn't try and fail again
 
 
 async def _on(client: Client, worker: str, function: Callable[..., Any], *arguments: str) -> Any:

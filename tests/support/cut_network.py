@@ -28,7 +28,8 @@ from tests.support.waiting import wait_until
 
 NEAR, SCHEDULER_NEAR = "10.77.1.1", "10.77.1.2"
 SCHEDULER_FAR, FAR = "10.77.2.1", "10.77.2.2"
-PARTS, CUT_AT = 60, 10
+PARTS, CUT_AT = 600, 400
+"""More than an engine looks ahead, so that workers have answered before the cut."""
 
 
 def unshared() -> list[str]:
