@@ -39,8 +39,8 @@ from streamclust.system_limits import keep_memory_flat
 from streamclust.tables import ModelColumns, TableOptions
 
 D = 16
-_PIECE = 4
-"""Parts of one comparison of the seam."""
+_PIECE = 32
+"""Parts of one comparison of the seam: a fold of 4 million points."""
 
 FAMILIES: list[tuple[str, Any]] = [
     ("K-means K 64", KMeans(64)),
