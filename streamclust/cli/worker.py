@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamclust.runtime.job import Job
     from streamclust.runtime.signals import Stop
     from streamclust.store.model.health import Health
+    from streamclust.store.model.workers import WorkerReport
     from streamclust.store.server.connect import Server
 
 _MOST_LINES = 25
@@ -217,8 +218,7 @@ def _are_held(client: redis.Redis, settings: Settings) -> bool:
     models = max([len(settings.models), 1, *(each.models for each in reports)])
     if held < models or any(each.failed or each.stalled for each in reports):
         return False
-    for each in reports:
-        click.echo(printable(f"{each.host}:{each.pid}: alive, {plural(each.held, 'model')}"))
+    _print_alive(reports)
     return True
 
 
@@ -239,7 +239,11 @@ def _check_here(settings: Settings) -> None:
     if not found:
         say(printable(f"no live worker on {here}"))
         raise SystemExit(EXIT_ERROR)
-    for each in found:
+    _print_alive(found)
+
+
+def _print_alive(reports: Sequence[WorkerReport]) -> None:
+    for each in reports:
         click.echo(printable(f"{each.host}:{each.pid}: alive, {plural(each.held, 'model')}"))
 
 

@@ -206,9 +206,10 @@ def propose_size(X: Array, kind: str, scale: ScaleKind, engine: Engine | None = 
     X = X if len(X) <= most else X[np.sort(rng.choice(len(X), most, replace=False))]
     Z = _core(_projected(_scaled(X, scale)))
     sample = Sample(Z, np.ones(len(Z)), float(len(Z)))
-    bic = _bic_by_number(trials, trials.numbers, sample, engine or Inline())
+    engine = engine or Inline()
+    bic = _bic_by_number(trials, trials.numbers, sample, engine)
     if bic and _smallest_good(bic, trials.enough) == trials.numbers[-1]:
-        bic |= _bic_by_number(trials, trials.more, sample, engine or Inline())
+        bic |= _bic_by_number(trials, trials.more, sample, engine)
     if not bic:
         return Size(1, 1, {}, len(Z))
     chosen, lowest = (_smallest_good(bic, enough) for enough in (trials.enough, 1.0))
