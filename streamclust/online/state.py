@@ -11,9 +11,9 @@ from streamclust.arrays import short_repr
 from streamclust.models.coreset import CoresetState
 from streamclust.online.averaging import Averaging
 from streamclust.online.components import Components
+from streamclust.online.coreset_fit import ReclusterState
 from streamclust.online.drift import DriftState
 from streamclust.online.forgetting import ForgettingState
-from streamclust.online.resolving import ReclusterState
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels, Points

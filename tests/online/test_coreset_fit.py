@@ -16,7 +16,7 @@ from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.models.coreset import Coreset
 from streamclust.models.stats import reorder
-from streamclust.online.resolving import Problem, judge, solve
+from streamclust.online.coreset_fit import Problem, judge, solve
 from streamclust.online.state import LearnerState
 from tests.support.exhaustive import combinations, some
 from tests.support.strategies import FAMILIES, blobs, family_of, learn, running
