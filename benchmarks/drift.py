@@ -153,7 +153,7 @@ def learners() -> dict[str, Callable[[], Callable[[Any], Any]]]:
     return {
         "streamclust, half-life alone": lambda: ours(KMeans(K), None),
         "streamclust, forget": lambda: ours(KMeans(K), Drift(on_drift="forget")),
-        "streamclust, recluster": lambda: ours(KMeans(K), Drift(on_drift="resolve")),
+        "streamclust, recluster": lambda: ours(KMeans(K), Drift(on_drift="recluster")),
         "Spark's rule": lambda: ours(Spark(K), None, coreset=0),
         "scikit-learn partial_fit": scikit,
         "river KMeans": lambda: by_river(cluster.KMeans(K, halflife=step, sigma=10, seed=0)),

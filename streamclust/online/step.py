@@ -172,7 +172,7 @@ class StreamingStep(Generic[P]):
                 "or scale the points"
             )
         gamma = weight / (lam * running.mass + weight)
-        info = Info("learning", n_points, loss, gamma, revived, drifted, resolved=reclustered)
+        info = Info("learning", n_points, loss, gamma, revived, drifted, reclustered=reclustered)
         return _with_changes_of_ids(state, after, info)
 
     def _scored(
