@@ -24,7 +24,7 @@ from streamclust.engine.batch_step import on_engine
 from streamclust.engine.threads import Threads
 from streamclust.errors import DataError
 from streamclust.models.coreset import Coreset, CoresetState
-from streamclust.models.family import Wanted
+from streamclust.models.family import StepOutputs
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.models.scores import anomaly_score
 from streamclust.online.learner import LearnerState
@@ -67,7 +67,7 @@ def test_a_batch_is_scored_before_it_is_learned(family: Any) -> None:
     X = batch(2)
     after, _ = learner.update(state, X)
     points = family.prepare(X)
-    scores = family.batch_step(state.params, points, np.ones(250), Wanted(scores=True)).scores
+    scores = family.batch_step(state.params, points, np.ones(250), StepOutputs(scores=True)).scores
     assert_allclose(scores, anomaly_score(family, state.params, points), rtol=1e-10)
     assert after.scores is not None
     observed = state.scores.observe(scores, np.ones(250), 2.0 ** (-250 / 2000))
@@ -104,11 +104,11 @@ def test_scores_of_an_e_step_are_those_of_the_points(kind: Any, outliers: float)
     for missing, points in cases:
         family = GaussianMixture(3, kind, missing=missing, outliers=outliers)
         params = fit(GaussianMixture(3, kind), batch(1)).params
-        found = family.batch_step(params, points, w, Wanted(scores=True))
+        found = family.batch_step(params, points, w, StepOutputs(scores=True))
         assert found.scores is not None
         wanted = anomaly_score(family, params, points)
         assert_allclose(found.scores, wanted, rtol=1e-9, atol=1e-9)
-        plain = family.batch_step(params, points, w, Wanted(scores=False))
+        plain = family.batch_step(params, points, w, StepOutputs(scores=False))
         assert plain.scores is None
         assert same(plain.stats, found.stats)
         loss = rules_of(family).comparable_loss(plain.stats, params, points, w)
