@@ -250,6 +250,7 @@ class CollectedTests:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run the tests once for their times, then with each change."""
         variables = sys.modules[_name(self._module)].__dict__
+        gc.unfreeze()  # else these functions aren't found
         for each in gc.get_objects():
             if isinstance(each, FunctionType) and each.__globals__ is variables:
                 key = each.__code__.co_qualname, each.__code__.co_firstlineno
@@ -270,11 +271,11 @@ class CollectedTests:
     def _try(self, session: pytest.Session, codes: Codes) -> tuple[Outcome, str]:
         """Return the outcome, and the number of the test that failed or the times of all."""
         reading, writing = os.pipe()
+        changed = [(each, code) for key, code in codes.items() for each in self._functions[key]]
 
         def run() -> int:
-            for key, code in codes.items():
-                for function in self._functions[key]:
-                    function.__code__ = code
+            for function, code in changed:
+                function.__code__ = code
             keys = [(-self._noticed[i], each) for i, each in enumerate(self._seconds)]
             order = sorted(range(len(keys)), key=keys.__getitem__)
             for i, following in zip(order, [*order[1:], None], strict=True):
