@@ -160,9 +160,7 @@ def place(stats: Stats | None) -> float:
     return float(stats.averages(np.full((1, 1), np.nan))[0, 0])
 
 
-def test_after_a_good_start_all_steps_have_the_same_weight_and_the_tail_begins_at_powers_of_two() -> (
-    None
-):
+def test_after_a_good_start_steps_weigh_alike_and_the_tail_begins_at_powers_of_two() -> None:
     xs, weights = 1e-3 * np.random.default_rng(0).normal(size=70), np.arange(1.0, 71.0)
     state = Averaging()
     for n in range(1, 71):
