@@ -1,4 +1,4 @@
-"""Proposals: one refit per model waits under its own key until it is taken, replaced or withdrawn."""
+"""Proposals: one refit per model waits under its own key, until it is replaced or withdrawn."""
 
 from __future__ import annotations
 
