@@ -142,6 +142,7 @@ def test_raw_bytes_are_little_endian_in_c_order() -> None:
     flat = [b"f4", struct.pack("<4f", 1, 2, 3, 4)]
     assert _one(flat, F4).X.tolist() == [[1, 2], [3, 4]]
     assert list(encode(np.array([[1.0, 2.0], [3.0, 4.0]]), F4, block=2)) == [[*flat, b"d", b"2"]]
+    assert list(encode(np.array([[1.0, 2.0]]), F4)) == [[b"f4", flat[1][:8]]]
 
 
 def test_text_of_one_point() -> None:
@@ -199,6 +200,7 @@ def test_json_and_raw_entries_may_hold_other_fields() -> None:
         (JSON, [b"json", b"[[1,2],[3,4]]", b"w", b"3"], [3, 3]),
         (JSON, [b"json", b"[[1,2],[3,4]]", b"w", b"[3,4]"], [3, 4]),
         (F4, [b"f4", bytes(16), b"w", struct.pack("<f", 3)], [3, 3]),
+        (F4, [b"f4", bytes(8), b"w", struct.pack("<f", 3), b"key", b"d"], [3]),
         (F4, [b"f4", bytes(16), b"w", struct.pack("<2f", 3, 4)], [3, 4]),
         (F8, [b"f8", bytes(32), b"w", struct.pack("<2d", 3, 4)], [3, 4]),
     ],
@@ -763,6 +765,19 @@ def test_so_are_weights(
     flat = [b"json", b"[[1,2],[3],[5,6]]", b"w", weights]
     found = _agree(flat, layout, monkeypatch)
     assert (len(found.X), [point.index for point in found.dead]) == (good, dead)
+
+
+@pytest.mark.parametrize("weights", [None, [2.0], [2.0, -1.0, 3.0, 4.0]])
+def test_so_are_raw_blocks(weights: list[float] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = struct.pack("<8f", 1, 2, 3, 4, np.nan, 5, 6, 7)[:-1]
+    flat = [b"f4", block] if weights is None else [b"f4", block, b"w", _raw(weights, F4)[1]]
+    found = _agree(flat, F4 if weights is None else replace(F4, weight_field="w"), monkeypatch)
+    flawed = weights is not None and len(weights) > 1
+    assert [point.index for point in found.dead] == ([1, 2, 3] if flawed else [2, 3])
+    assert found.X.tolist() == ([[1, 2]] if flawed else [[1, 2], [3, 4]])
+    if weights is not None:
+        assert found.w is not None
+        assert found.w.tolist() == ([2.0] if flawed else [2.0, 2.0])
 
 
 def test_a_point_of_json_that_is_too_large_costs_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
