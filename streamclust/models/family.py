@@ -75,9 +75,9 @@ class Family(Protocol[P]):
     """A mixture that is learned through additive sufficient statistics.
 
     Implementations are frozen dataclasses of hyperparameters; parameters are frozen dataclasses
-    of arrays (`P`). No method stores points: `m_step` uses statistics only. This protocol is the
-    algebra. Everything else that depends on the family is in tables with one entry per family;
-    "Adding a family" in docs/architecture.md lists the tables.
+    of arrays (`P`). No method stores points: `m_step` uses statistics only. This is the algebra;
+    what else depends on the family is in tables with one entry per family.
+    docs/internals/family.md lists them.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]

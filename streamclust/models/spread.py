@@ -76,9 +76,7 @@ def robust_variance(X: Points, w: Array) -> Array:
     center = share @ deviation
     square = (deviation - center) ** 2
     variance = share @ square
-    varies = (deviation != 0.0).any(axis=0)
-    variance = np.where(varies, variance, 0.0)
-    for d in np.flatnonzero(varies & (square.max(axis=0) > bound * variance)):
+    for d in np.flatnonzero(square.max(axis=0) > bound * variance):
         variance[d] = min(variance[d], _bounded(X[:, d], share, n, bound))
     return variance
 
