@@ -192,7 +192,7 @@ def dying(
 ) -> list[Any]:
     """Which components have lost nearly all mass, at a ratio of 0.1."""
     found = Components(peak=np.array(peak), peak_total=peak_total)
-    return found.dying(of_weights(*weight), unit, 0.1).tolist()
+    return list(found.dying(of_weights(*weight), unit, 0.1).tolist())
 
 
 def test_a_component_dies_below_a_share_of_its_peak_in_proportion_to_the_total() -> None:
