@@ -147,5 +147,5 @@ def test_what_cannot_be_fitted_is_one_clear_line() -> None:
         gather(Table(np.ones((5, 2)), np.zeros(5)), 0)
     with pytest.raises(TooFewPointsError, match=r"^1 distinct points are too few for 3 components"):
         search(KMeans(3), gather(Table(np.ones((5, 2)), np.ones(5)), 0), None, Plan())
-    with pytest.raises(DataError, match="table has 2 features, model 'm' has 3; choose other data"):
+    with pytest.raises(DataError, match="table has 2 features; model 'm' needs 3"):
         gather(a_table().for_model(3, "m"), 0)
