@@ -30,7 +30,7 @@ def on_engine(engine: Engine) -> EachPart:
     Engines on other machines get only parts whose points are worth sending.
     """
 
-    def each(
+    def each_part(
         family: Family[Any],
         params: Any,
         parts: Sequence[tuple[Any, Array]],
@@ -43,4 +43,4 @@ def on_engine(engine: Engine) -> EachPart:
         task = BatchEStep(EStep(family, params), outputs)
         return (done.value for done in engine.map(task, Reader(), numbered))
 
-    return each
+    return each_part

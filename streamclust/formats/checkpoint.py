@@ -381,7 +381,7 @@ def _refuse_missing(arrays: dict[str, Array], meta: dict[str, Any], where: str) 
                 raise FormatError(
                     f"{where} holds a damaged state: the field {f'{part} {name}'.strip()!r} is "
                     "missing; if another version of streamclust wrote this state, use that "
-                    "version, or move the key away"
+                    "version, or move it away"
                 )
 
 
