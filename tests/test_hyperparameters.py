@@ -114,7 +114,7 @@ def test_flags_and_choices_are_refused_by_name() -> None:
     for make, text in (
         (lambda: PowerSchedule(average="no"), "average is 'no'; expected True or False"),  # type: ignore[arg-type]
         (lambda: Drift("cusum"), "detector is 'cusum'; expected page_hinkley, adwin"),  # type: ignore[arg-type]
-        (lambda: Drift(on_drift=1), "on_drift is 1; expected announce, forget, resolve"),  # type: ignore[arg-type]
+        (lambda: Drift(on_drift=1), "on_drift is 1; expected announce, forget, recluster"),  # type: ignore[arg-type]
         (lambda: GaussianMixture(2, ["full"]), r"covariance_type is \['full'\]; expected full"),  # type: ignore[arg-type]
         (lambda: learner_with(scale="minmax"), "scale is 'minmax'; expected none, standard"),
         (lambda: learner_with(forgetting=500), "forgetting is 500; expected a Forgetting"),

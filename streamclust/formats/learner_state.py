@@ -25,9 +25,9 @@ from streamclust.models.spread import Spread
 from streamclust.models.stats import Stats
 from streamclust.online.averaging import Averaging
 from streamclust.online.components import Components, first
+from streamclust.online.coreset_fit import Pending, Problem, ReclusterState
 from streamclust.online.forgetting import Fall, ForgettingState
 from streamclust.online.learner import LearnerState
-from streamclust.online.resolving import Pending, Problem, ReclusterState
 from streamclust.online.scores import ScoreMemory
 
 T = TypeVar("T")

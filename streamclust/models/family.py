@@ -76,8 +76,8 @@ class Family(Protocol[P]):
 
     Implementations are frozen dataclasses of hyperparameters; parameters are frozen dataclasses
     of arrays (`P`). No method stores points: `m_step` uses statistics only. This is the algebra;
-    what else depends on the family is in tables with one entry per family. "Adding a family" in
-    docs/architecture.md lists them.
+    what else depends on the family is in tables with one entry per family.
+    docs/internals/family.md lists them.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]

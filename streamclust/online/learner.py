@@ -46,10 +46,10 @@ from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.online.batch_parts import one_by_one
 from streamclust.online.components import Components, first
+from streamclust.online.coreset_fit import ReclusterState
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
-from streamclust.online.resolving import ReclusterState
 from streamclust.online.rules import rules_of
 from streamclust.online.scores import Anomaly, first_memory
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from streamclust.models.scores import AnomalyScore
     from streamclust.models.stats import Stats
     from streamclust.online.batch_parts import EachPart
-    from streamclust.online.resolving import Pending
+    from streamclust.online.coreset_fit import Pending
     from streamclust.online.rules import Rules
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]

@@ -1,9 +1,9 @@
 """Reclustering: when a fit of stored points is made, and how it replaces the live parameters.
 
 A learning step finds only the local optimum near the initial parameters. So the learner stores a
-coreset beside the statistics, and fits it from time to time (`streamclust.online.resolving`). After
-a drift, the learner fits the points since the drift. A fit that is better than the live parameters
-replaces them.
+coreset beside the statistics, and fits it from time to time (`streamclust.online.coreset_fit`).
+After a drift, the learner fits the points since the drift. A fit that is better than the live
+parameters replaces them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from streamclust.models.family import usable
 from streamclust.models.stats import decay, reorder
 from streamclust.online.averaging import Averaging
 from streamclust.online.components import first, inherit_ids
+from streamclust.online.coreset_fit import Pending, Problem, ReclusterState, judge, solve
 from streamclust.online.drift import DriftState
-from streamclust.online.resolving import Pending, Problem, ReclusterState, judge, solve
 from streamclust.online.rules import rules_of
 from streamclust.online.scores import rebuilt
 from streamclust.online.state import LearnerState, WarmUp
@@ -126,7 +126,7 @@ class ReclusterPolicy(Generic[P]):
         mass. With Polyak-Ruppert averaging it is never fitted: the average represents more points
         than the decayed coreset.
         """
-        if drifted and self.drift is not None and self.drift.on_drift == "resolve":
+        if drifted and self.drift is not None and self.drift.on_drift == "recluster":
             return replace(state, warm_up=WarmUp(gathering=True)), False
         if state.warm_up.gathering:
             return self._fit_since_drift(state, X, w), False

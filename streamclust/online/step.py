@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from streamclust.models.stats import Stats
     from streamclust.online.averaging import Averaging
     from streamclust.online.batch_parts import EachPart
+    from streamclust.online.coreset_fit import ReclusterState
     from streamclust.online.drift import Drift, DriftState
     from streamclust.online.forgetting import Forgetting, ForgettingState
     from streamclust.online.recluster import ReclusterPolicy
-    from streamclust.online.resolving import ReclusterState
     from streamclust.online.scores import Anomaly, ScoreMemory
     from streamclust.online.state import Clock
 
@@ -165,7 +165,9 @@ class StreamingStep(Generic[P]):
             )
         weight = batch.stats.count
         gamma = weight / (lam * running.mass + weight)
-        info = Info("learning", len(X), batch.loss, gamma, revived, drifted, resolved=reclustered)
+        info = Info(
+            "learning", len(X), batch.loss, gamma, revived, drifted, reclustered=reclustered
+        )
         return _with_changes_of_ids(state, after, info)
 
     def _score(self, state: LearnerState[P], params: P, X: Points, w: Array) -> _Scored:

@@ -123,8 +123,7 @@ def make_drift(settings: DriftSettings) -> Drift | None:
     """Return the drift detector; None without one."""
     if settings.detector == "none":
         return None
-    on_drift = "resolve" if settings.on_drift == "recluster" else settings.on_drift
-    return Drift(settings.detector, on_drift, settings.threshold, settings.delta)
+    return Drift(settings.detector, settings.on_drift, settings.threshold, settings.delta)
 
 
 def make_anomaly(settings: ModelSettings) -> Anomaly | None:

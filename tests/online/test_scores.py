@@ -30,8 +30,10 @@ from streamclust.models.scores import anomaly_score
 from streamclust.online.learner import LearnerState
 from streamclust.online.rules import rules_of
 from streamclust.online.scores import ScoreMemory, carried, cross_fitted, rebuilt
+from tests.support.exhaustive import combinations, some
 from tests.support.gaps import with_gaps
 from tests.support.states import same
+from tests.support.strategies import COVARIANCE_TYPES
 
 FAMILIES: list[Any] = [
     KMeans(3),
@@ -211,9 +213,13 @@ def rates_after_a_jump(
 
 
 @pytest.mark.parametrize(
-    "family", [KMeans(3), GaussianMixture(3)], ids=["kmeans", "gaussian_mixture"]
+    ("family", "drift"),
+    combinations(
+        [KMeans(3), GaussianMixture(3)],
+        [None, Drift(on_drift="forget")],
+        always=lambda family, drift: (drift is None) == (family == KMeans(3)),
+    ),
 )
-@pytest.mark.parametrize("drift", [None, Drift(on_drift="forget")], ids=["none", "forget"])
 def test_the_rate_holds_before_a_jump_and_again_after_two_half_lives(
     family: Any, drift: Drift | None
 ) -> None:
@@ -345,7 +351,7 @@ def test_the_parts_of_a_fit_are_scored_as_new_points() -> None:
     assert_allclose(cross_fitted(family, params, X[:1], np.ones(1), 10), [0.0], atol=200.0)
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("covariance_type", some(COVARIANCE_TYPES, "full", "spherical"))
 def test_the_first_version_flags_the_rate_of_new_points(covariance_type: Any) -> None:
     """A full mixture has 459 parameters here, and 1,000 points to fit them to."""
     shares = []
