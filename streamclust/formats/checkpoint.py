@@ -6,7 +6,7 @@ state of an earlier release, has all in one value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -235,7 +235,10 @@ def decode_checkpoint(
         with _damage_named(where):
             arrays = with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
     _refuse_missing(arrays, meta, where)
-    _refuse_gaps(arrays, family, where)
+    if family.missing == "reject" and any(
+        np.issubdtype(array.dtype, np.floating) and has_gaps(array) for array in arrays.values()
+    ):
+        raise _gaps(where)
     try:
         learner = from_stored(Fields(arrays, meta), family)
         threshold = meta.get("published_threshold")
@@ -380,14 +383,6 @@ def _refuse_missing(arrays: dict[str, Array], meta: dict[str, Any], where: str) 
                     f"{f'{part} {name}'.strip()!r}; if another version of streamclust wrote it, "
                     "use that version, or move it away"
                 )
-
-
-def _refuse_gaps(arrays: Mapping[str, Any], family: Family[Any], where: str) -> None:
-    """Refuse a state with points that have missing values if the family refuses such points."""
-    if family.missing == "reject" and any(
-        np.issubdtype(array.dtype, np.floating) and has_gaps(array) for array in arrays.values()
-    ):
-        raise _gaps(where)
 
 
 def _gaps(where: str) -> FormatError:
