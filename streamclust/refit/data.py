@@ -124,7 +124,12 @@ class Dataset:
 
         reader = replace(self.source.reader(), scaling=self.scaling)
         result = self.engine.fold(task, reader, self.parts, stop, on_done)
-        self._report(lost)
+        if lost > sum(self._lost):
+            self._lost.append(lost - sum(self._lost))
+            self.reports.warn(
+                f"{lost:,} points of {self.source.label} were trimmed since the first pass; "
+                "further passes don't include them"
+            )
         return result
 
     @cached_property
@@ -153,15 +158,6 @@ class Dataset:
         ends = np.cumsum((0, *self.sizes)).tolist()
         X, w = self.sample
         return tuple(ArrayPart(X[start:stop], w[start:stop]) for start, stop in pairwise(ends))
-
-    def _report(self, lost: int) -> None:
-        """Warn if more points of the streams were trimmed than before."""
-        if lost > sum(self._lost):
-            self._lost.append(lost - sum(self._lost))
-            self.reports.warn(
-                f"{lost:,} points of {self.source.label} were trimmed since the first pass; "
-                "further passes don't include them"
-            )
 
 
 def gather(
