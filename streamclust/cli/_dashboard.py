@@ -73,13 +73,12 @@ def opened_dashboard(
     from streamclust.dashboard.serve import Dashboard, Listen
     from streamclust.runtime.log import command_log
     from streamclust.store.server.connect import Address, find_server
-    from streamclust.store.server.url import shown
+    from streamclust.store.server.url import server_label
 
     if not is_loopback(host):
         _warn_of_exposure(host, log)
     address = Address(**server_address(settings))
-    url, folder = settings.redis.url, settings.redis.data_dir
-    label = f"embedded ({folder.absolute()})" if url == "embedded" else shown(url)
+    label = server_label(settings.redis.url, settings.redis.data_dir)
     listen = Listen(host, port, hosts, token)
     with ExitStack() as own:
 

@@ -72,12 +72,11 @@ def opened_server(
 
 @contextmanager
 def noted(settings: Settings) -> Iterator[None]:
-    """Print which server is waited for, if the block takes long: one that hangs says nothing."""
-    from streamclust.store.server.url import shown
+    """Print the name of the server if the block takes long, as it does with a server that hangs."""
+    from streamclust.store.server.url import server_label
 
-    redis = settings.redis
-    place = f"embedded ({redis.data_dir})" if redis.url == "embedded" else shown(redis.url)
-    note = threading.Timer(_SILENCE, say, (printable(f"waiting for an answer of {place}"),))
+    label = server_label(settings.redis.url, settings.redis.data_dir)
+    note = threading.Timer(_SILENCE, say, (printable(f"waiting for an answer of {label}"),))
     note.daemon = True
     note.start()
     try:

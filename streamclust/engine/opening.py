@@ -11,8 +11,6 @@ from streamclust.engine.processes import Processes
 from streamclust.engine.reader import StreamServer
 from streamclust.engine.threads import Threads
 from streamclust.kernels.threads import threads_of_process
-from streamclust.tables.options import TEXT_KINDS
-from streamclust.tables.read import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -71,6 +69,9 @@ class Auto(Engine):
 
 def _text_bytes(part: FilePart) -> int:
     """Return the number of bytes of text in a part; compressed text counts as stored."""
+    from streamclust.tables.options import TEXT_KINDS
+    from streamclust.tables.read import kind_of
+
     if part.span.unit == "bytes":
         return part.span.stop - part.span.start
     is_text = part.span.unit == "table" and kind_of(part.path, part.options) in TEXT_KINDS

@@ -15,7 +15,6 @@ from streamclust.formats.layout import PointsFormat
 from streamclust.models.directions import ZERO, have_direction
 from streamclust.store.stream.batches import Batcher, batches
 from streamclust.store.stream.ranges import RangeReader, raise_fault
-from streamclust.tables.split import read_span, stored_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -133,6 +132,8 @@ class Reader:
         return (Points(scaling.apply(X), w) for X, w in found)
 
     def _stored(self, part: FilePart, note: Callable[[Notes], object]) -> Iterator[Points]:
+        from streamclust.tables.split import stored_span
+
         check_unchanged(part)
         span, options = part.span, part.options
         with stored_span(part.path, options, span, part.name, part.model) as found:
@@ -147,6 +148,8 @@ class Reader:
         return in_blocks(self._of_file(part, note))
 
     def _of_file(self, part: FilePart, note: Callable[[Notes], object]) -> Iterator[Points]:
+        from streamclust.tables.split import read_span  # few workers read files
+
         check_unchanged(part)
         good, bad, reasons = 0, 0, list[str]()
         options, model = part.options, part.model

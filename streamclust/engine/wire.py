@@ -23,8 +23,6 @@ from streamclust.formats.container import Fields, pack, unpack
 from streamclust.formats.layout import Layout
 from streamclust.kernels import identity
 from streamclust.models.scaling import Scaling
-from streamclust.tables import ModelColumns, TableOptions
-from streamclust.tables.split import Span
 from streamclust.version import __version__
 
 if TYPE_CHECKING:
@@ -127,17 +125,24 @@ def _decode_part(data: bytes) -> tuple[int, Part]:
         stored = meta["part"]
         if kind == StreamPart.kind:
             return number, StreamPart(**{**stored, "layout": Layout.from_dict(stored["layout"])})
-        return number, FilePart(
-            stored["name"],
-            stored["path"],
-            Stamp(**stored["stamp"]),
-            Span(**stored["span"]),
-            TableOptions(**_tuples(stored["options"])),
-            None if stored["model"] is None else ModelColumns(**_tuples(stored["model"])),
-            stored["directions"],
-        )
+        return number, _file_part(stored)
     except (KeyError, TypeError) as error:
         raise FormatError(f"the part can't be read: {error}") from error
+
+
+def _file_part(stored: dict[str, Any]) -> FilePart:
+    from streamclust.tables import ModelColumns, TableOptions
+    from streamclust.tables.split import Span
+
+    return FilePart(
+        stored["name"],
+        stored["path"],
+        Stamp(**stored["stamp"]),
+        Span(**stored["span"]),
+        TableOptions(**_tuples(stored["options"])),
+        None if stored["model"] is None else ModelColumns(**_tuples(stored["model"])),
+        stored["directions"],
+    )
 
 
 def _tuples(stored: dict[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from typing import Self
 
 from streamclust.errors import ConfigError, ServerError, ServerUnreachableError
 from streamclust.store.server.supervisor import (
+    ENDPOINT_FILE,
     LIMIT,
     LOG_FILE,
+    SERVER_LOCK,
     SUPERVISOR_LOCK,
     USERS_LOCK,
     Endpoint,
@@ -70,12 +72,14 @@ class EmbeddedServer:
         ServerError
             If the server doesn't start.
         """
-        folder, users = _enter(data_dir)
+        folder, users, is_new = _enter(data_dir)
         try:
             if not within(LIMIT, lambda: try_lock(users, fcntl.LOCK_SH)):
-                raise _failure(folder, "the last one doesn't stop")
+                raise _failure(folder, "the previous server doesn't stop")
             return cls(folder, _running(folder), users)
         except BaseException:
+            if is_new:
+                _remove_empty(folder, users)
             os.close(users)
             raise
 
@@ -159,18 +163,40 @@ _FREE_SPACE = "free space on that disk, or set redis.data_dir to a folder on ano
 _PROBE_BYTES = 1 << 16
 
 
-def _enter(data_dir: Path) -> tuple[Path, int]:
+def _enter(data_dir: Path) -> tuple[Path, int, bool]:
+    """Return the folder, its open ``users.lock``, and whether this call created the folder."""
+    is_new = False
     try:
         folder = data_dir.expanduser().resolve()
+        is_new = not folder.exists()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder, open_lock(folder / USERS_LOCK)
+        return folder, open_lock(folder / USERS_LOCK), is_new
     except OSError as error:
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         action = (
             _FREE_SPACE if error.errno in _FULL else "name a folder that can be created and written"
         )
         raise ConfigError(
             f"redis.data_dir: can't use {str(data_dir)!r} ({error.strerror}); {action}"
         ) from error
+
+
+_EMPTY_FILES = (USERS_LOCK, SUPERVISOR_LOCK, SERVER_LOCK, LOG_FILE, f"{ENDPOINT_FILE}.new")
+"""The files in which a start that could write nothing leaves no content."""
+
+
+def _remove_empty(folder: Path, users: int) -> None:
+    """Remove a new folder in which nothing could be written, if nobody else uses it."""
+    with contextlib.suppress(OSError):
+        files = list(folder.iterdir())
+        if any(file.name not in _EMPTY_FILES or file.stat().st_size for file in files):
+            return
+        if within(1.0, lambda: not _is_supervised(folder)) and try_lock(users, fcntl.LOCK_EX):
+            for file in files:
+                file.unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def _same_lock(path: Path, users: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
@@ -223,6 +224,11 @@ def shown(url: str) -> str:
     if hidden or not all(map(_HOST.fullmatch, hosts.split(","))):
         return f"{parts['scheme']}://***"
     return f"{parts['scheme']}://{'***@' if at else ''}{hosts}{path}"
+
+
+def server_label(url: str, data_dir: Path) -> str:
+    """Return the name of a server for messages: its URL, or the folder of the embedded server."""
+    return f"embedded ({data_dir.expanduser().resolve()})" if url == EMBEDDED else shown(url)
 
 
 def without_login(url: str) -> tuple[str, str, str]:

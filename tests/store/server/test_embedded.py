@@ -371,6 +371,10 @@ def test_a_full_disk_is_said_with_its_path(small_disk: Path) -> None:
             client.get("seen")
         with pytest.raises(ServerError, match=rf"server in {data_dir}: nothing can be .*{words}"):
             EmbeddedServer.acquire(data_dir)
+        # and it leaves no new folder behind
+        with pytest.raises(ServerError, match=words):
+            EmbeddedServer.acquire(small_disk / "new")
+        assert not (small_disk / "new").exists()
         # until there is some
         rest.unlink()
 
