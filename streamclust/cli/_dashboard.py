@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from streamclust.cli._options import warn
-from streamclust.cli._server import has_stored_data, noted, server_address
+from streamclust.cli._server import has_stored_data, print_if_slow, server_address
 from streamclust.errors import ConfigError, MissingExtraError
 from streamclust.text import printable
 
@@ -91,7 +91,7 @@ def opened_dashboard(
             Dashboard(settings, open_server, label, listen, log or command_log())
         ) as found:
             if server is None:
-                with noted(settings):
+                with print_if_slow(settings):
                     found.check()
             with found:
                 yield found

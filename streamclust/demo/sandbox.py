@@ -101,7 +101,7 @@ def _plain_environment() -> dict[str, str]:
 
 
 def _cpu_seconds_of_children() -> float:
-    """Return the processor time of all child processes that have been waited for."""
+    """Return the processor time of all child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

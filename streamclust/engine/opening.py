@@ -1,4 +1,4 @@
-"""Opens the engine that the settings name; `auto` chooses one of the others for each fold."""
+"""Opens the engine that the settings name; `auto` chooses another engine for each fold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WORTH_A_PROCESS = 1 << 26
 
 
 class Auto(Engine):
-    """Uses processes for large texts, threads for everything else, and neither for one part.
+    """Uses processes for large texts, otherwise threads; for one part, the calling thread.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def open_engine(
     ----------
     settings : EngineSettings
     report : callable, optional
-        Given a sentence whenever an engine on other machines is lost or found again.
+        Called with a sentence whenever an engine on other machines is lost or found again.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Tasks, parts and results as bytes: safetensors with JSON, and no pickle.
 
 One message describes a task and how to read points; it is the same for all parts of a fold. Another
-one describes a part. The answer is a result, with the name of the kernels that computed it, or an
-error.
+message describes a part. The answer is a result with the name of the kernels that computed it, or
+an error.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _REMEMBERED = 1024
 """Parts whose messages are remembered for the next pass."""
 
 _SHORT = 1 << 14
-"""Bytes of a message up to which it is remembered: longer ones have points."""
+"""Maximum bytes of a message that is remembered; longer messages contain points."""
 
 
 def encode_task(task: Task[Any], scaling: Scaling | None) -> bytes:
@@ -96,7 +96,7 @@ def encode_part(number: int, part: Part) -> bytes:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _encode_place(number: int, part: StreamPart | FilePart) -> bytes:
-    """Return the message of a part without its points, which is the same in each pass."""
+    """Return the message of a part that isn't in memory; it is the same in each pass."""
     return pack(PART, {}, {"kind": part.kind, "number": number, "part": asdict(part)})
 
 

@@ -70,14 +70,14 @@ AUTO_SECONDS = 1.0
 
 _LONGEST = 60.0
 _STATE_RATE = 10_000
-"""Bytes of states per second that are written for a feed of no points."""
+"""Bytes of states per second that may be written without any points."""
 
 _STATE_SHARE = 0.5
 """Bytes of states that are written per byte of points."""
 
 
 class AutoCadence(Cadence):
-    """Counts points and time until the next commit pays: ``commit.every: auto``.
+    """Counts points and time until the next commit is worth its cost: ``commit.every: auto``.
 
     A state is written as a whole. So a large state on a slow feed waits until its bytes are at most
     10 kB per second plus half of the bytes of the points; at least 1 s and at most 60 s.
@@ -132,7 +132,8 @@ REASONS = (
     _Change("resize", lambda counts: counts.resized, True),
     _Change("resolve", lambda counts: counts.reclustered, False),
 )
-"""The changes by priority. The first one since the newest version is the reason of the next one."""
+"""The changes by priority. The first that has happened since the newest version is the reason of
+the next version."""
 
 
 _FEWEST = 1000
@@ -142,14 +143,14 @@ _GROWTH = 0.5
 """New points, relative to those of the newest version, that give a clearly better threshold."""
 
 _WRONG = 2.0
-"""Ratio of the share of points above the threshold to the rate, from which on it is wrong."""
+"""A threshold is wrong if the share of points above it, divided by the rate, is at least this."""
 
 
 def threshold_outdated(learner: StreamLearner[Any], at: Checkpoint) -> bool:
-    """Whether the newest version flags another share of the points than the rate.
+    """Whether the newest version flags a share of the points that differs from the rate.
 
     Its threshold is uncertain if it was published after few points, and it is wrong after a jump of
-    the data. With a backlog, the usual cadence would flag a million points with it.
+    the data. During a backlog, a million points would be flagged with it before the next version.
     """
     anomaly, new = learner.anomaly, at.learner.points - at.published_points
     if anomaly is None or anomaly.rate is None or new < _FEWEST:
@@ -211,7 +212,7 @@ def next_version(
     Parameters
     ----------
     name : str
-        Of the model.
+        Name of the model.
     learner : StreamLearner
     at : Checkpoint
     otherwise : str

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from streamclust.store.stream.batches import Batch
 
 _IN_A_ROW = 10
-"""Batches in a row that may be rejected. If the next batch fails too, the fault is the model's: the
-model is parked, and its points stay in the streams."""
+"""Batches in a row that may be rejected. If the next batch fails too, the model is the cause: it is
+parked, and its points stay in the streams."""
 
 _REASONS = 20
 """Kinds of reasons that are logged."""

@@ -59,7 +59,7 @@ class Server:
         self._clients: WeakSet[redis.Redis] = WeakSet()
 
     def session(self) -> Server:
-        """Return a session: a server whose clients all use the same data. Close it by a `with`.
+        """Return a session, a context manager: a server whose clients all use the same data.
 
         When the server is restarted, or has another primary, each new connection raises
         ``HistoryChangedError``. Then the caller must start a new session.
@@ -224,7 +224,7 @@ def find_server(address: Address, *, start: bool = True) -> Server:
     ServerError
         If the embedded server can't be started, or the installed redis-py isn't supported.
     ServerUnreachableError
-        If the embedded server doesn't run, without `start`.
+        If the embedded server doesn't run and `start` is False.
     """
     check_redis()
     if address.url != EMBEDDED:

@@ -39,8 +39,8 @@ from streamclust.store.server.supervisor import (
 class EmbeddedServer:
     """One user of a data folder's server; a context manager.
 
-    The use ends with the process at the latest. A forked child process is part of the same use: the
-    server runs until both have ended.
+    The use ends when the process ends, or earlier. A forked child process shares the use of its
+    parent: the server runs until both have ended.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class EmbeddedServer:
 
     @classmethod
     def join(cls, data_dir: Path) -> Self:
-        """Use the folder's server if it runs; start no process, and create no file.
+        """Use the folder's server if it runs. This starts no process and creates no file.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class EmbeddedServer:
         A user that only joined the server starts nothing: it waits until another user does.
 
         The supervisor restarts a server that died. If both were killed, the first user that notices
-        starts a new supervisor. The server gets another port if its port is in use by then.
+        starts a new supervisor. The server gets another port if another program uses its port.
 
         Raises
         ------
@@ -242,7 +242,7 @@ def _not_running(folder: Path, *, has_data: bool) -> str:
     data = "its data are stored there; " if has_data else ""
     return (
         f"no server runs in {folder}: {data}start it with `streamclust server run --detach` or "
-        "`streamclust worker`, or give a server of your own with --redis-url"
+        "`streamclust worker`, or name your own server with --redis-url"
     )
 
 
@@ -281,7 +281,7 @@ def _failure(folder: Path, reason: str) -> ServerError:
         )
     return ServerError(
         f"can't start the embedded server in {folder}: {reason}; "
-        f"see {folder / LOG_FILE}, or set redis.url to a server of your own"
+        f"see {folder / LOG_FILE}, or set redis.url to your own server"
     )
 
 
@@ -291,9 +291,8 @@ def _write_fault(folder: Path) -> OSError | None:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             written = file.write(bytes(_PROBE_BYTES))
             if written < _PROBE_BYTES:
-                file.write(
-                    bytes(_PROBE_BYTES - written)
-                )  # raises the error that cut the first write
+                # This write raises the error that cut the first one short.
+                file.write(bytes(_PROBE_BYTES - written))
             os.fsync(file.fileno())
     except OSError as error:
         return error

@@ -92,7 +92,7 @@ def expand(url: str) -> Route:
     match = _SEVERAL.fullmatch(url)
     path = match and _PATHS[match["kind"]].fullmatch(match["path"] or "")
     if match is None or path is None:
-        raise ValueError("neither a list of sentinels with a service nor one of a cluster's nodes")
+        raise ValueError("expected sentinels with a service, or nodes of a cluster")
     user = f"{match['user']}@" if match["user"] else ""
     rest = f"/{path['db'] or 0}{match['query'] or ''}"
     kind: Kind = "sentinel" if match["kind"] == "sentinel" else "cluster"

@@ -491,7 +491,7 @@ def test_data_that_the_server_refuses_are_said(tmp_path: Path) -> None:
         EmbeddedServer.acquire(tmp_path)
     message = str(failure.value)
     assert message.startswith(f"can't start the embedded server in {tmp_path}: ")
-    assert message.endswith(f"see {tmp_path / LOG_FILE}, or set redis.url to a server of your own")
+    assert message.endswith(f"see {tmp_path / LOG_FILE}, or set redis.url to your own server")
     assert "AOF manifest" in message
     assert "\n" not in message
     wait_until(lambda: stopped(tmp_path))
