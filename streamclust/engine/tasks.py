@@ -1,4 +1,4 @@
-"""The tasks that an engine does with each part, and how their results are merged."""
+"""The tasks that an engine computes for each part, and how their results are merged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class Task(Protocol[R]):
-    """What is done with the points of each part. Tasks are frozen dataclasses.
+    """A computation on the points of each part. Tasks are frozen dataclasses.
 
     A task and its result are converted to named arrays and values for JSON, so that they can be
     sent to another process. `TASKS` has the class of each kind.
@@ -117,12 +117,12 @@ class EStep:
 
     @classmethod
     def from_fields(cls, fields: Fields) -> EStep:
-        """Return the task; `from_arrays` checks the arrays, but rounds the weights once more."""
+        """Return the task: `from_arrays` checks the arrays; exact arrays replace its results."""
         family = family_of(fields.values["family"])
         return cls(family, replace(family.from_arrays(fields.arrays), **fields.arrays))
 
     def result_to_fields(self, result: Stats) -> Fields:
-        """Return the statistics, without the reference if that is the means."""
+        """Return the statistics; the reference is left out if it equals the means."""
         arrays = {"weight": result.weight, "first": result.first}
         arrays["totals"] = np.array([result.objective, result.count])
         if result.second is not None:
@@ -176,7 +176,7 @@ class BatchEStep:
         raise NotImplementedError
 
     def to_fields(self) -> Fields:
-        """Return the fields of the e-step, and what is wanted."""
+        """Return the fields of the e-step, and the wanted results."""
         fields = self.step.to_fields()
         return Fields(fields.arrays, {**fields.values, "wanted": self.wanted._asdict()})
 

@@ -129,7 +129,7 @@ def test_any_number_of_workers_returns_the_bits_of_inline(
         assert [bits(dask.fold(step, reader, parts)) for step in steps] == expected
         assert dask.counts.workers - before == len(steps) * len(parts)
     assert dask.counts.here == dask.counts.late == 0
-    assert not [line for line in said if "computed here" in line]
+    assert not [line for line in said if "computes a part" in line]
 
 
 def test_a_worker_that_learns_two_streams_with_dask_has_the_state_of_one_without_through_kills(
@@ -294,7 +294,7 @@ def test_a_worker_without_rights_or_files_is_named_once(
         finally:
             client.execute_command("ACL", "SETUSER", "engine-test", "+xread")
     assert dask.counts.here == len(parts)
-    refused = [line for line in said if "computed here" in line]
+    refused = [line for line in said if "computes a part" in line]
     assert len(refused) == 1
     assert "xread" in refused[0].lower()
     assert PASSWORD not in "".join(said) + cluster.log()

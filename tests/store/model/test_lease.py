@@ -274,7 +274,7 @@ def test_a_token_that_becomes_text_under_a_worker_lets_nothing_be_written(
 
 def asleep(lease: Lease, client: redis.Redis) -> bytes:
     """Let the model of a lease sleep; return the lease's value."""
-    assert client.eval(*lease.sleeping("", 900.0)[1:])
+    assert client.eval(*lease.sleep_command("", 900.0)[1:])
     found: Any = client.get(lease.key)
     return bytes(found)
 
@@ -307,13 +307,13 @@ def test_only_the_lease_that_was_seen_can_be_broken(client: redis.Redis, namespa
     seen = asleep(lease, client).decode()
     # When its worker wakes it Then the lease isn't broken
     assert lease.renew()
-    assert not other.taken(client.eval(*other.taking(seen)[1:]))
+    assert not other.was_taken(client.eval(*other.take_command(seen)[1:]))
     # When it sleeps again Then it is broken, and the first worker can't write any more
     asleep(lease, client)
-    assert other.taken(client.eval(*other.taking(seen)[1:]))
+    assert other.was_taken(client.eval(*other.take_command(seen)[1:]))
     assert other.token > lease.token
     assert not lease.renew()
-    assert not client.eval(*lease.sleeping("", 900.0)[1:])
+    assert not client.eval(*lease.sleep_command("", 900.0)[1:])
     # and the worker takes its own sleeping lease again
     asleep(other, client)
     assert other.take()
