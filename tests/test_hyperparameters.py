@@ -186,7 +186,7 @@ def test_parameters_that_no_model_can_have_are_refused_by_name(name: str) -> Non
 def test_weights_and_covariances_that_are_none_are_refused_by_name(name: str) -> None:
     learner, params = given(name)
     for weights, text in (
-        ([0.5, 0.75, -0.25], "weights sum to 1; expected 1, none negative"),
+        ([0.5, 0.75, -0.25], "weights sum to 1, the smallest is -0.25; expected a sum of 1"),
         ([0.5, 0.6, 0.1], "weights sum to 1.2; expected 1"),
         ([0.5, 0.5, 0.0], "weights holds 0; expected positive numbers"),
         ([0.5, np.nan, 0.5], "weights holds NaN"),

@@ -480,9 +480,9 @@ class _Model(Section):
         """
         if not self.remembers_features:
             return
-        from streamclust.models.feature_distribution import MOST_FEATURES, TOO_MANY_FEATURES
+        from streamclust.models.feature_distribution import MAX_FEATURES, TOO_MANY_FEATURES
 
-        if D > MOST_FEATURES:
+        if D > MAX_FEATURES:
             setting = "anomaly" if self.anomaly.score == "tail_score" else "encode"
             raise ValueError(
                 f"{setting}.score has tail_score, but the points have {D:,} features; "

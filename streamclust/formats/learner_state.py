@@ -132,7 +132,7 @@ def from_stored(stored: Fields, family: Family[Any]) -> LearnerState[Any]:
     """
     stats = _stats(stored, "stats", family)
     components = Components()
-    if stats is not None and family.fewest is not None:
+    if stats is not None and family.min_components is not None:
         components = first(len(stats.weight))
         ids = stored.arrays.get("ids", components.ids)
         components = replace(components, next_id=1 + int(max(ids, default=-1)))

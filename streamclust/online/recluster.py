@@ -151,7 +151,7 @@ class ReclusterPolicy(Generic[P]):
             best = fit(self.family, warm_up.X, warm_up.w, n_init=self.restarts, seed=seed)
         except DataError:  # too few points, or so few that a covariance is singular
             return state
-        if self.family.fewest is None:
+        if self.family.min_components is None:
             live = self.family.e_step(params, warm_up.X, warm_up.w)
             better = self.family.loss(live) > best.loss
         else:
@@ -211,7 +211,7 @@ class ReclusterPolicy(Generic[P]):
         interval = self.interval(mass / float(w.mean()))
         if found is None or better is None:
             loss = self._comparable_loss(params, self.family.e_step(params, core.X, core.w), core)
-            if self.family.fewest is None:  # else K is checked as often as before
+            if self.family.min_components is None:  # else K is checked as often as before
                 interval = max(interval, 2.0 * before.interval)
             after = ReclusterState[P](before.learned, interval, loss)
             return replace(state, recluster=after), False
@@ -241,9 +241,9 @@ class ReclusterPolicy(Generic[P]):
         """Return `state` with the parameters and the statistics of a refit in place of its own.
 
         Components get the numbers of the nearest components of `state`; if K adapts, see
-        `streamclust.online.components`. The mass of the refit is at most the mass of the running
-        statistics, so that forgetting continues as before. The score continues too, because the
-        score of a refit on its own points is too good.
+        `inherit_ids`. The mass of the refit is at most the mass of the running statistics, so that
+        forgetting continues as before. The score continues too, because the score of a refit on its
+        own points is too good.
 
         Parameters
         ----------
@@ -255,15 +255,13 @@ class ReclusterPolicy(Generic[P]):
             The refit's points are the coreset.
         """
         live, objective, count = published(self.family, state), 0.0, 0.0
-        adapts, components = self.family.fewest is not None, state.components
+        adapts, components = self.family.min_components is not None, state.components
         if live is None or state.stats is None:
             components = first(len(params.means)) if adapts else components
         else:
             if adapts:
-                old, coreset = (live, state.stats), state.coreset.points
-                order, components = inherit_ids(
-                    self.family, components, old, (params, stats), coreset
-                )
+                old, new, coreset = (live, state.stats), (params, stats), state.coreset.points
+                order, components = inherit_ids(self.family, components, old, new, coreset)
             else:
                 order = self.family.match(params, live)
             params, stats = self.family.reorder(params, order), reorder(stats, order)

@@ -237,7 +237,7 @@ def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) ->
     except FormatError as error:
         raise DataError(str(error)) from None
     K = model.family.n_components
-    if family.fewest is not None and family.fewest <= K <= family.n_components:
+    if family.min_components is not None and family.min_components <= K <= family.n_components:
         family = family.with_components(K)
     for name in ("kind", "metric", "n_components", "covariance_type"):
         found, wanted = (getattr(each, name, None) for each in (model.family, family))
