@@ -450,9 +450,22 @@ def test_scores_of_points_with_gaps_sum_to_the_entropy_less_the_log_likelihood(
 
 
 def test_another_order_of_all_components_keeps_the_bits_of_the_weights() -> None:
-    weights = np.full(10, 0.1)
-    assert weights.sum() != 1.0  # so that another division would change them
-    params = MixtureParams(weights, np.zeros((10, 1)), np.ones(10), "spherical")
-    family = GaussianMixture(10, "spherical")
-    assert_array_equal(family.reorder(params, np.arange(10)[::-1]).weights, weights)
-    assert_array_equal(family.reorder(params, np.arange(4)).weights, 0.25)
+    weights = np.full(4, 0.25 * (1.0 - 2.0**-52))  # a division by their sum would change them
+    params = MixtureParams(weights, np.zeros((4, 1)), np.ones(4), "spherical")
+    family = GaussianMixture(4, "spherical")
+    assert_array_equal(family.reorder(params, np.arange(4)[::-1]).weights, weights)
+    assert_array_equal(family.reorder(params, np.arange(2)).weights, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_a_negative_eigenvalue_that_is_larger_than_the_floor_is_repaired_if_there_is_a_floor(
+    kind: CovarianceType,
+) -> None:
+    zero, second = np.zeros((1, 2)), np.array([[4.0, 4.0 + 4e-9], [4.0 + 4e-9, 4.0]])
+    second = second[None] if kind == "full" else second
+    stats = Stats(np.array([4.0]), zero, second, zero, kind, 0.0, 4.0)
+    start = MixtureParams(np.ones(1), zero, second, kind)
+    repaired = GaussianMixture(1, kind, reg_covar=1e-12).m_step(stats, start)
+    assert np.linalg.eigvalsh(repaired.covariances).min() == pytest.approx(1e-9, rel=0.01)
+    with pytest.raises(DataError, match="raise reg_covar"):
+        _ = GaussianMixture(1, kind, reg_covar=0.0).m_step(stats, start).root
