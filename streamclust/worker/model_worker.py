@@ -397,7 +397,7 @@ class ModelWorker:
         if info.born or info.died:
             born, died = list(info.born), list(info.died)
             log.info("components_changed", born=born, died=died, n_components=len(after.ids))
-        if info.resolved:
+        if info.reclustered:
             log.info("model_reclustered", points=after.points)
         if info.revived:
             log.info("components_revived", components=list(info.revived))

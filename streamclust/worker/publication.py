@@ -220,7 +220,7 @@ def next_version(
     state, family = at.learner, learner.family
     if state.stats is None:
         raise AssertionError("a model that has parameters has statistics")
-    if family.fewest is not None:
+    if family.min_components is not None:
         family = family.with_components(len(state.stats.weight))
     scores = learner.score_distribution(state)
     model = Model(

@@ -14,7 +14,7 @@ from streamclust import HalfLife, KMeans, KMeansParams, StreamLearner
 from streamclust.arrays import Labels
 from streamclust.fitting.search import search_of
 from streamclust.models.coreset import Coreset
-from streamclust.models.matching import continued
+from streamclust.models.matching import predecessors
 from streamclust.models.stats import Stats
 from streamclust.online.components import Components, first, inherit_ids, to_remove
 from streamclust.online.state import LearnerState
@@ -119,17 +119,17 @@ def test_a_fixed_number_of_components_has_no_ids() -> None:
 
 def test_the_larger_part_of_a_component_goes_on() -> None:
     old, new = np.repeat([0, 1, 1], [50, 60, 40]), np.repeat([2, 0, 1], [50, 60, 40])
-    assert continued(old, new, np.ones(150), (2, 3)).tolist() == [1, -1, 0]
+    assert predecessors(old, new, np.ones(150), (2, 3)).tolist() == [1, -1, 0]
 
 
 def test_of_two_that_merge_the_heavier_goes_on() -> None:
     old, new = np.repeat([0, 1, 2], [50, 60, 40]), np.repeat([0, 0, 1], [50, 60, 40])
-    assert continued(old, new, np.ones(150), (3, 2)).tolist() == [1, 2]
+    assert predecessors(old, new, np.ones(150), (3, 2)).tolist() == [1, 2]
 
 
 def test_who_has_no_points_of_the_old_ones_is_new() -> None:
     old, new = np.array([0, 0, 0, 0]), np.array([0, 0, 0, 1])
-    assert continued(old, new, np.array([1.0, 1.0, 1.0, 0.0]), (2, 3)).tolist() == [0, -1, -1]
+    assert predecessors(old, new, np.array([1.0, 1.0, 1.0, 0.0]), (2, 3)).tolist() == [0, -1, -1]
 
 
 @laws
@@ -137,7 +137,7 @@ def test_who_has_no_points_of_the_old_ones_is_new() -> None:
 def test_another_order_is_recognised(K: int, random: Any) -> None:
     old: Labels = np.repeat(np.arange(K), 3)
     order = np.array(random.sample(range(K), K))
-    found = continued(old, order[old], np.ones(3 * K), (K, K))
+    found = predecessors(old, order[old], np.ones(3 * K), (K, K))
     assert_array_equal(found[order], np.arange(K))
 
 
