@@ -15,7 +15,7 @@ from streamclust.arrays import Array
 from streamclust.errors import DataError
 from streamclust.models.feature_distribution import (
     BINS,
-    MOST_FEATURES,
+    MAX_FEATURES,
     RESOLUTION,
     FeatureDistribution,
     _are_fine,
@@ -384,7 +384,7 @@ def test_tiles_have_a_row_or_at_most_262144_values() -> None:
 
 
 def test_the_numbers_per_feature_and_their_limit_are_as_documented() -> None:
-    assert (BINS, MOST_FEATURES) == (257, 1000)
+    assert (BINS, MAX_FEATURES) == (257, 1000)
     assert FeatureDistribution().observe(np.ones((1, 1000)), np.ones(1), 1.0).mass.shape == (
         1000, 257,
     )  # fmt: skip

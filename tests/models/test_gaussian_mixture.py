@@ -21,7 +21,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, MixtureParams
-from streamclust.models.family import Wanted
+from streamclust.models.family import StepOutputs
 from streamclust.models.stats import Stats
 from tests.support.strategies import (
     COVARIANCE_TYPES,
@@ -437,13 +437,13 @@ def test_scores_of_points_with_gaps_sum_to_the_entropy_less_the_log_likelihood(
     X, w = 2.0 * rng.normal(size=(40, 2)), rng.uniform(0.5, 2.0, 40)
     for gaps in (False, True):
         X[:5, 0] = np.nan if gaps else 0.0
-        step = family.batch_step(params, X, w, Wanted(scores=True))
+        step = family.batch_step(params, X, w, StepOutputs(scores=True))
         assert step.scores is not None
         assert w @ step.scores == pytest.approx(step.entropy - step.stats.objective, rel=1e-9)
         assert (step.entropy != 0.0) == gaps
         assert step.stats.count == pytest.approx(w.sum())
         # and they are scores under the mixture, also if learning has a background
-        other = replace(family, outliers=0.2).batch_step(params, X, w, Wanted(scores=True))
+        other = replace(family, outliers=0.2).batch_step(params, X, w, StepOutputs(scores=True))
         assert other.scores is not None
         assert_allclose(other.scores, step.scores, rtol=1e-12)
         assert (other.stats.weight < step.stats.weight).all()

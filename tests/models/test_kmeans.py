@@ -18,7 +18,7 @@ from streamclust.arrays import MAX_MAGNITUDE, Array
 from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.models import GaussianMixture, KMeans, KMeansParams, MixtureParams
-from streamclust.models.family import Wanted
+from streamclust.models.family import StepOutputs
 from streamclust.models.stats import Stats, decay, merge
 from tests.support.exhaustive import some
 from tests.support.strategies import blobs, floats, laws, matrix, weights
@@ -174,8 +174,8 @@ def test_points_whose_squares_underflow_have_the_sums_and_distances_of_larger_on
     rng = np.random.default_rng(0)
     X, C, w = rng.normal(size=(60, 3)), rng.normal(size=(4, 3)), rng.uniform(0.5, 2.0, 60)
     family, large, small = KMeans(4), KMeansParams(C), KMeansParams(unit * C)
-    wanted = family.batch_step(large, X, w, Wanted(scores=True))
-    found = family.batch_step(small, unit * X, w, Wanted(scores=True))
+    wanted = family.batch_step(large, X, w, StepOutputs(scores=True))
+    found = family.batch_step(small, unit * X, w, StepOutputs(scores=True))
     for stats in (found.stats, family.e_step(small, unit * X, w)):
         assert_allclose(stats.weight, wanted.stats.weight, rtol=1e-14)
         assert_allclose(stats.first, unit * wanted.stats.first, rtol=1e-12, atol=1e-14 * unit)
@@ -204,7 +204,7 @@ def test_a_model_with_scales_survives_being_published_and_read() -> None:
     assert family.distances(params, np.zeros((1, 2))).tolist() == [[2.0, 1.0 / 3.0]]
     assert family.reorder(params, np.array([1, 0])).scale is params.scale
     for scale in ([0.0, 1.0], [-1.0, 1.0]):
-        with pytest.raises(DataError, match="isn't positive"):
+        with pytest.raises(DataError, match="expected positive numbers"):
             family.from_arrays({**arrays, "scale": np.array(scale)})
 
 
