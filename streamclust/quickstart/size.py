@@ -15,7 +15,7 @@ from streamclust.arrays import Array, Metric
 from streamclust.engine import ArrayPart, Engine, Inline, Reader
 from streamclust.engine.fits import Fit
 from streamclust.errors import TooFewPointsError
-from streamclust.fitting.moves import THIN, Sample
+from streamclust.fitting.moves import FEW_POINTS_PENALTY, Sample
 from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, KMeans, KMeansParams
 from streamclust.models.family import by_kind
@@ -103,7 +103,7 @@ def kmeans_bic(params: KMeansParams, sample: Sample) -> float:
     labels = kernels.assign(sample.X, params.centroids).labels
     size = np.bincount(labels, minlength=K)
     if (size < D + 2).any():
-        return THIN
+        return FEW_POINTS_PENALTY
     least = max(_LEAST_VARIANCE * float(sample.X.var(axis=0).mean()), np.finfo(np.float64).tiny)
     groups = (sample.X[labels == k] for k in range(K))
     covariances = np.array([np.cov(X.T, bias=True).reshape(D, D) for X in groups])

@@ -98,7 +98,7 @@ def test_files(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_written_are_said(tmp_path: Path) -> None:
     model = model_of(KMeans(3))
-    with pytest.raises(DataError, match=r"expected a name in .safetensors, .npz, .json"):
+    with pytest.raises(DataError, match=r"expected a name that ends in .safetensors, .npz, .json"):
         model.save(tmp_path / "m.pkl")
     with pytest.raises(DataError, match="No such file or directory"):
         model.save(tmp_path / "nowhere" / "m.npz")
