@@ -92,7 +92,7 @@ def test_scores_added_in_parts_give_the_same_bins(scores: Array, data: st.DataOb
 def test_an_edge_of_a_bin_is_near_its_scores(scores: Array) -> None:
     found = ScoreDistribution().add(scores)
     place = np.floor(found._bins(scores)) - found.first
-    low, high = found._at(place), found._at(place + 1.0)
+    low, high = found._score_at(place), found._score_at(place + 1.0)
     near = np.hypot(found.unit, np.maximum(np.abs(low - found.reference), found.reference * 0.0))
     width = np.maximum(near, np.hypot(found.unit, high - found.reference)) / RESOLUTION
     rounding = 1e-12 * (np.abs(scores) + width)
