@@ -20,7 +20,7 @@ from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.search import search_of
-from streamclust.models import GaussianMixture, MixtureParams
+from streamclust.models import GaussianMixture, MixtureParams, conditionals
 from streamclust.models.family import StepOutputs
 from streamclust.models.stats import Stats
 from tests.support.strategies import (
@@ -469,3 +469,19 @@ def test_a_negative_eigenvalue_that_is_larger_than_the_floor_is_repaired_if_ther
     assert np.linalg.eigvalsh(repaired.covariances).min() == pytest.approx(1e-9, rel=0.01)
     with pytest.raises(DataError, match="raise reg_covar"):
         _ = GaussianMixture(1, kind, reg_covar=0.0).m_step(stats, start).root
+
+
+@pytest.mark.parametrize("reg_covar", [0.0, 0.5])
+def test_moments_of_missing_values_leave_out_the_floor_that_the_m_step_adds(
+    reg_covar: float,
+) -> None:
+    rng = np.random.default_rng(0)
+    family = GaussianMixture(2, "diag", reg_covar=reg_covar, missing="learn")
+    spread = np.array([0.25, 1.0])
+    params = MixtureParams(np.full(2, 0.5), np.eye(2), np.full((2, 2), 2.0), "diag", spread)
+    X, w = rng.normal(size=(9, 2)), np.ones(9)
+    X[:3, 0] = X[4:6, 1] = np.nan
+    wanted = conditionals.e_step(params, X, w, reg_covar * spread).moments
+    stats, without = family.e_step(params, X, w), conditionals.e_step(params, X, w).moments
+    assert_array_equal(stats.second, wanted.second)
+    assert (reg_covar == 0.0) == np.array_equal(wanted.second, without.second)
