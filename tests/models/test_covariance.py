@@ -159,7 +159,7 @@ def test_each_component_may_have_a_floor_of_its_own(kind: CovarianceType) -> Non
 
 
 @kinds
-def test_stretched_covariances_are_those_of_stretched_points(kind: CovarianceType) -> None:
+def test_rescaled_covariances_are_those_of_rescaled_points(kind: CovarianceType) -> None:
     rng = np.random.default_rng(0)
     scale = np.full(3, 3.0) if kind == "spherical" else np.array([0.5, 3.0, 7.0])
     X, means = rng.normal(size=(40, 3)), rng.normal(size=(2, 3))
