@@ -3,7 +3,7 @@
     python benchmarks/anomaly_calibration.py                     # some minutes on two cores
     python benchmarks/anomaly_calibration.py --seeds 16          # smaller standard errors
     python benchmarks/anomaly_calibration.py --only jumps --dry  # print one table, write nothing
-    python benchmarks/anomaly_calibration.py --only jumps --drift forget resolve --dry
+    python benchmarks/anomaly_calibration.py --only jumps --drift forget recluster --dry
 
 A learner with a half-life scores each batch before it learns the batch. A point is flagged if its
 score is above the threshold of the rate, which comes from the scores of earlier batches. The tables
@@ -96,7 +96,7 @@ MODELS: dict[str, Any] = {
     "mixture, diag": GaussianMixture(K, "diag"),
 }
 
-DRIFTS = {"none": None, "forget": Drift(on_drift="forget"), "resolve": Drift(on_drift="resolve")}
+DRIFTS = {"none": None} | {name: Drift(on_drift=name) for name in ("forget", "recluster")}
 
 
 class Batch(NamedTuple):

@@ -153,7 +153,7 @@ def learners() -> dict[str, Callable[[], Callable[[Any], Any]]]:
     return {
         "streamclust, half-life alone": lambda: ours(KMeans(K), None),
         "streamclust, forget": lambda: ours(KMeans(K), Drift(on_drift="forget")),
-        "streamclust, recluster": lambda: ours(KMeans(K), Drift(on_drift="resolve")),
+        "streamclust, recluster": lambda: ours(KMeans(K), Drift(on_drift="recluster")),
         "Spark's rule": lambda: ours(Spark(K), None, coreset=0),
         "scikit-learn partial_fit": scikit,
         "river KMeans": lambda: by_river(cluster.KMeans(K, halflife=step, sigma=10, seed=0)),
@@ -281,7 +281,7 @@ models:
 |---|---|
 | `announce` | The default: the worker logs `drift_detected`, and publishes a version (`drift`). |
 | `forget` | As `announce`. The weight of all earlier points is also multiplied by 0.01. |
-| `recluster` | As `forget`. After new points for a warm-up, the coreset is fitted again. |
+| `recluster` | As `forget`. After a warm-up of new points, they are fitted; a better fit is used. |
 
 `streamclust models list machines` shows the reason of each version, and the
 [dashboard](dashboard.md) marks drifts in the chart of the score. `status --json` and `metrics`

@@ -5,7 +5,7 @@
 One iteration of a refit is one fold over all parts. The simulator has the rules of the engine
 (`streamclust/engine/deadlines.py`: deadlines, parts that are computed here, silent workers), a
 server that is read by all workers, and a coordinator that submits, receives and merges one part at
-a time. docs/scaling.md has the fitted costs and how well the simulator agrees with real runs.
+a time. docs/internals/engine.md has the fitted costs, and compares the simulator with real runs.
 """
 
 from __future__ import annotations

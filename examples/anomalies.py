@@ -1,8 +1,8 @@
 """Anomalies in a feed of three sensors, online, with the reason of each one.
 
 A machine works in one of two states. Its temperature and its load rise together. Some readings are
-wrong in one sensor; in some others each value is usual, but load and temperature don't fit to each
-other. Later the machine is moved to a warmer room: a jump of the data, to which the model adapts.
+wrong in one sensor. In some others each value is usual, but load and temperature don't fit each
+other. Later the machine is moved to a warmer room. The data jump, and the model adapts.
 
     python -m examples.anomalies --out docs/pictures/anomalies.png
 """
@@ -161,7 +161,7 @@ def draw(given: Feed, found: Timeline) -> Figure:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default="anomalies.png")
 def main(points: int, seed: int, out: Path) -> None:
-    """Find the faults of a machine's sensors while the readings arrive."""
+    """Find faults of the sensors of a machine while the readings arrive."""
     given = feed(points, seed)
     found = follow(given.X, seed)
     for place, sensor in given.faults.items():

@@ -1,7 +1,7 @@
 """Pattern recognition without labels: handwritten digits, compared with scikit-learn.
 
-The 1,797 digits of 8 x 8 pixels that ship with scikit-learn are clustered with K = 10 without their
-labels; the labels then say how good the clusters are: purity, adjusted Rand index (ARI) and
+The 1,797 digits of 8 x 8 pixels in scikit-learn are clustered with K = 10 without their
+labels. The labels are used only to evaluate the clusters: purity, adjusted Rand index (ARI) and
 normalised mutual information (NMI).
 
     python -m examples.digits --out docs/pictures/digits.png
@@ -101,7 +101,7 @@ def draw(centroids: NDArray[Any], labels: NDArray[Any], digits: NDArray[Any]) ->
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default="digits.png")
 def main(seed: int, out: Path) -> None:
-    """Cluster handwritten digits; judge the clusters by the true classes."""
+    """Cluster handwritten digits, and evaluate the clusters by the true classes."""
     X, digits = load()
     click.echo("                 J   purity    ARI    NMI")
     for name, method in (("streamclust", ours), ("scikit-learn", theirs)):

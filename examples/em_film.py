@@ -1,8 +1,8 @@
 """The EM algorithm as a film, on the eruptions of the Old Faithful geyser.
 
-Six frames: the initial configuration, the first E-step (responsibilities as colours), the first
-M-step, then the state after two, five and twenty cycles, with ellipses at one and two standard
-deviations (as in Bishop 2006, figure 9.8). The 272 eruptions ship in the plotnine package.
+Six frames show the initial configuration, the first E-step (responsibilities as colours), the first
+M-step, and the state after two, five and twenty cycles. Ellipses mark one and two standard
+deviations (as in Bishop 2006, figure 9.8). The 272 eruptions are part of the plotnine package.
 
     python -m examples.em_film --out docs/pictures/em-film.png
 """
@@ -88,7 +88,7 @@ def _frame(title: str, params: MixtureParams, X: Any, coloured: bool = True) -> 
 
 
 def draw(X: NDArray[np.float64], frames: list[Frame]) -> Figure:
-    """Return a panel a frame."""
+    """Return one panel per frame."""
     from matplotlib.figure import Figure
 
     figure = Figure((11.0, 7.4), layout="constrained")
@@ -109,7 +109,7 @@ def _draw_frame(axes: Axes, X: NDArray[np.float64], frame: Frame) -> None:
             outline = ellipse(frame.params.means[k], frame.params.covariances[k], radius)
             axes.plot(*outline.T, color=colour, linewidth=1.6 / radius)
         axes.plot(*frame.params.means[k], "+", color=colour, markersize=10, markeredgewidth=2)
-    axes.set_title(f"{frame.title}: {frame.log_likelihood:.3f} nats a point", fontsize=10)
+    axes.set_title(f"{frame.title}: {frame.log_likelihood:.3f} nats per point", fontsize=10)
     axes.set(xlim=(-2.4, 2.4), ylim=(-2.6, 2.4), aspect="equal")
 
 
@@ -127,7 +127,7 @@ def main(out: Path) -> None:
     X = load()
     frames = film(X)
     for frame in frames:
-        click.echo(f"{frame.title:22} {frame.log_likelihood:9.4f} nats a point")
+        click.echo(f"{frame.title:22} {frame.log_likelihood:9.4f} nats per point")
     draw(X, frames).savefig(out, dpi=110)
     click.echo(f"written: {out}")
 

@@ -34,7 +34,7 @@ def embed(documents: list[str]) -> Any:
 
 
 def topics(documents: list[str], X: Any, n_topics: int, seed: int = 0) -> list[str]:
-    """Return lines for people: the size, the words and the most typical story of each topic."""
+    """Return lines of text: the size, the words and the most typical story of each topic."""
     family = KMeans(n_topics, metric="cosine")
     params = fit(family, X, n_init=20, seed=seed).params
     codes = quantize(family, params, X)

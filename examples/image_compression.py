@@ -37,10 +37,10 @@ class Compressed:
     Parameters
     ----------
     picture : array of shape (height, width, 3)
-        What is decoded.
+        The decoded picture.
     n_clusters : int
     bits_per_pixel : float
-        Of the codes and the codebook (24 bits a colour), per pixel.
+        Of the codes and the codebook (24 bits per colour).
     psnr : float
         Peak signal-to-noise ratio, in dB.
     """
@@ -86,7 +86,7 @@ def draw(picture: Picture, results: Sequence[Compressed]) -> Figure:
     figure = Figure((12.0, 6.6), layout="constrained")
     axes = figure.subplot_mosaic("ABC\nDEF")
     axes["A"].imshow(picture)
-    axes["A"].set_title("original: 24 bits a pixel")
+    axes["A"].set_title("original: 24 bits per pixel")
     for name, result in zip("BCDE", _four(results), strict=False):
         axes[name].imshow(result.picture)
         axes[name].set_title(

@@ -1,4 +1,4 @@
-"""Files that ship in packages, read without importing these."""
+"""Files in installed packages, read without importing the packages."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def features(picture: Picture, position: float = 1.0) -> NDArray[np.float64]:
 def segment(
     picture: Picture, n_segments: int, position: float = 1.0, seed: int = 0
 ) -> tuple[Segments, NDArray[np.float64]]:
-    """Return each pixel's segment (height, width), and how sure that is: max_k gamma_nk."""
+    """Return each pixel's segment (height, width), and its certainty: max_k gamma_nk."""
     X = features(picture, position)
     family = GaussianMixture(n_segments, reg_covar=1e-4)
     sample = np.random.default_rng(seed).choice(len(X), min(SAMPLE, len(X)), replace=False)

@@ -3,7 +3,7 @@
 //   node subscribe.js redis://localhost:6379 palette [namespace] [since]
 //
 // Prints one line of JSON per version. The payload is safetensors: the length of a JSON header (uint64,
-// little-endian), the header, and the arrays, one after the other, little-endian, C order.
+// little-endian), the header, and the arrays one after the other (little-endian, C order).
 const { createClient, ErrorReply, RESP_TYPES } = require("redis");
 
 function readSafetensors(buffer) {
@@ -42,10 +42,10 @@ async function main(url, model, namespace = "streamclust", since = "0") {
     return null; // the connection was lost: read again after the last version
   });
   let last = `${since}-0`; // the ID of the last version that was read
-  let modelId; // tells apart models that had this name one after the other
+  let modelId; // distinguishes models that had this name one after the other
   for (;;) {
     const reply = await send("XREAD", "BLOCK", "5000", "COUNT", "16", "STREAMS", key, last);
-    // [[key, [[id, [field, value, ...]], ...]]], or null if nothing came
+    // [[key, [[id, [field, value, ...]], ...]]], or null if no version came
     const entries = reply?.[0][1] ?? [];
     const newest = entries.length ? entries : await send("XREVRANGE", key, "+", "-", "COUNT", "1");
     const seen = newest?.[0];

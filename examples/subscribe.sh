@@ -1,9 +1,9 @@
 #!/bin/sh
-# Follows a model with redis-cli alone: what each version says of itself, a line of JSON each.
+# Follows a model with redis-cli only. Prints the metadata of each version, one line of JSON per version.
 #
 #   ./subscribe.sh palette [namespace] [redis-cli options...]
 #
-# An announcement holds no arrays; with the version from it, XRANGE fetches the payload, which is
+# An announcement has no arrays. XRANGE with the version in it fetches the payload, which is
 # safetensors: the length of a JSON header (uint64, little-endian), the header, and the arrays.
 set -eu
 model=$1
@@ -11,8 +11,8 @@ namespace=${2:-streamclust}
 [ $# -ge 2 ] && shift 2 || shift 1
 key="{$namespace:$model}:models"
 
-# The newest version, before those to come: its metadata is in the header of the payload.
+# First the newest stored version: its metadata is in the header of the payload.
 redis-cli "$@" XREVRANGE "$key" + - COUNT 1 | grep -ao '__metadata__.*' | head -n 1 || true
 
-# Announcements: "message", the channel, and the JSON, a line each.
+# Each announcement has three lines: "message", the channel, and the JSON.
 exec redis-cli "$@" --raw SUBSCRIBE "$key" | grep --line-buffered '^{"'

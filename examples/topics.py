@@ -1,11 +1,11 @@
 """Topics of real text: plain K-means on unit vectors of reduced TF-IDF.
 
-The text is the Lee background corpus that ships in the gensim package: 300 news stories of the
+The text is the Lee background corpus, a part of the gensim package: 300 news stories of the
 Australian Broadcasting Corporation, 2001-2002. Words are weighted by TF-IDF, reduced to 40
-dimensions by a truncated SVD (latent semantic analysis), and brought to length one, so that
+dimensions by a truncated SVD (latent semantic analysis), and divided by their length, so that
 distances are angles: ||x - y||^2 = 2 - 2 cos(x, y). The centroids are averages and lie inside the
-sphere; spherical K-means (`KMeans(..., metric="cosine")`), which is not what is done here, would
-scale them to length one.
+sphere. (Spherical K-means, `KMeans(..., metric="cosine")`, would scale them to length one; see
+`examples.embeddings`.)
 
     python -m examples.topics --out docs/pictures/topics.png
 """
@@ -105,7 +105,7 @@ def _describe(tfidf: Any, words: list[str], members: Any, distance: Any, n_words
 
 
 def draw(topics: list[Topic]) -> Figure:
-    """Return a panel a topic, with a bar for each of its words."""
+    """Return one panel per topic, with a bar for each of its words."""
     from matplotlib.figure import Figure
 
     columns = 4

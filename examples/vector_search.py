@@ -5,8 +5,8 @@ An IVF index puts each vector into the list of its nearest centroid, and a searc
 after one pass over the vectors; the other index trains its own centroids on all vectors. Recall@10
 is the share of the ten nearest vectors that a search finds.
 
-Then the stream changes, and the model learns on. The map from the old version to the new one tells
-which vectors change lists; only those must move.
+Then the stream changes, and the model continues to learn. The map from the old version to the new
+one shows which vectors change lists. Only those must move.
 
     python -m examples.vector_search        (needs faiss: pip install faiss-cpu)
 """
@@ -84,7 +84,7 @@ def ivf(quantizer: Any, X: Any) -> Any:
 @click.command()
 @click.option("--points", type=int, default=20_000, show_default=True)
 def main(points: int) -> None:
-    """Measure the recall of an index over a learned codebook, and what a new version moves."""
+    """Measure the recall of an index over a learned codebook, and how many vectors change lists."""
     try:
         import faiss
     except ImportError:

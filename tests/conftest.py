@@ -103,7 +103,7 @@ LONG_WORK = (
     "online/test_missing.py",
     "examples/test_examples.py",
     "kernels/test_mixture_step.py",
-    "online/test_resolving.py",
+    "online/test_coreset_fit.py",
     "topology/test_sharing.py",
     "kernels/test_other_builds.py",
     "kernels/test_kmeans_step.py",

@@ -114,7 +114,7 @@ def test_flags_and_choices_are_refused_by_name() -> None:
     for make, text in (
         (lambda: PowerSchedule(average="no"), "average is 'no'; expected True or False"),  # type: ignore[arg-type]
         (lambda: Drift("cusum"), "detector is 'cusum'; expected page_hinkley, adwin"),  # type: ignore[arg-type]
-        (lambda: Drift(on_drift=1), "on_drift is 1; expected announce, forget, resolve"),  # type: ignore[arg-type]
+        (lambda: Drift(on_drift=1), "on_drift is 1; expected announce, forget, recluster"),  # type: ignore[arg-type]
         (lambda: GaussianMixture(2, ["full"]), r"covariance_type is \['full'\]; expected full"),  # type: ignore[arg-type]
         (lambda: learner_with(scale="minmax"), "scale is 'minmax'; expected none, standard"),
         (lambda: learner_with(forgetting=500), "forgetting is 500; expected a Forgetting"),
@@ -186,7 +186,7 @@ def test_parameters_that_no_model_can_have_are_refused_by_name(name: str) -> Non
 def test_weights_and_covariances_that_are_none_are_refused_by_name(name: str) -> None:
     learner, params = given(name)
     for weights, text in (
-        ([0.5, 0.75, -0.25], "weights sum to 1; expected 1, none negative"),
+        ([0.5, 0.75, -0.25], "weights sum to 1, the smallest is -0.25; expected a sum of 1"),
         ([0.5, 0.6, 0.1], "weights sum to 1.2; expected 1"),
         ([0.5, 0.5, 0.0], "weights holds 0; expected positive numbers"),
         ([0.5, np.nan, 0.5], "weights holds NaN"),

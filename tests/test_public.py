@@ -14,6 +14,7 @@ import pytest
 
 import streamclust
 from streamclust import (
+    Drift,
     Forgetting,
     GaussianMixture,
     Info,
@@ -137,6 +138,21 @@ RENAMED = [
         "drift_from is now called displacement_from",
         lambda: a_model(KMeans(1)).drift_from(a_model(KMeans(1))).sum(),
         0.0,
+    ),
+    (
+        "on_drift='resolve' is now called 'recluster'",
+        lambda: Drift(on_drift="resolve"),
+        Drift(on_drift="recluster"),
+    ),
+    (
+        "resolved is now called reclustered",
+        lambda: Info("learning", 5, reclustered=True).resolved,
+        True,
+    ),
+    (
+        "resolved is now called reclustered",
+        lambda: Info("learning", 5, resolved=True),  # type: ignore[call-arg]
+        Info("learning", 5, reclustered=True),
     ),
 ]
 

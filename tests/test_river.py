@@ -54,11 +54,11 @@ def test_river_s_own_checks_all_pass(model: Any) -> None:
 
 @pytest.mark.parametrize("check", ON_DATA, ids=lambda check: check.__name__)
 def test_the_checks_on_data_pass_too(model: Any, check: Any) -> None:
-    check(model, dataset=list(datasets.Phishing().take(100)))
+    check(model, dataset=list(datasets.Phishing().take(50)))
 
 
 def test_progressive_validation_behind_a_scaler() -> None:
-    data = list(datasets.ImageSegments().take(800))
+    data = list(datasets.ImageSegments().take(400))
     scores = {}
     for name, metric in {"silhouette": metrics.Silhouette(), "v": metrics.VBeta()}.items():
         pipeline = preprocessing.StandardScaler() | StreamingKMeans(7, warm_up=100)

@@ -125,7 +125,7 @@ def resume(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
 
     A MODEL may be a pattern in quotes, such as 'clicks-*', or the name of a template. The worker
     that has a model continues at once; without a worker, the next one continues. A refit or a
-    rollback that waits is applied first. A model that isn't paused is no error.
+    rollback that waits is applied first. It is no error if a model isn't paused.
 
     \b
     Examples:

@@ -129,9 +129,9 @@ LABEL_AND_TIME_OPTIONS = (
 MISSING_OPTION = click.option(
     "--missing",
     type=click.Choice(("reject", "learn")),
-    help="What to do with a missing value (an empty cell, NaN, null, NA or the like): reject the "
-    "row as a bad one, or send the row for a model that learns its other values.  [default: as "
-    "points.missing of the stream's model; reject without a model]",
+    help="What to do with a row that has a missing value (an empty cell, NaN, null, NA and the "
+    "like): reject it as a bad row, or send it without this value, for a model that learns missing "
+    "values.  [default: points.missing of the stream's model; reject if there is none]",
 )
 
 

@@ -88,10 +88,12 @@ def alerts(
     MODEL may be a pattern in quotes: 'clicks-*' shows the alerts of all models that match.
 
     A model flags points if `anomaly.rate` is set: with 0.001, the points whose score is among the
-    0.1 % most unusual ones. TIME is the time in the ID of the entry, ENTRY the ID of the entry, #
-    the place of the point in the entry, and CODE the number of its component or centroid. SCORE is
-    higher for a more unusual point. RARITY says how rare such a score is: `1 in 1,000` means that
-    one point in 1,000 has a score of at least this size.
+    0.1 % most unusual ones.
+
+    ENTRY is the ID of the entry, and TIME is the time in this ID. # is the place of the point in
+    the entry. CODE is the number of its component or centroid. SCORE is higher for a more unusual
+    point. RARITY says how rare such a score is: `1 in 1,000` means that one point in 1,000 has a
+    score of at least this size.
 
     The next line has the features that explain most of the score: the value, the value that the
     model expects (for a mixture, given the other features), and the share of the score. Labels

@@ -86,7 +86,7 @@ def codes(
     MODEL may be a pattern in quotes: 'clicks-*' shows the newest codes of all models that match.
 
     The codes are written by `streamclust encode`, or by the worker with `encode.worker`. ID is the
-    entry of the point, # the place of the point in the entry, and CODE the number of its cluster or
+    ID of the entry. # is the place of the point in the entry. CODE is the number of its cluster or
     component. Code -1 stands for a point that can't be read; the reason follows. VERSION is the
     version of the model.
 

@@ -65,7 +65,7 @@ def check(settings: Settings, connect: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
 @click.option("--describe", is_flag=True, help="Add the meaning of each key as a comment.")
 def show(settings: Settings, as_json: bool, describe: bool) -> None:
-    """Print the settings in use: the file, the environment and the flags, or the defaults.
+    """Print the settings in use, from the file, the environment, the flags and the defaults.
 
     Passwords are masked.
 

@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     "hosts",
     multiple=True,
     metavar="NAME",
-    help="Accept requests that name this host, as those of a proxy. Repeatable.  [default: with a "
-    "loopback --host only localhost; else all names]",
+    help="Accept requests that name this host, such as the name that a proxy sends. Repeatable.  "
+    "[default: only localhost if --host is a loopback address, else all names]",
 )
 def dashboard(
     settings: Settings,
@@ -71,9 +71,9 @@ def dashboard(
 ) -> None:
     """Show all models and how they move on a page in the browser, until Ctrl-C.
 
-    The page only reads, unless --allow-actions permits more. It needs no internet. All visitors
-    share one reading of the server, which pauses while nobody looks. The same data are at /api/ as
-    JSON and server-sent events; /openapi.json describes them.
+    The page only reads, unless --allow-actions permits more. It needs no internet. The command
+    reads the server once for all visitors, and not at all while no page is open. The same data are
+    at /api/ as JSON and server-sent events; /openapi.json describes them.
 
     The server listens on this machine only. For other machines, put a proxy with TLS before it.
     SIGHUP reads the settings again, as for a worker.

@@ -120,16 +120,16 @@ def list_letters(
 ) -> None:
     """Show the dead letters of MODEL, oldest first, and count the reasons of all of them.
 
-    A reason is counted without the values in it: `x=* is not a number`. ENTRY is the ID of the
-    entry in the stream of points, and # the place of the point in the entry; "-" is the whole
-    entry. DATA is the beginning of the point.
+    Equal reasons with other values are counted together, as in `x=* is not a number`. ENTRY is the
+    ID of the entry in the stream of points. # is the place of the point in the entry, or "-" if the
+    whole entry was refused. DATA is the beginning of the point.
 
     \b
     Examples:
       streamclust dead list machines
       streamclust dead machines -n 100 --oldest
       streamclust dead machines --reason "not finite" --json | jq .letters
-      streamclust dead machines --ingest             bad rows of files, in no stream of points
+      streamclust dead machines --ingest             bad rows of files (`ingest --on-bad dead`)
     """
     from streamclust.store.model.dead_letters import count_reasons, newest_letter, read_letters
 
@@ -198,9 +198,9 @@ def requeue(
     values, under a new ID at the end of the stream; the original entry stays. A point that is still
     bad is refused again, as a new letter.
 
-    Each entry is added once, even if the command is killed. Some letters stay: those of entries
-    that the stream no longer has, and those of a block of which other points were learned, because
-    these would be learned twice.
+    Each entry is added once, even if the command is killed. A letter stays if the stream no longer
+    has its entry. It also stays if other points of its entry were learned, because these points
+    would be learned twice.
 
     \b
     Examples:
@@ -274,7 +274,7 @@ def purge(
     Examples:
       streamclust dead purge machines
       streamclust dead purge machines --reason "not finite" --yes
-      streamclust dead purge machines --ingest       bad rows of files, in no stream of points
+      streamclust dead purge machines --ingest       bad rows of files (`ingest --on-bad dead`)
     """
     from streamclust.store.model.dead_letters import newest_letter, read_letters
     from streamclust.store.model.dead_letters import purge as run

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "--impute",
     "model",
     metavar="MODEL",
-    help="FILE holds points with missing values: write them with expected values by MODEL.",
+    help="Replace the missing values of the points in FILE by the values that MODEL expects.",
 )
 @click.option(
     "--variance",
@@ -74,8 +74,8 @@ def decode(
 
     The command needs the server only if FILE has the name of the model instead of the centroids.
     The output file is written completely or not at all. A symbolic link isn't followed. An output
-    over 1 GiB that is also over 4,096 times the size of FILE is refused. In a CSV file, a name
-    that a spreadsheet would read as a formula gets the prefix '.
+    over 1 GiB that is also over 4,096 times the size of FILE is refused. In a CSV output, the name
+    of a column gets the prefix ' if a spreadsheet would read the name as a formula.
 
     With --impute MODEL, FILE is a table of points: CSV, JSON lines, .npy, .npz or Parquet. Missing
     values (empty cells, NaN, null, NA) are replaced by the values that MODEL expects, given the

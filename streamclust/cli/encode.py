@@ -65,7 +65,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--codebook/--no-codebook",
     default=True,
-    help="Store the centroids in the output file, or only the model name.  [default: --codebook]",
+    help="Store the centroids in the output file, or only the name of the model.  "
+    "[default: --codebook]",
 )
 @click.option(
     "--peak",
@@ -73,7 +74,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="NUMBER",
     default=255.0,
     show_default=True,
-    help="Value of white in the units of the model, for --image: 255 or 1.",
+    help="For --image: the value of a white pixel in the units of the model, such as 255 or 1.",
 )
 @click.option(
     "--score",
@@ -104,10 +105,11 @@ def encode(
     model, and wait for the first one. SIGHUP or `streamclust reload` lets an encoder read its
     settings again. Ctrl-C or SIGTERM ends an encoder cleanly.
 
-    With --file, --image or --stdin, encode those points instead, with the newest version of MODEL;
-    MODEL may also be a .safetensors file of a model. Columns are found by the names of the model's
-    features; a table without names must have as many columns as the model has features. An output
-    file has ceil(log2 K) bits per point. `streamclust decode` restores each point as its centroid.
+    With --file, --image or --stdin, the command encodes the points of a file, a picture or standard
+    input with the newest version of MODEL. MODEL may also be a .safetensors file of a model.
+    Columns are found by the names of the model's features; a table without names must have as many
+    columns as the model has features. An output file has ceil(log2 K) bits per point. `streamclust
+    decode` restores each point as its centroid.
 
     \b
     Examples:

@@ -71,7 +71,7 @@ def list_versions(
 
     \b
     start     the first version        resize    the number of components changed
-    step      publish.every or points  drift     a drift was detected
+    step      the regular publication  drift     a drift was detected
     resolve   a fit of the coreset     refit     the result of a refit
     reseed    a component was moved    rollback  an older version came back
     leave     the worker ended
@@ -118,9 +118,9 @@ def _list_versions(settings: Settings, model: str, as_json: bool) -> None:
 def show_version(settings: Settings, model: str, version: int | None, as_json: bool) -> None:
     """Show VERSION of MODEL (default: the newest) and its components.
 
-    The line "codebook" says how evenly points use the components. The perplexity is the number of
-    components, used equally often, of the same entropy. A dead component has less than 1 % of the
-    average weight of a component, a near-dead one has less than 10 %.
+    The line "codebook" says how evenly points use the components. The perplexity is the effective
+    number of components: K if all have the same weight, and less otherwise. A dead component has
+    less than 1 % of the average weight of a component; a near-dead one has less than 10 %.
 
     \b
     Examples:
@@ -276,10 +276,12 @@ def map_versions(
 ) -> None:
     """Show how points move from the components of version OLD of MODEL to those of version NEW.
 
-    If an index has one list per component, only the points that change components must move to
-    another list. FROM is a component of OLD, and SHARE its share of all points. TO is the component
-    of NEW that has most of the points of FROM, and KEPT is the share of these points in FROM. The
-    points are those of the streams, of files or of the coreset.
+    The points are those of the streams, of files or of the coreset. FROM is a component of OLD.
+    SHARE is the share of all points that are in FROM. TO is the component of NEW that has most of
+    the points of FROM. KEPT is the share of the points of FROM that are in TO.
+
+    This helps to update an index with one list per component: only the points that change
+    components must move to another list.
 
     \b
     Examples:

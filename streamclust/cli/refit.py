@@ -110,12 +110,12 @@ def refit(
     A running worker applies the result between two batches, then adds the points that arrived
     meanwhile. Without a worker the command changes the stored state itself.
 
-    Up to 256 MiB of points are held in memory. More points are read again for each iteration, and
-    new starts come from a weighted sample of them.
+    Up to 256 MiB of points are held in memory. If there are more, all points are read again for
+    each iteration, and new starts come from a weighted sample of them.
 
-    K-medoids compares the mean distance to the nearest centre. Points of the data are rarely better
-    centres than centroids, so kmedoids usually needs --force. After that, the model continues to
-    learn by K-means.
+    With --method kmedoids, the fit and the live model are compared by the mean distance to the
+    nearest centre. Points of the data are rarely better centres than centroids, so kmedoids usually
+    needs --force. After that, the model continues to learn by K-means.
 
     \b
     Examples:

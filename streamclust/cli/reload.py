@@ -40,8 +40,8 @@ def reload(settings: Settings, timeout: float, as_json: bool) -> None:
 
     The command first checks its own settings. It sends the request through the server, so
     workers can be on other hosts or in containers. The signal SIGHUP has the same effect on one
-    worker or encoder. The exit code is 1 if a worker doesn't answer, if nobody answers, or if a
-    worker or an encoder refuses something.
+    worker or encoder. The exit code is 1 if a worker doesn't answer, if no process answers, or
+    if a worker or an encoder refuses a change.
 
     \b
     Examples:
@@ -84,9 +84,8 @@ def reload(settings: Settings, timeout: float, as_json: bool) -> None:
             "is one running? see `streamclust status`"
         )
     if pending:
-        raise StreamclustError(
-            f"{plural(len(pending), 'encoder')} didn't answer within {timeout:g} s; see their log"
-        )
+        who = plural(len(pending), "encoder")
+        raise StreamclustError(f"{who} didn't answer within {timeout:g} s; see their log")
     if not is_complete:
         raise SystemExit(EXIT_ERROR)
 

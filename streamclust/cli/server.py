@@ -105,7 +105,8 @@ def url(settings: Settings) -> None:
     """Print the URL of the running embedded server, for other programs.
 
     The URL contains the password of the server. The server accepts connections from this machine
-    only. `redis-cli` reads the password from REDISCLI_AUTH; `streamclust server cli` needs neither.
+    only. `redis-cli` reads the password from REDISCLI_AUTH; `streamclust server cli` needs no
+    password.
 
     \b
     Examples:

@@ -94,13 +94,14 @@ def status(
     SCORE   inertia per point (lower is better), or log-likelihood per point
             (higher is better); each point is scored before it is learned
 
-    The first line has the server, the namespace and the time. LOST and DEAD above 0, failed models,
-    and models without a worker for their new entries stand out. The lines below the table explain
-    these, and what a model waits for. With one model named, the command also shows its components.
+    The first line has the server, the namespace and the time. These are highlighted: LOST and DEAD
+    above 0, failed models, and models that have new entries and no worker. The lines below the
+    table explain them, and what each model waits for. With one model named, the command also shows
+    its components.
 
     If there are more models than --limit, the command shows the number of models per phase and per
-    group, then the models with problems: failed, stalled and damaged models first, then by LAG, the
-    largest first, then by the oldest version.
+    group. Then it shows the models with problems, in this order: failed, stalled and damaged
+    models; then the largest LAG; then the oldest version.
 
     With --watch, the table is refreshed in place; in a pipe or file, each table follows the
     previous one.

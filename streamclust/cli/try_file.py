@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 @click.option(
     "--model-kind",
     type=click.Choice(FAMILY_KINDS),
-    help="Kind of the model.  [default: kmeans; a mixture if far points have most of the variance]",
+    help="Kind of the model.  [default: kmeans; gaussian_mixture if far points cause most "
+    "of the variance]",
 )
 @click.option(
     "--metric",
@@ -86,8 +87,8 @@ if TYPE_CHECKING:
     "--engine",
     type=click.Choice(ENGINES),
     help="What compares numbers of clusters and computes the e-steps of large models: one thread, "
-    "several threads (also with processes), or the workers of a Dask cluster. All give the same "
-    "result.  [default: STREAMCLUST_ENGINE__KIND, or auto]",
+    "several threads, or the workers of a Dask cluster. All give the same result; processes uses "
+    "threads here.  [default: STREAMCLUST_ENGINE__KIND, or auto]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def try_file(

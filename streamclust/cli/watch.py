@@ -83,8 +83,8 @@ def watch(
     MODEL may be a pattern in quotes: 'clicks-*' shows the new versions of all models whose names
     begin with clicks-, also of models that are created later.
 
-    Without a version yet, the command reports what the model waits for. If neither the settings
-    nor the server have MODEL, that is an error (exit code 1).
+    If MODEL has no version yet, the command reports what the model waits for. If neither the
+    settings nor the server have MODEL, that is an error (exit code 1).
 
     TIME is the local time of the publication. The worker scores each point before it learns the
     point. A lower inertia is better, and so is a higher log-likelihood. MOVED is the largest

@@ -40,8 +40,8 @@ def workers(settings: Settings, as_json: bool) -> None:
     PAUSED   models that users have paused, if there are any
     FAILED   models that it retries; STALLED: models without progress
 
-    The first failed models and their reasons are below the table; `status --phase failed` has all.
-    A worker that ends, or that is lost, disappears within `worker.health_ttl`.
+    The first failed models and their reasons are below the table; `status --phase failed` shows
+    all. A worker that ends, or that is lost, disappears within `worker.health_ttl`.
 
     \b
     Examples:

@@ -51,8 +51,8 @@ class EngineSettings(Section):
     )
     required: bool = Field(
         default=False,
-        description="What dask does if no worker can be used. false computes in this process, at "
-        "its pace. true stops with an error.",
+        description="What dask does if no worker can be used. false: this process computes. true: "
+        "the command stops with an error.",
     )
 
     @field_validator("workers")

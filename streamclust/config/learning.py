@@ -90,8 +90,9 @@ class DriftSettings(Section):
     on_drift: Literal["announce", "forget", "recluster"] = Field(
         default="announce",
         description="Reaction to drift. Each drift is logged, counted and published (reason "
-        "drift). forget also multiplies the weight of old points by 0.01. recluster does the same, "
-        "and clusters the coreset again after as many new points as the warm-up needs.",
+        "drift). forget also multiplies the weight of old points by 0.01. recluster does the same; "
+        "after as many new points as a warm-up needs, it fits these points, and a better fit "
+        "replaces the model.",
     )
     threshold: PositiveNumber = Field(
         default=30.0,
@@ -142,9 +143,9 @@ class CoresetSettings(Section):
 
     points: Annotated[Integer, Field(ge=0)] | None = Field(
         default=None,
-        description="Points in the coreset; up to as many recent points are stored beside it. 0: "
-        "no coreset. null: the larger of 8,000 and 100 x K, but fewer in many dimensions and none "
-        "for a very large K. The state must stay below 512 MB.",
+        description="Points in the coreset. Recent points are stored besides: at most as many, and "
+        "at most 4,096. 0: no coreset. null: the larger of 8,000 and 100 x K, but fewer in many "
+        "dimensions and none for a very large K. The state must stay below 512 MB.",
     )
     restarts: Integer = Field(
         default=3,

@@ -74,8 +74,8 @@ class PointsSettings(Section):
         default="reject",
         description="Points with missing values: NaN, null, an empty text, or an absent field. "
         "reject: they go to the dead-letter stream. learn: the model learns the values that are "
-        "present. Name the features then, since a first entry without a field can't name it. After "
-        "a point with a missing value was learned, the setting can't go back to reject.",
+        "present. With learn, set features, because a first entry that lacks a field can't name "
+        "it. After a point with a missing value was learned, the setting can't go back to reject.",
     )
 
     @field_validator("features")
@@ -149,9 +149,9 @@ class CommitSettings(Section):
     points: Count = Field(default=1_000_000, description="Commit the state after this many points.")
     every: Interval = Field(
         default=AUTO,
-        description="Commit the state after this much time. auto: after 1 s, but later (at most 60 "
-        "s) for a large state on a slow feed, so that the bytes written are at most 10 kB/s plus "
-        "half of the points' bytes. With encode.worker or anomaly.rate, auto is 1 s.",
+        description="Commit the state after this much time. auto: after 1 s. For a large state on "
+        "a slow feed, auto waits longer, up to 60 s, so that commits write at most 10 kB/s plus "
+        "half of the points' bytes. With encode.worker or anomaly.rate, auto is always 1 s.",
     )
 
 
@@ -309,7 +309,8 @@ class _Model(Section):
     start: StartPosition = Field(
         default="earliest",
         description="Where the model starts in a stream that it hasn't read before. In other "
-        "streams it continues. After you rename a stream, set the last position of the old name.",
+        "streams it continues. After you rename a stream, set this to the last position of the old "
+        "name.",
     )
     on_reset: Literal["wait", "restart"] = Field(
         default="wait",
@@ -479,9 +480,9 @@ class _Model(Section):
         """
         if not self.remembers_features:
             return
-        from streamclust.models.feature_distribution import MOST_FEATURES, TOO_MANY_FEATURES
+        from streamclust.models.feature_distribution import MAX_FEATURES, TOO_MANY_FEATURES
 
-        if D > MOST_FEATURES:
+        if D > MAX_FEATURES:
             setting = "anomaly" if self.anomaly.score == "tail_score" else "encode"
             raise ValueError(
                 f"{setting}.score has tail_score, but the points have {D:,} features; "

@@ -98,7 +98,7 @@ def _below(found: Sequence[Found]) -> list[type[BaseModel]]:
 def _rows(
     path: tuple[str, ...], found: Sequence[Found], classes: Sequence[Any], default: Any
 ) -> Iterator[Setting]:
-    if path[-1] == "kind":
+    if path[-1] == "kind" and len(found) > 1:
         yield _kind_row(path, found, default)
         return
     for text in dict.fromkeys(field.description for _, field in found):
@@ -163,7 +163,20 @@ _INTRODUCTION = """\
 <!-- Written by `streamclust config reference`; edit the descriptions of the settings instead. -->
 
 Settings come from a YAML file, the environment and flags. The environment overrides the file, and
-flags override both.
+flags override both. A small file:
+
+```yaml
+redis:
+  url: redis://localhost:6379
+models:
+  machines:
+    kind: kmeans
+    n_clusters: 3
+    streams: machines
+    forgetting: {half_life: 1d}
+```
+
+`streamclust init` writes a longer one, in which each key has its meaning as a comment.
 
 * **File**: `--config FILE`, else the file in `STREAMCLUST_CONFIG`, else `config.yaml` in the
   current directory, else the defaults below.
@@ -173,11 +186,12 @@ flags override both.
 * **Flags**: `--set models.machines.n_clusters=5` (repeatable), and `--redis-url URL`.
 
 In variables and flags, a value that begins with `[`, `{` or a quote is read as YAML or JSON:
-`--set 'models.machines.streams=[a, b]'` sets a list. `null` removes a value. Sections are merged
-key by key. If the `kind` of a `forgetting`, an `init` or a `trim` changes, the whole section is
-replaced. These three sections don't need a `kind`: `forgetting: {half_life: 10m}` has the kind
-`time`, `forgetting: {half_life: 1e6}` the kind `points`, and `init: {points: 200}` the kind
-`warm_up`.
+`--set 'models.machines.streams=[a, b]'` sets a list. `null` removes a value.
+
+Sections of the file, the environment and the flags are merged key by key. But if a later source
+changes the `kind` of a `forgetting`, an `init` or a `trim`, it replaces the whole section. These
+three sections don't need a `kind`: `forgetting: {half_life: 10m}` has the kind `time`,
+`forgetting: {half_life: 1e6}` the kind `points`, and `init: {points: 200}` the kind `warm_up`.
 
 Unknown keys, unknown variables and wrong values are errors. Each error names the place, the value
 and the allowed values. `streamclust config check` checks the settings. `streamclust config show`

@@ -12,7 +12,7 @@ from streamclust.formats.code_fields import TOP_VALUES
 from streamclust.formats.codes import encode_fields, encode_points, spread
 from streamclust.formats.points import DeadPoints, Decoded, detect_first
 from streamclust.models.family import by_kind
-from streamclust.models.quantize import Codes, numbered, quantize, quantize_and_score
+from streamclust.models.quantize import Codes, quantize, quantize_and_score, with_numbers
 from streamclust.models.scores import anomaly_score, point_scores
 from streamclust.runtime.assemble import points_format
 from streamclust.store.reply.packed_codes import pack_points
@@ -138,7 +138,7 @@ class Coder:
         else:
             codes = quantize(*points)
         if len(model.ids):
-            codes = numbered(codes, model.ids)
+            codes = with_numbers(codes, model.ids)
         n, bad = len(codes), len(decoded.dead)
         if codes.top is None and n == len(entries) and (decoded.counts == 1).all():
             return Coded(self._points(entries, codes, model), n, 0, flagged)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.engine.base import Engine
-    from streamclust.models.family import BatchStep, Family, Wanted
+    from streamclust.models.family import BatchStep, Family, StepOutputs
     from streamclust.online.batch_parts import EachPart
 
 WORTH_SENDING = 64
@@ -34,7 +34,7 @@ def on_engine(engine: Engine) -> EachPart:
         family: Family[Any],
         params: Any,
         parts: Sequence[tuple[Any, Array]],
-        wanted: Wanted = STATS_AND_ASSIGNED,
+        wanted: StepOutputs = STATS_AND_ASSIGNED,
     ) -> Iterable[BatchStep]:
         size = parts[0][0].itemsize * parts[0][0].shape[1] + 8
         if engine.remote and products(family, params) < WORTH_SENDING * size:

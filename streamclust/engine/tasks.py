@@ -15,7 +15,7 @@ from streamclust.engine.survey import Survey
 from streamclust.formats.container import Fields
 from streamclust.formats.model import family_of
 from streamclust.kernels import Assigned
-from streamclust.models.family import BatchStep, Wanted, to_hyperparameters
+from streamclust.models.family import BatchStep, StepOutputs, to_hyperparameters
 from streamclust.models.stats import Stats, merge, zero
 
 if TYPE_CHECKING:
@@ -153,11 +153,11 @@ class BatchEStep:
     Parameters
     ----------
     step : EStep
-    wanted : Wanted
+    wanted : StepOutputs
     """
 
     step: EStep
-    wanted: Wanted
+    wanted: StepOutputs
 
     kind: ClassVar[str] = "batch_e_step"
 
@@ -183,7 +183,7 @@ class BatchEStep:
     @classmethod
     def from_fields(cls, fields: Fields) -> BatchEStep:
         """Return the task; see `EStep.from_fields`."""
-        return cls(EStep.from_fields(fields), Wanted(**fields.values["wanted"]))
+        return cls(EStep.from_fields(fields), StepOutputs(**fields.values["wanted"]))
 
     def result_to_fields(self, result: BatchStep) -> Fields:
         """Return the statistics, and the arrays of the points."""

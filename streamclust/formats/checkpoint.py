@@ -403,11 +403,11 @@ def _same_family(meta: dict[str, Any], family: Family[Any], where: str) -> None:
     if not isinstance(found, dict):
         raise FormatError(f"{where} holds a damaged state: no family; move it away")
     before = found.get("fewest")
-    if (before is None) != (family.fewest is None):
+    if (before is None) != (family.min_components is None):
         how = {True: "a fixed number of components", False: "one that adapts (auto)"}
         raise FormatError(
             f"{where} was learned with {how[before is None]}, the config says "
-            f"{how[family.fewest is None]}: change it back, or give the model a new name"
+            f"{how[family.min_components is None]}: change it back, or give the model a new name"
         )
     sizes = (size_name(type(family)),) if before is None else ()  # else its bounds may change
     if hasattr(family, "metric"):

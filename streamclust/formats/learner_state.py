@@ -25,9 +25,9 @@ from streamclust.models.spread import Spread
 from streamclust.models.stats import Stats
 from streamclust.online.averaging import Averaging
 from streamclust.online.components import Components, first
+from streamclust.online.coreset_fit import Pending, Problem, ReclusterState
 from streamclust.online.forgetting import Fall, ForgettingState
 from streamclust.online.learner import LearnerState
-from streamclust.online.resolving import Pending, Problem, ReclusterState
 from streamclust.online.scores import ScoreMemory
 
 T = TypeVar("T")
@@ -132,7 +132,7 @@ def from_stored(stored: Fields, family: Family[Any]) -> LearnerState[Any]:
     """
     stats = _stats(stored, "stats", family)
     components = Components()
-    if stats is not None and family.fewest is not None:
+    if stats is not None and family.min_components is not None:
         components = first(len(stats.weight))
         ids = stored.arrays.get("ids", components.ids)
         components = replace(components, next_id=1 + int(max(ids, default=-1)))

@@ -39,7 +39,7 @@ from streamclust.models.family import (
 from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.imputation import impute, predict_conditional
 from streamclust.models.score_distribution import ScoreDistribution
-from streamclust.models.scores import AnomalyScore, Remembered, anomaly_score, tail_score
+from streamclust.models.scores import AnomalyScore, Distributions, anomaly_score, tail_score
 from streamclust.text import printable
 from streamclust.times import local_time
 
@@ -321,11 +321,11 @@ class Model:
         return self.feature_distribution
 
     @property
-    def remembered(self) -> Remembered:
+    def remembered(self) -> Distributions:
         """What scores of points need besides the parameters."""
-        return Remembered(self.scores, self.feature_distribution, self.anomaly_score)
+        return Distributions(self.scores, self.feature_distribution, self.anomaly_score)
 
-    def remembered_for(self, names: Collection[str]) -> Remembered:
+    def remembered_for(self, names: Collection[str]) -> Distributions:
         """Return `remembered`, or an error if it lacks what the scores of these names need."""
         return self.remembered._replace(
             scores=self.remembered_scores if "quantile" in names else self.scores,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Points, are_sane, are_weights
+from streamclust.arrays import Points, are_weights, are_within
 from streamclust.errors import DataError
 from streamclust.formats.codecs import CODECS
 from streamclust.formats.codecs.common import (
@@ -184,7 +184,7 @@ def _decode_at_once(flats: Sequence[Flat], layout: Layout) -> Decoded | None:
         return None
     if w is not None and len(w) and not are_weights(w):
         return None
-    if not are_sane(X, layout.max_magnitude):
+    if not are_within(X, layout.max_magnitude):
         if not (layout.learns_missing and are_good(X, layout).all()):
             return None
         unify_gaps(X)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class StoredPoints:
-    """Points in the rows of an array in a file, known to be sane (`streamclust.arrays.are_sane`).
+    """Points in the rows of an array in a file, known to be sane (`streamclust.arrays.are_within`).
 
     A kernel reads each chunk into memory that stays in the processor's cache. To read all points
     first takes 1.2 times the processor time of a step with K 64 and D 16.

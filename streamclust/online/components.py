@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from streamclust.models.coreset import Coreset
-from streamclust.models.matching import continued
+from streamclust.models.matching import predecessors
 from streamclust.models.partial import filled
 
 if TYPE_CHECKING:
@@ -161,9 +161,9 @@ def inherit_ids(
 ) -> tuple[Labels, Components]:
     """Return the order of new components, and the components in this order.
 
-    A component inherits the number of the live component with which it shares the most points; see
-    `streamclust.models.matching.continued`. The points are those of the coreset, or else the live
-    means; a point counts less the farther it is from the new mean.
+    A component gets the number of the live component that it replaces: the one with which it has
+    the most points in common (`streamclust.models.matching.predecessors`). The points are those of
+    the coreset; without a coreset, the live means. A point far from the new mean counts less.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def inherit_ids(
     far = (square / np.where(average > 0.0, average, 1.0)).mean(axis=1)
     w = coreset.w / (1.0 + far)
     sizes = len(live[0].means), len(new[0].means)
-    ancestor = continued(old_labels, labels, w, sizes)
+    ancestor = predecessors(old_labels, labels, w, sizes)
     born = np.flatnonzero(ancestor < 0)
     surviving = np.flatnonzero(ancestor >= 0)
     surviving = surviving[np.argsort(ancestor[surviving])]

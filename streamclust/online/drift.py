@@ -15,6 +15,7 @@ standard deviation (Huber 1981, section 5.1).
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DetectorKind = Literal["page_hinkley", "adwin"]
-OnDrift = Literal["announce", "forget", "resolve"]
+OnDrift = Literal["announce", "forget", "recluster"]
 
 _USUAL = 100
 """Number of batches that the running mean and variance represent."""
@@ -93,9 +94,10 @@ class Drift:
     detector : {'page_hinkley', 'adwin'}, default='page_hinkley'
         Page's test (Page 1954; Hinkley 1971) is faster; `river.drift.ADWIN` (Bifet & Gavalda 2007)
         limits the probability of false alarms.
-    on_drift : {'announce', 'forget', 'resolve'}, default='announce'
+    on_drift : {'announce', 'forget', 'recluster'}, default='announce'
         'forget' multiplies the weight of old points by 0.01, so that the next batches decide.
-        'resolve' does the same, and fits again after as many new points as the warm-up had.
+        'recluster' does the same, and fits again after as many new points as the warm-up had;
+        'resolve' is its earlier name.
     threshold : float, default=30.0
         For 'page_hinkley': the sum of z, minus half a standard deviation per batch, at which there
         is a drift.
@@ -104,12 +106,16 @@ class Drift:
     """
 
     detector: DetectorKind = "page_hinkley"
-    on_drift: OnDrift = "announce"
+    on_drift: OnDrift | Literal["resolve"] = "announce"
     threshold: float = 30.0
     delta: float = 0.002
 
     def __post_init__(self) -> None:
         check_choice("detector", self.detector, _DETECTORS)
+        if self.on_drift == "resolve":
+            text = "on_drift='resolve' is now called 'recluster'"
+            warnings.warn(text, DeprecationWarning, stacklevel=3)
+            store(self, on_drift="recluster")
         check_choice("on_drift", self.on_drift, get_args(OnDrift))
         threshold = as_number("threshold", self.threshold, "a positive number", positive=True)
         delta = as_number("delta", self.delta, "a number between 0 and 1", positive=True)

@@ -36,9 +36,9 @@ from streamclust.hyperparameters import (
     store,
 )
 from streamclust.models.directions import distinct_directions
-from streamclust.models.family import Wanted
+from streamclust.models.family import StepOutputs
 from streamclust.models.feature_distribution import (
-    MOST_FEATURES,
+    MAX_FEATURES,
     TOO_MANY_FEATURES,
     FeatureDistribution,
 )
@@ -46,10 +46,10 @@ from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.online.batch_parts import one_by_one
 from streamclust.online.components import Components, first
+from streamclust.online.coreset_fit import ReclusterState
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
-from streamclust.online.resolving import ReclusterState
 from streamclust.online.rules import rules_of
 from streamclust.online.scores import Anomaly, first_memory
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from streamclust.models.scores import AnomalyScore
     from streamclust.models.stats import Stats
     from streamclust.online.batch_parts import EachPart
-    from streamclust.online.resolving import Pending
+    from streamclust.online.coreset_fit import Pending
     from streamclust.online.rules import Rules
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
@@ -236,8 +236,11 @@ class StreamLearner(Generic[P]):
             raise DataError("params has a scale; expected centroids of points that aren't scaled")
         params = family.from_arrays(arrays)
         K = len(params.means)
-        if family.fewest is not None and not family.fewest <= K <= family.n_components:
-            bounds = f"{family.fewest} to {family.n_components}"
+        if (
+            family.min_components is not None
+            and not family.min_components <= K <= family.n_components
+        ):
+            bounds = f"{family.min_components} to {family.n_components}"
             raise DataError(f"params has {K} components; expected {bounds}")
         for name, array in arrays.items():
             most = MAX_MAGNITUDE**2 if name == "covariances" else MAX_MAGNITUDE
@@ -248,7 +251,7 @@ class StreamLearner(Generic[P]):
         return params
 
     def _first_components(self, params: P) -> Components:
-        return Components() if self.family.fewest is None else first(len(params.means))
+        return Components() if self.family.min_components is None else first(len(params.means))
 
     def update(
         self,
@@ -318,7 +321,7 @@ class StreamLearner(Generic[P]):
             w = np.ones(len(X))
         elif not w.all():
             X, w = X[w > 0.0], w[w > 0.0]
-        if self.remembers_features and X.shape[1] > MOST_FEATURES:
+        if self.remembers_features and X.shape[1] > MAX_FEATURES:
             raise DataError(f"points have {X.shape[1]:,} features; {TOO_MANY_FEATURES}")
         X = self.family.prepare(X)
         if state.scaling is not None:
@@ -388,7 +391,7 @@ class StreamLearner(Generic[P]):
             ),
             components=self._first_components(best.params),
         )
-        assigned = self.family.batch_step(best.params, sample, w, Wanted()).assigned
+        assigned = self.family.batch_step(best.params, sample, w, StepOutputs()).assigned
         coreset = self._recluster_policy.remember(
             state.coreset, sample, w, assigned, stats, state.clock.steps
         )

@@ -1,9 +1,9 @@
 """Reclustering: when a fit of stored points is made, and how it replaces the live parameters.
 
 A learning step finds only the local optimum near the initial parameters. So the learner stores a
-coreset beside the statistics, and fits it from time to time (`streamclust.online.resolving`). After
-a drift, the learner fits the points since the drift. A fit that is better than the live parameters
-replaces them.
+coreset beside the statistics, and fits it from time to time (`streamclust.online.coreset_fit`).
+After a drift, the learner fits the points since the drift. A fit that is better than the live
+parameters replaces them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from streamclust.models.family import usable
 from streamclust.models.stats import decay, reorder
 from streamclust.online.averaging import Averaging
 from streamclust.online.components import first, inherit_ids
+from streamclust.online.coreset_fit import Pending, Problem, ReclusterState, judge, solve
 from streamclust.online.drift import DriftState
-from streamclust.online.resolving import Pending, Problem, ReclusterState, judge, solve
 from streamclust.online.rules import rules_of
 from streamclust.online.scores import rebuilt
 from streamclust.online.state import LearnerState, WarmUp
@@ -126,7 +126,7 @@ class ReclusterPolicy(Generic[P]):
         mass. With Polyak-Ruppert averaging it is never fitted: the average represents more points
         than the decayed coreset.
         """
-        if drifted and self.drift is not None and self.drift.on_drift == "resolve":
+        if drifted and self.drift is not None and self.drift.on_drift == "recluster":
             return replace(state, warm_up=WarmUp(gathering=True)), False
         if state.warm_up.gathering:
             return self._fit_since_drift(state, X, w), False
@@ -151,7 +151,7 @@ class ReclusterPolicy(Generic[P]):
             best = fit(self.family, warm_up.X, warm_up.w, n_init=self.restarts, seed=seed)
         except DataError:  # too few points, or so few that a covariance is singular
             return state
-        if self.family.fewest is None:
+        if self.family.min_components is None:
             live = self.family.e_step(params, warm_up.X, warm_up.w)
             better = self.family.loss(live) > best.loss
         else:
@@ -211,7 +211,7 @@ class ReclusterPolicy(Generic[P]):
         interval = self.interval(mass / float(w.mean()))
         if found is None or better is None:
             loss = self._comparable_loss(params, self.family.e_step(params, core.X, core.w), core)
-            if self.family.fewest is None:  # else K is checked as often as before
+            if self.family.min_components is None:  # else K is checked as often as before
                 interval = max(interval, 2.0 * before.interval)
             after = ReclusterState[P](before.learned, interval, loss)
             return replace(state, recluster=after), False
@@ -241,9 +241,9 @@ class ReclusterPolicy(Generic[P]):
         """Return `state` with the parameters and the statistics of a refit in place of its own.
 
         Components get the numbers of the nearest components of `state`; if K adapts, see
-        `streamclust.online.components`. The mass of the refit is at most the mass of the running
-        statistics, so that forgetting continues as before. The score continues too, because the
-        score of a refit on its own points is too good.
+        `inherit_ids`. The mass of the refit is at most the mass of the running statistics, so that
+        forgetting continues as before. The score continues too, because the score of a refit on its
+        own points is too good.
 
         Parameters
         ----------
@@ -255,15 +255,13 @@ class ReclusterPolicy(Generic[P]):
             The refit's points are the coreset.
         """
         live, objective, count = published(self.family, state), 0.0, 0.0
-        adapts, components = self.family.fewest is not None, state.components
+        adapts, components = self.family.min_components is not None, state.components
         if live is None or state.stats is None:
             components = first(len(params.means)) if adapts else components
         else:
             if adapts:
-                old, coreset = (live, state.stats), state.coreset.points
-                order, components = inherit_ids(
-                    self.family, components, old, (params, stats), coreset
-                )
+                old, new, coreset = (live, state.stats), (params, stats), state.coreset.points
+                order, components = inherit_ids(self.family, components, old, new, coreset)
             else:
                 order = self.family.match(params, live)
             params, stats = self.family.reorder(params, order), reorder(stats, order)

@@ -15,7 +15,7 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import has_gaps
 from streamclust.models import conditionals
-from streamclust.models.background import too_many, without_farthest
+from streamclust.models.background import has_too_many_outliers, without_farthest
 from streamclust.models.family import by_kind
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams, second_about
 from streamclust.models.kmeans import KMeans, KMeansParams
@@ -201,7 +201,7 @@ class MixtureRules(Rules[MixtureParams]):
     ) -> tuple[GaussianMixture, Array] | None:
         """Return a family and weights to learn a batch of too many outliers with, else None."""
         family, unit = self.family, stats.count / len(w)
-        if family.outliers == 0.0 or not too_many(family.outliers, stats, unit):
+        if family.outliers == 0.0 or not has_too_many_outliers(family.outliers, stats, unit):
             return None
         log_density = family.score_points(params, np.asarray(X, np.float64))
         return replace(family, outliers=0.0), without_farthest(family.outliers, log_density, w)
@@ -224,7 +224,7 @@ class MixtureRules(Rules[MixtureParams]):
         DataError
             If the covariances are spherical and the scales differ.
         """
-        covariances = self.family.covariance.stretched(params.covariances, scaling.scale)
+        covariances = self.family.covariance.rescale(params.covariances, scaling.scale)
         means = scaling.undo(params.means)
         return MixtureParams(params.weights, means, covariances, self.family.covariance_type)
 

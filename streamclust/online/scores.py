@@ -175,13 +175,13 @@ class ScoreMemory:
         older = self.usual.decay(lam).located(scores)
         batch = older.histogram(scores, w)  # all have the same bins
         recent = self.recent.decay(faster).rebinned(older.reference, older.unit)
-        usual, recent = (each.merge(batch).without_faded() for each in (older, recent))
+        usual, recent = (each.merge(batch).without_negligible() for each in (older, recent))
         outdated = max(self.outdated - len(scores), 0)
         difference = ScoreMemory(usual, recent).difference
         if difference > _OUTDATED:
             outdated = math.ceil(_FADING * len(scores) / -math.log2(faster)) if faster > 0.0 else 0
         elif difference > _DIFFERENT:
-            usual = older.decay(faster).merge(batch).without_faded()
+            usual = older.decay(faster).merge(batch).without_negligible()
         return ScoreMemory(recent if outdated else usual, recent, outdated, self.score)
 
     @property

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 import numpy as np
 
 from streamclust.arrays import short_repr
+from streamclust.hyperparameters import deprecated_name, renamed
 from streamclust.models.coreset import CoresetState
 from streamclust.online.averaging import Averaging
 from streamclust.online.components import Components
+from streamclust.online.coreset_fit import ReclusterState
 from streamclust.online.drift import DriftState
 from streamclust.online.forgetting import ForgettingState
-from streamclust.online.resolving import ReclusterState
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels, Points
@@ -195,6 +196,7 @@ class LearnerState(Generic[P]):
         return replace(self, forgetting=self.forgetting.fall(self.clock.points, share))
 
 
+@renamed(resolved="reclustered")
 @dataclass(frozen=True)
 class Info:
     """A report of one update, for operators.
@@ -215,7 +217,7 @@ class Info:
         Whether this batch completed a drift.
     reason : str
         Why the learner is still warming up, if it is.
-    resolved : bool
+    reclustered : bool
         Whether a fit of the coreset replaced the live parameters.
     born, died : tuple of int
         Numbers of new components, and of removed ones, if K adapts.
@@ -228,9 +230,15 @@ class Info:
     revived: tuple[int, ...] = ()
     drifted: bool = False
     reason: str = ""
-    resolved: bool = False
+    reclustered: bool = False
     born: tuple[int, ...] = ()
     died: tuple[int, ...] = ()
+
+    @property
+    @deprecated_name("reclustered")
+    def resolved(self) -> bool:
+        """The earlier name of `reclustered`."""
+        return self.reclustered
 
     def __repr__(self) -> str:
         values = {each: getattr(self, each.name) for each in fields(self)}

@@ -16,7 +16,7 @@ import numpy as np
 
 from streamclust.errors import DataError
 from streamclust.models.coreset import CoresetState
-from streamclust.models.family import Wanted, usable
+from streamclust.models.family import StepOutputs, usable
 from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.spread import Spread
 from streamclust.models.stats import decay, merge, reorder
@@ -24,7 +24,7 @@ from streamclust.online.averaging import averaged
 from streamclust.online.batch_parts import e_step_of_batch, one_by_one
 from streamclust.online.components import to_remove
 from streamclust.online.rules import rules_of
-from streamclust.online.scores import ScoreMemory, carried, memory_of, unflagged
+from streamclust.online.scores import carried, memory_of, unflagged
 from streamclust.online.state import Info, LearnerState
 
 if TYPE_CHECKING:
@@ -32,59 +32,51 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, Points
     from streamclust.kernels import Assigned
-    from streamclust.models.family import BatchStep, Family, Params
+    from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
+    from streamclust.online.averaging import Averaging
     from streamclust.online.batch_parts import EachPart
+    from streamclust.online.coreset_fit import ReclusterState
     from streamclust.online.drift import Drift, DriftState
-    from streamclust.online.forgetting import Forgetting
+    from streamclust.online.forgetting import Forgetting, ForgettingState
     from streamclust.online.recluster import ReclusterPolicy
-    from streamclust.online.scores import Anomaly
+    from streamclust.online.scores import Anomaly, ScoreMemory
+    from streamclust.online.state import Clock
 
 P = TypeVar("P", bound="Params")
 
 
-class _Batch(NamedTuple):
+class _Scored(NamedTuple):
     """A batch and its score under the parameters before it.
 
     Parameters
     ----------
     X : array of shape (N, D)
     w : array of shape (N,)
-    n_points : int
-        Number of points with those that aren't learned.
-    time_ms : float or None
+        The points that are learned: all, or all that aren't flagged.
     stats : Stats
     assigned : Assigned or None
         Cluster and squared distance of each point, if there is a coreset.
     loss : float
+        Per point.
+    comparable_loss : float
         Per point, as if no value were missing: `Rules.comparable_loss`.
-    unit : float
-        Weight of an average point.
-    drift : DriftState
-        After the batch.
-    drifted : bool
-        Whether the batch completes a drift.
-    kept : float
-        Share of its weight that the past keeps after a drift.
-    scores : ScoreMemory or None
-        After the batch.
-    feature_distribution : FeatureDistribution or None
-        After the batch.
+    scores : array or None
+        Anomaly scores of all points of the batch, if scores are remembered.
     """
 
     X: Points
     w: Array
-    n_points: int
-    time_ms: float | None
     stats: Stats
     assigned: Assigned | None
     loss: float
-    unit: float
-    drift: DriftState
-    drifted: bool
-    kept: float
-    scores: ScoreMemory | None
-    feature_distribution: FeatureDistribution | None
+    comparable_loss: float
+    scores: Array | None
+
+    @property
+    def unit(self) -> float:
+        """Weight of an average point."""
+        return self.stats.count / len(self.X)
 
 
 @dataclass(frozen=True)
@@ -127,157 +119,215 @@ class StreamingStep(Generic[P]):
     ) -> tuple[LearnerState[P], Info]:
         """Return the state after a batch, and what happened.
 
-        `params` and `running` are the parameters and the statistics of `state`; `lam` is the factor
-        of the forgetting policy.
+        `params` and `running` are those of `state`; `lam` is the factor of the forgetting policy.
         """
         # Score: the batch had no part in these parameters.
-        family, rules, n_points, all_w = self.family, rules_of(self.family), len(X), w
-        memory = memory_of(state.scores, "model" if self.anomaly is None else self.anomaly.score)
-        features = state.feature_distribution or _NO_FEATURES
-        found, scores, X, w = self._scored(params, X, w, memory, features)
-        if scores is not None and not len(X):
-            clock = state.clock.advance(n_points, None, steps=1)
-            after = replace(state, clock=clock, scores=memory.observe(scores, all_w, lam))
-            return after, Info("learning", n_points)
-        stats, assigned = found.stats, found.assigned
-        loss, weight, unit = family.loss(stats), stats.count, stats.count / len(X)
-        comparable = loss + found.entropy / weight
-        if instead := rules.if_too_many_outliers(params, X, w, stats):
-            again = e_step_of_batch(instead[0], params, X, instead[1], self.each_part, _STATS).stats
-            stats = replace(again, objective=stats.objective, count=weight)
-        if state.scaling is not None:
-            stats = rules.with_missing_volume(stats, state.scaling, X, w)
-        drift, drifted, kept = state.drift, False, 1.0
-        if self.drift is not None:
-            drift, drifted = self.drift.watch(drift, comparable, weight, family.improvement)
-            kept = self.drift.kept if drifted else 1.0
+        batch = self._score(state, params, X, w)
+        if not len(batch.X):  # all points are flagged
+            clock = state.clock.advance(len(X), None, steps=1)
+            scores = self._remember_scores(state, params, batch, w, lam, 1.0)
+            return replace(state, clock=clock, scores=scores), Info("learning", len(X))
+        drift, drifted, kept = self._watch(state.drift, batch)
+        # Forget: one factor for all statistics.
         lam *= kept
-        remembered = None
-        if scores is not None:
-            remembered = memory.observe(scores, all_w, lam) if kept == 1.0 else memory.emptied
-        batch = _Batch(
-            *(X, w, n_points, time_ms, stats, assigned, comparable, unit, drift, drifted, kept),
-            remembered,
-            features.observe(X, w, lam) if self.remembers_features else None,
+        forgetting, past = self._forget(state, running, lam, kept)
+        # Merge.
+        stats, spread = self._merge(state, params, past, batch)
+        # Revive components that have lost nearly all mass by forgetting.
+        components = state.components.with_first_peak(running, stats, batch.unit)
+        dying = components.dying(stats, batch.unit, self.reassignment_ratio)
+        stats, revived = self._revive(state.clock, stats, dying, batch)
+        # M-step.
+        params = self._m_step(state, params, stats, spread, forgetting, batch, revived)
+        clock = self._clock(state.clock, batch, len(X), time_ms)
+        # Average.
+        restart = drifted or bool(revived)
+        averaging = self._average(state.averaging, params, stats, batch, clock, restart)
+        # Remember.
+        coreset, recluster, features = self._remember(state, stats, batch, clock, lam, kept)
+        counts = state.counts.add(drifted, len(revived))
+        after = LearnerState(
+            *(params, stats, averaging, clock, counts, state.warm_up, coreset, recluster),
+            *(components.with_peak(stats, revived), forgetting, drift, state.scaling, spread),
+            feature_distribution=features,
         )
-        after, revived = self._learn(state, params, running, batch, lam)
-        if remembered is not None and after.params is not None and kept == 1.0:
-            moved = carried(remembered, family, params, after.params, state.coreset)
-            after = replace(after, scores=moved)
+        if self.family.min_components is not None:
+            after = self._without_starved(after, batch, dying, lam)
+        if batch.scores is not None:
+            scores = self._remember_scores(state, after.params, batch, w, lam, kept)
+            after = replace(after, scores=scores)
         # Recluster, if it is time.
-        after, reclustered = self.policy.improved(after, X, w, drifted)
-        if not (math.isfinite(loss) and usable(after.params)):
+        after, reclustered = self.policy.improved(after, batch.X, batch.w, drifted)
+        if not (math.isfinite(batch.loss) and usable(after.params)):
             raise DataError(
                 "a covariance would be singular, or a sum too large for a number; raise reg_covar, "
                 "or scale the points"
             )
+        weight = batch.stats.count
         gamma = weight / (lam * running.mass + weight)
-        info = Info("learning", n_points, loss, gamma, revived, drifted, resolved=reclustered)
+        info = Info(
+            "learning", len(X), batch.loss, gamma, revived, drifted, reclustered=reclustered
+        )
         return _with_changes_of_ids(state, after, info)
 
-    def _scored(
-        self, params: P, X: Points, w: Array, memory: ScoreMemory, features: FeatureDistribution
-    ) -> tuple[BatchStep, Array | None, Points, Array]:
-        """Return the e-step of the points that are learned, all scores, and the learned points."""
+    def _score(self, state: LearnerState[P], params: P, X: Points, w: Array) -> _Scored:
+        """Return the e-step and the loss of a batch, without the points that aren't learned."""
+        family, rules, anomaly = self.family, rules_of(self.family), self.anomaly
+        is_tail = anomaly is not None and anomaly.score == "tail_score"
         remembers = self.policy.has_coreset(X.shape[1])
-        is_tail = self.anomaly is not None and self.anomaly.score == "tail_score"
-        wanted = Wanted(assigned=remembers, scores=self.anomaly is not None and not is_tail)
-        found = e_step_of_batch(self.family, params, X, w, self.each_part, wanted)
+        wanted = StepOutputs(assigned=remembers, scores=anomaly is not None and not is_tail)
+        found = e_step_of_batch(family, params, X, w, self.each_part, wanted)
         scores = found.scores
         if is_tail:
+            features = state.feature_distribution or _NO_FEATURES
             scores = features.first_scores(X, w) if features.is_empty else features.scores(X)
-        if scores is None or self.anomaly is None:
-            return found, None, X, w
-        learned = unflagged(scores, memory, self.anomaly)
-        if not learned.all():
-            X, w, wanted = X[learned], w[learned], Wanted(assigned=remembers)
-            if len(X):
-                found = e_step_of_batch(self.family, params, X, w, self.each_part, wanted)
-        return found, scores, X, w
+        if anomaly is not None and scores is not None:
+            learned = unflagged(scores, memory_of(state.scores, anomaly.score), anomaly)
+            if not learned.all():
+                X, w, wanted = X[learned], w[learned], StepOutputs(assigned=remembers)
+                if not len(X):
+                    return _Scored(X, w, found.stats, None, math.nan, math.nan, scores)
+                found = e_step_of_batch(family, params, X, w, self.each_part, wanted)
+        stats = found.stats
+        loss = family.loss(stats)
+        comparable_loss = loss + found.entropy / stats.count
+        if instead := rules.if_too_many_outliers(params, X, w, stats):
+            again = e_step_of_batch(instead[0], params, X, instead[1], self.each_part, _STATS).stats
+            stats = replace(again, objective=stats.objective, count=stats.count)
+        if state.scaling is not None:
+            stats = rules.with_missing_volume(stats, state.scaling, X, w)
+        return _Scored(X, w, stats, found.assigned, loss, comparable_loss, scores)
 
-    def _learn(
-        self, state: LearnerState[P], params: P, running: Stats, batch: _Batch, lam: float
-    ) -> tuple[LearnerState[P], tuple[int, ...]]:
-        """Do the stages from forget to remember; return the state, and the revived components."""
-        family, X, w, unit, weight = self.family, batch.X, batch.w, batch.unit, batch.stats.count
-        # Forget: one factor for all statistics.
-        forgetting = state.forgetting.fall(state.clock.points, batch.kept, drifted=True)
-        forgetting = forgetting.forget(lam, running.mass)
-        # Merge.
-        stats = merge(batch.stats, decay(running, lam))
-        spread = state.spread or first_spread(family, params)
+    def _watch(self, before: DriftState, batch: _Scored) -> tuple[DriftState, bool, float]:
+        """Return the state, whether there is a drift, and the share of mass that the past keeps."""
+        if self.drift is None:
+            return before, False, 1.0
+        loss, weight = batch.comparable_loss, batch.stats.count
+        after, drifted = self.drift.watch(before, loss, weight, self.family.improvement)
+        return after, drifted, self.drift.kept if drifted else 1.0
+
+    def _forget(
+        self, state: LearnerState[P], running: Stats, lam: float, kept: float
+    ) -> tuple[ForgettingState, Stats]:
+        """Multiply the statistics by `lam`, in which a drift is a factor `kept`."""
+        after = state.forgetting.fall(state.clock.points, kept, drifted=True)
+        return after.forget(lam, running.mass), decay(running, lam)
+
+    def _merge(
+        self, state: LearnerState[P], params: P, past: Stats, batch: _Scored
+    ) -> tuple[Stats, Spread | None]:
+        """Add the statistics of the batch, and its points to the variance of each feature."""
+        spread = state.spread or first_spread(self.family, params)
         if spread is not None:
-            spread = spread.observe(X, w)
-        # Revive components that have lost nearly all mass by forgetting.
-        components = state.components.with_first_peak(running, stats, unit)
-        dying = components.dying(stats, unit, self.reassignment_ratio)
-        holds, revived = state.clock.held < self.forgetting.hold, _NONE
-        if not holds and family.fewest is None and dying.any():
-            stats, revived = self._revive(state, stats, dying, X, w)
-        # M-step.
-        if not holds:
-            worth = min(forgetting.weight, unit * rules_of(family).points_for_shape(X.shape[1]))
-            params = self._m_step(params, stats, spread, worth, revived)
-        held = weight if holds else 0.0
-        clock = state.clock.advance(batch.n_points, batch.time_ms, steps=1, held=held)
-        # Average.
-        averaging = state.averaging
-        if self.forgetting.average and clock.held >= self.forgetting.hold:
-            restart = bool(revived) or batch.drifted
-            averaging = averaged(family, averaging, params, stats, weight, restart)
-        # Remember points in the coreset; after a drift even a hundredth of the past would draw it.
-        coreset = state.coreset if batch.kept == 1.0 else CoresetState()
-        coreset = self.policy.remember(coreset, X, w, batch.assigned, stats, clock.steps, lam)
-        recluster = state.recluster.observe(family, len(X), batch.loss, weight, lam)
-        if batch.kept < 1.0 or coreset.is_empty:
-            recluster = recluster.without_pending()
-        after = LearnerState(
-            params=params,
-            stats=stats,
-            averaging=averaging,
-            clock=clock,
-            counts=state.counts.add(batch.drifted, len(revived)),
-            warm_up=state.warm_up,
-            coreset=coreset,
-            recluster=recluster,
-            components=components.with_peak(stats, revived),
-            forgetting=forgetting,
-            drift=batch.drift,
-            scaling=state.scaling,
-            spread=spread,
-            scores=batch.scores,
-            feature_distribution=batch.feature_distribution,
-        )
-        if family.fewest is not None:
-            after = self._without_starved(after, batch, dying, lam)
-        return after, revived
+            spread = spread.observe(batch.X, batch.w)
+        return merge(batch.stats, past), spread
 
     def _revive(
-        self, state: LearnerState[P], stats: Stats, dying: NDArray[np.bool_], X: Points, w: Array
+        self, clock: Clock, stats: Stats, dying: NDArray[np.bool_], batch: _Scored
     ) -> tuple[Stats, tuple[int, ...]]:
-        rng = np.random.default_rng((self.seed, state.clock.steps))
-        points = np.asarray(X, np.float64)
-        return self.family.revive(stats, np.flatnonzero(dying).tolist(), points, w, rng)
+        """Move dying components to new places. If K adapts, they are removed later instead."""
+        if self._holds(clock) or self.family.min_components is not None or not dying.any():
+            return stats, _NONE
+        rng = np.random.default_rng((self.seed, clock.steps))
+        numbers, points = np.flatnonzero(dying).tolist(), np.asarray(batch.X, np.float64)
+        return self.family.revive(stats, numbers, points, batch.w, rng)
 
     def _m_step(
-        self, params: P, stats: Stats, spread: Spread | None, worth: float, revived: tuple[int, ...]
+        self,
+        state: LearnerState[P],
+        params: P,
+        stats: Stats,
+        spread: Spread | None,
+        forgetting: ForgettingState,
+        batch: _Scored,
+        revived: tuple[int, ...],
     ) -> P:
         """Return the parameters that follow from statistics, and from the last ones as a prior.
 
-        `worth` is the weight in points up to which the prior fills a component; those revived have
-        no past.
+        The prior fills each component up to the weight that forgetting has taken, and at most to
+        the weight that its shape needs. Revived components have no past.
         """
+        if self._holds(state.clock):
+            return params
         rules = rules_of(self.family)
         if spread is not None:
             params = rules.with_spread(params, spread.variance)
+        worth = min(forgetting.weight, batch.unit * rules.points_for_shape(batch.X.shape[1]))
         if not worth > 0.0:
             return self.family.m_step(stats, params)
         prior = np.full(len(stats.weight), worth)
         prior[list(revived)] = 0.0
         return rules.map_step(stats, params, prior)
 
+    def _holds(self, clock: Clock) -> bool:
+        """Whether statistics are only gathered, under the parameters of the start."""
+        return clock.held < self.forgetting.hold
+
+    def _clock(self, before: Clock, batch: _Scored, n_points: int, time_ms: float | None) -> Clock:
+        held = batch.stats.count if self._holds(before) else 0.0
+        return before.advance(n_points, time_ms, steps=1, held=held)
+
+    def _average(
+        self,
+        before: Averaging,
+        params: P,
+        stats: Stats,
+        batch: _Scored,
+        clock: Clock,
+        restart: bool,
+    ) -> Averaging:
+        """Add the statistics to their Polyak-Ruppert average, if the policy averages."""
+        if not self.forgetting.average or self._holds(clock):
+            return before
+        return averaged(self.family, before, params, stats, batch.stats.count, restart)
+
+    def _remember(
+        self,
+        state: LearnerState[P],
+        stats: Stats,
+        batch: _Scored,
+        clock: Clock,
+        lam: float,
+        kept: float,
+    ) -> tuple[CoresetState, ReclusterState[P], FeatureDistribution | None]:
+        """Sample the batch for the coreset, and add its values to the distribution of features.
+
+        A drift empties the coreset: even a hundredth of the past would draw a fit to it.
+        """
+        X, w, recluster = batch.X, batch.w, state.recluster
+        coreset = state.coreset if kept == 1.0 else CoresetState()
+        coreset = self.policy.remember(coreset, X, w, batch.assigned, stats, clock.steps, lam)
+        loss, weight = batch.comparable_loss, batch.stats.count
+        recluster = recluster.observe(self.family, len(X), loss, weight, lam)
+        if kept < 1.0 or coreset.is_empty:
+            recluster = recluster.without_pending()
+        features = None
+        if self.remembers_features:
+            features = (state.feature_distribution or _NO_FEATURES).observe(X, w, lam)
+        return coreset, recluster, features
+
+    def _remember_scores(
+        self,
+        state: LearnerState[P],
+        params: P | None,
+        batch: _Scored,
+        w: Array,
+        lam: float,
+        kept: float,
+    ) -> ScoreMemory | None:
+        """Add the scores of all points, `w` (N,), and move the memory with the parameters."""
+        if self.anomaly is None or batch.scores is None:
+            return None
+        memory = memory_of(state.scores, self.anomaly.score)
+        if kept < 1.0:
+            return memory.emptied
+        memory = memory.observe(batch.scores, w, lam)
+        if params is None or state.params is None:
+            return memory
+        return carried(memory, self.family, state.params, params, state.coreset)
+
     def _without_starved(
-        self, state: LearnerState[P], batch: _Batch, dying: NDArray[np.bool_], lam: float
+        self, state: LearnerState[P], batch: _Scored, dying: NDArray[np.bool_], lam: float
     ) -> LearnerState[P]:
         """Remove components, where K adapts: those that are dying, or get no more points.
 
@@ -288,7 +338,7 @@ class StreamingStep(Generic[P]):
             return state
         components = state.components.with_recent(batch.stats.weight, lam)
         dying = dying | components.starved(stats.weight, batch.unit, self.reassignment_ratio)
-        removed = to_remove(dying, stats.weight, family.fewest or 1)
+        removed = to_remove(dying, stats.weight, family.min_components or 1)
         if not len(removed):
             return replace(state, components=components)
         kept = np.setdiff1d(np.arange(len(dying)), removed)
@@ -311,7 +361,7 @@ _NONE: tuple[int, ...] = ()
 
 _NO_FEATURES = FeatureDistribution()
 
-_STATS = Wanted(assigned=False)
+_STATS = StepOutputs(assigned=False)
 
 
 def first_spread(family: Family[P], params: P) -> Spread | None:

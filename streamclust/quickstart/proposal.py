@@ -215,17 +215,9 @@ def propose(
     scaled = not rows.is_wide and chosen == "kmeans" and found == "euclidean"
     scale = propose_scale(sample) if scaled else "none"
     size = None if n_components else propose_size(sample, chosen, scale, engine)
-    return Proposal(
-        name or model_name(path),
-        rows,
-        chosen,
-        heavier == "gaussian_mixture",
-        scale,
-        size,
-        n_components or max(2, 0 if size is None else size.n_components),
-        found,
-        metric is not None,
-    )
+    K = n_components or max(2, 0 if size is None else size.n_components)
+    name, is_heavy, is_given = name or model_name(path), heavier != "kmeans", metric is not None
+    return Proposal(name, rows, chosen, is_heavy, scale, size, K, found, is_given)
 
 
 def model_name(path: Path) -> str:

@@ -242,7 +242,7 @@ def _sized(family: Family[Any], live: Any | None, points: Dataset, plan: Plan) -
 
     During the warm-up, K is the number that suits a sample of the points.
     """
-    if family.fewest is None:
+    if family.min_components is None:
         return family
     if live is None:
         sample = points.sample

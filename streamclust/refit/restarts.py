@@ -12,7 +12,7 @@ import numpy as np
 
 from streamclust.engine.base import check
 from streamclust.fitting.em import InMemory, run_em
-from streamclust.fitting.restarts import begins, run_to_optimum
+from streamclust.fitting.restarts import run_to_optimum, start_functions
 from streamclust.fitting.search import search_of
 from streamclust.kernels.threads import limit_threads, threads_of_process
 from streamclust.refit.coreset import condensed
@@ -120,7 +120,7 @@ class Search:
         if not self.points.whole:
             yield from map(self._run, first)
         X, w = self.core if self.plan.restarts else self.points.sample
-        seeds = begins(self.family, X, w, self.plan.restarts, (self.plan.seed,))
+        seeds = start_functions(self.family, X, w, self.plan.restarts, (self.plan.seed,))
         jobs = [
             self._job(str(number), number - 1 + len(first), begin)
             for number, begin in enumerate(seeds, 1)

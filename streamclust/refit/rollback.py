@@ -59,7 +59,7 @@ def rollback(
 
 
 def _check(old: Model, family: Family[Any]) -> None:
-    size = ("n_components",) if family.fewest is None else ()
+    size = ("n_components",) if family.min_components is None else ()
     for name in ("kind", "metric", *size, "covariance_type"):
         found, wanted = (getattr(each, name, None) for each in (old.family, family))
         if found != wanted:

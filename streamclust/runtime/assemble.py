@@ -123,8 +123,7 @@ def make_drift(settings: DriftSettings) -> Drift | None:
     """Return the drift detector; None without one."""
     if settings.detector == "none":
         return None
-    on_drift = "resolve" if settings.on_drift == "recluster" else settings.on_drift
-    return Drift(settings.detector, on_drift, settings.threshold, settings.delta)
+    return Drift(settings.detector, settings.on_drift, settings.threshold, settings.delta)
 
 
 def make_anomaly(settings: ModelSettings) -> Anomaly | None:
@@ -238,7 +237,7 @@ def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) ->
     except FormatError as error:
         raise DataError(str(error)) from None
     K = model.family.n_components
-    if family.fewest is not None and family.fewest <= K <= family.n_components:
+    if family.min_components is not None and family.min_components <= K <= family.n_components:
         family = family.with_components(K)
     for name in ("kind", "metric", "n_components", "covariance_type"):
         found, wanted = (getattr(each, name, None) for each in (model.family, family))

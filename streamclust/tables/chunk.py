@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import are_sane
+from streamclust.arrays import are_within
 from streamclust.errors import DataError
 from streamclust.tables.options import TableOptions
 from streamclust.text import printable
@@ -227,7 +227,7 @@ def checked(
     known
         Whether an earlier check has found the table sane.
     """
-    sane = known or are_sane(table)
+    sane = known or are_within(table)
     if not sane and not (finite := np.isfinite(table)).all():
         D = len(names) - (weight is not None)
         if request.options.missing == "learn":

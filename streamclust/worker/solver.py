@@ -15,8 +15,8 @@ from streamclust.runtime.activity import Activity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from streamclust.online.coreset_fit import Pending, Problem
     from streamclust.online.learner import LearnerState, StreamLearner
-    from streamclust.online.resolving import Pending, Problem
 
 
 class Solves:

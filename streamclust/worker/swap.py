@@ -233,7 +233,7 @@ def _check_shape(
     """Refuse another number of features, or of components where that is fixed."""
     if live.stats is None:
         return
-    wanted, fixed = live.stats.reference.shape, learner.family.fewest is None
+    wanted, fixed = live.stats.reference.shape, learner.family.min_components is None
     if found[1] != wanted[1] or (fixed and found[0] != wanted[0]):
         raise DataError(f"the refit has shape {found}, the model {wanted}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamclust.errors import FormatError
@@ -26,7 +26,7 @@ from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, Po
 from streamclust.online.learner import LearnerState, StreamLearner
 from streamclust.online.scores import Anomaly
 from streamclust.online.state import Counts
-from tests.support.exhaustive import some
+from tests.support.exhaustive import examples, some
 from tests.support.states import LAYOUT, POSITION, batch, same, step
 from tests.support.strategies import FAMILIES, family_of
 
@@ -90,7 +90,7 @@ def test_the_way_of_the_test_meets_every_part_of_a_state() -> None:
     assert seen[-1].clock.time_ms == 29_000.0
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(st.integers(1, 6), st.integers(0, 1000), st.sampled_from(FAMILIES))
 def test_any_state_comes_back_to_the_last_bit(K: int, seed: int, name: str) -> None:
     family = family_of(name, K)

@@ -52,7 +52,7 @@ def test_any_series_of_commits_leaves_the_bytes_of_one_commit(
     state, value = learner.init(), b""
     before: StatePoints | None = stored_points(Checkpoint(learner=state), family)
     changes = {"set": 0, "append": 0, "keep": 0}
-    for number in range(150):
+    for number in range(100):
         state, _ = learner.update(state, points(number), time_ms=100.0 * number)
         if rng.random() < 0.6:
             continue

@@ -207,7 +207,7 @@ import hashlib, numpy as np
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner
 for D in (3, 33):
     rng = np.random.default_rng(D)
-    X = rng.normal(size=(3_000, D)) + 2.0 * rng.integers(0, 3, size=(3_000, 1)) / np.sqrt(D)
+    X = rng.normal(size=(1_500, D)) + 2.0 * rng.integers(0, 3, size=(1_500, 1)) / np.sqrt(D)
     families = [KMeans(4), *(GaussianMixture(3, c) for c in ("full", "tied", "diag", "spherical"))]
     for family in families:
         learner = StreamLearner(family, HalfLife(points=9000), warm_up=500, n_init=1, coreset=200)

@@ -76,7 +76,7 @@ def test_kmeans_has_the_bits_of_the_twin_for_any_number_of_threads(
 ) -> None:
     (X, w, C), step = kmeans_of_twin(name)
     # The split among threads is the same code for each instruction set.
-    for threads in (1, 2, 3, 5, 8) if native_kernel == NATIVE[0] else (3,):
+    for threads in (1, 2, 3, 8) if native_kernel == NATIVE[0] else (3,):
         with kernels.using(native_kernel, threads=threads):
             equal(kernels.kmeans_step(X, w, C), step)
             equal(kernels.kmeans_sums(X, w, C), step[:3])

@@ -285,7 +285,7 @@ def test_weights_that_almost_sum_to_one_are_normalised() -> None:
 
 @pytest.mark.parametrize("weights", [[0.25, 0.751], [0.5, 0.4], [-0.25, 1.25]])
 def test_weights_that_are_no_shares_are_refused(weights: list[float]) -> None:
-    with pytest.raises(DataError, match=r"weights sum to .*; expected 1, none negative"):
+    with pytest.raises(DataError, match=r"weights sum to .*; expected a sum of 1, none negative"):
         GaussianMixture(2).from_arrays(arrays_of(weights=weights))
 
 

@@ -56,7 +56,7 @@ def test_lengths_of_points_change_no_bit(factor: float) -> None:
 def test_forgetting_follows_clusters_that_turn_and_finds_the_drift() -> None:
     before, after = directions(3000, 3, 6)[0], -directions(3000, 3, 6, seed=1)[0]
     learner = StreamLearner(
-        KMeans(3, metric="cosine"), HalfLife(300), warm_up=100, drift=Drift(on_drift="resolve")
+        KMeans(3, metric="cosine"), HalfLife(300), warm_up=100, drift=Drift(on_drift="recluster")
     )
     state, _ = learn(learner, before)
     assert learner.loss(state) < 0.1  # type: ignore[operator]

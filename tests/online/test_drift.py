@@ -178,7 +178,7 @@ def run(learner: StreamLearner[Any], numbers: Any, state: Any = None, moved: flo
 def test_what_is_done_at_a_drift_brings_the_model_back_within_a_half_life(family: Any) -> None:
     # Given models with a half-life of 50 batches, and a jump
     loss = {}
-    for on_drift in ("announce", "forget", "resolve"):
+    for on_drift in ("announce", "forget", "recluster"):
         policy: Any = Drift(on_drift=on_drift)
         learner = StreamLearner(family, HalfLife(5000), warm_up=1000, drift=policy)
         state, found = run(learner, range(100))
@@ -192,9 +192,9 @@ def test_what_is_done_at_a_drift_brings_the_model_back_within_a_half_life(family
         loss[on_drift] = family.loss(family.e_step(state.params, test, ones))
     # Then the one that was fitted anew is as good as one that never knew another world
     oracle = fit(family, test)
-    assert loss["resolve"] < oracle.loss + 0.02 * abs(oracle.loss)
+    assert loss["recluster"] < oracle.loss + 0.02 * abs(oracle.loss)
     assert not state.warm_up.gathering
-    assert loss["resolve"] <= loss["forget"] < loss["announce"]
+    assert loss["recluster"] <= loss["forget"] < loss["announce"]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_what_is_done_at_a_drift_brings_the_model_back_within_a_half_life(family
 )
 def test_a_fit_since_a_drift_that_fails_or_is_no_better_is_not_adopted(family: Any) -> None:
     # Given a learner that gathers points since a drift
-    learner = StreamLearner(family, warm_up=60, drift=Drift(on_drift="resolve"))
+    learner = StreamLearner(family, warm_up=60, drift=Drift(on_drift="recluster"))
     state, _ = run(learner, range(3))
     gathering = replace(state, warm_up=WarmUp(gathering=True))
     ends: dict[str, Any] = {}
@@ -245,7 +245,7 @@ def test_units_don_t_matter(detector: Any) -> None:
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_a_restart_anywhere_changes_no_bit(detector: Any) -> None:
-    policy: Any = Drift(detector, "resolve")
+    policy: Any = Drift(detector, "recluster")
     learner = StreamLearner(KMeans(3), HalfLife(20000), warm_up=500, drift=policy)
     quiet = restarted = learner.init()
     for number in range(180):

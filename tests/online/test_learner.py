@@ -244,7 +244,7 @@ def test_float32_points_are_learned_like_their_float64_values(name: str, scale: 
         HalfLife(points=90.0),
         warm_up=90,
         scale=scale,
-        drift=Drift(on_drift="resolve"),
+        drift=Drift(on_drift="recluster"),
         coreset=60,
     )
     single, told = learn(learner, X)

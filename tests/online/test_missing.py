@@ -80,7 +80,7 @@ def test_another_share_of_missing_values_is_no_drift_but_other_places_are(name: 
     X = shuffled(1600)
     gaps = np.concatenate([X[:2400], with_gaps(X[2400:], 0.5)])
     family = family_with_gaps(name, 3)
-    learner = StreamLearner(family, HalfLife(1000), warm_up=300, drift=Drift(on_drift="resolve"))
+    learner = StreamLearner(family, HalfLife(1000), warm_up=300, drift=Drift(on_drift="recluster"))
     state, told = learn(learner, gaps, size=60)
     assert not any(info.drifted for info in told)
     moved = with_gaps(shuffled(400, seed=2, centres=np.array(CENTRES) + 30.0), 0.5)

@@ -24,14 +24,16 @@ from streamclust.engine.batch_step import on_engine
 from streamclust.engine.threads import Threads
 from streamclust.errors import DataError
 from streamclust.models.coreset import Coreset, CoresetState
-from streamclust.models.family import Wanted
+from streamclust.models.family import StepOutputs
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.models.scores import anomaly_score
 from streamclust.online.learner import LearnerState
 from streamclust.online.rules import rules_of
 from streamclust.online.scores import ScoreMemory, carried, cross_fitted, rebuilt
+from tests.support.exhaustive import combinations, some
 from tests.support.gaps import with_gaps
 from tests.support.states import same
+from tests.support.strategies import COVARIANCE_TYPES
 
 FAMILIES: list[Any] = [
     KMeans(3),
@@ -65,7 +67,7 @@ def test_a_batch_is_scored_before_it_is_learned(family: Any) -> None:
     X = batch(2)
     after, _ = learner.update(state, X)
     points = family.prepare(X)
-    scores = family.batch_step(state.params, points, np.ones(250), Wanted(scores=True)).scores
+    scores = family.batch_step(state.params, points, np.ones(250), StepOutputs(scores=True)).scores
     assert_allclose(scores, anomaly_score(family, state.params, points), rtol=1e-10)
     assert after.scores is not None
     observed = state.scores.observe(scores, np.ones(250), 2.0 ** (-250 / 2000))
@@ -102,11 +104,11 @@ def test_scores_of_an_e_step_are_those_of_the_points(kind: Any, outliers: float)
     for missing, points in cases:
         family = GaussianMixture(3, kind, missing=missing, outliers=outliers)
         params = fit(GaussianMixture(3, kind), batch(1)).params
-        found = family.batch_step(params, points, w, Wanted(scores=True))
+        found = family.batch_step(params, points, w, StepOutputs(scores=True))
         assert found.scores is not None
         wanted = anomaly_score(family, params, points)
         assert_allclose(found.scores, wanted, rtol=1e-9, atol=1e-9)
-        plain = family.batch_step(params, points, w, Wanted(scores=False))
+        plain = family.batch_step(params, points, w, StepOutputs(scores=False))
         assert plain.scores is None
         assert same(plain.stats, found.stats)
         loss = rules_of(family).comparable_loss(plain.stats, params, points, w)
@@ -211,9 +213,13 @@ def rates_after_a_jump(
 
 
 @pytest.mark.parametrize(
-    "family", [KMeans(3), GaussianMixture(3)], ids=["kmeans", "gaussian_mixture"]
+    ("family", "drift"),
+    combinations(
+        [KMeans(3), GaussianMixture(3)],
+        [None, Drift(on_drift="forget")],
+        always=lambda family, drift: (drift is None) == (family == KMeans(3)),
+    ),
 )
-@pytest.mark.parametrize("drift", [None, Drift(on_drift="forget")], ids=["none", "forget"])
 def test_the_rate_holds_before_a_jump_and_again_after_two_half_lives(
     family: Any, drift: Drift | None
 ) -> None:
@@ -381,7 +387,7 @@ def test_the_parts_of_a_fit_are_scored_as_new_points() -> None:
     assert_allclose(cross_fitted(family, params, X[:1], np.ones(1), 10), [0.0], atol=200.0)
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("covariance_type", some(COVARIANCE_TYPES, "full", "spherical"))
 def test_the_first_version_flags_the_rate_of_new_points(covariance_type: Any) -> None:
     """A full mixture has 459 parameters here, and 1,000 points to fit them to."""
     shares = []

@@ -32,7 +32,7 @@ def uneven(seed: int, n: int = 40_000) -> Array:
     """Twenty clusters; six of them have about ten points each."""
     rng = np.random.default_rng(seed)
     centres, shares = rng.uniform(-50.0, 50.0, size=(K, 3)), np.ones(K)
-    shares[:RARE] = 3e-4 * K
+    shares[:RARE] = 12.0 * K / n
     labels = rng.choice(K, size=n, p=shares / shares.sum())
     return centres[labels] + rng.normal(size=(n, 3))
 
@@ -47,7 +47,7 @@ def elsewhere(X: Array, seed: int = 0, engine: Engine | None = None, sample: int
 def test_starts_are_as_good_as_those_of_the_sample_and_the_result_as_that_of_memory() -> None:
     family, by_sample, by_core, losses = KMeans(K), [], [], []
     for seed in (1, 2):
-        points = elsewhere(uneven(seed), seed)
+        points = elsewhere(uneven(seed, 20_000), seed)
 
         def loss(params: Any, points: Dataset = points) -> float:
             return family.loss(points.e_step(family, params, never))
@@ -56,7 +56,7 @@ def test_starts_are_as_good_as_those_of_the_sample_and_the_result_as_that_of_mem
         by_sample += [loss(start) for start in starts(family, *points.sample, 4, (seed,))]
         by_core += [loss(start) for start in starts(family, *core, 4, (seed,))]
         plan = Plan(seed=seed, restarts=4)
-        memory = gather(Table(uneven(seed), np.ones(40_000)), seed)
+        memory = gather(Table(uneven(seed, 20_000), np.ones(20_000)), seed)
         found, expected = (search(family, each, None, plan) for each in (points, memory))
         losses.append((found.loss, expected.loss))
     found_loss, expected_loss = np.mean(losses, axis=0)

@@ -16,7 +16,7 @@ from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.models.coreset import Coreset
 from streamclust.models.stats import reorder
-from streamclust.online.resolving import Problem, judge, solve
+from streamclust.online.coreset_fit import Problem, judge, solve
 from streamclust.online.state import LearnerState
 from tests.support.exhaustive import combinations, some
 from tests.support.strategies import FAMILIES, blobs, family_of, learn, running
@@ -47,7 +47,7 @@ def test_a_start_that_missed_clusters_is_not_for_ever(name: str) -> None:
     seeing = StreamLearner(family, warm_up=200)
     before, after = (loss_on(each, learn(each, X)[0], X) for each in (blind, seeing))
     state, told = learn(seeing, X)
-    assert state.counts.reclustered == sum(info.resolved for info in told) > 0
+    assert state.counts.reclustered == sum(info.reclustered for info in told) > 0
     assert family.improvement(best, after) > -0.05
     assert after < before
 
@@ -89,7 +89,7 @@ def test_without_a_coreset_there_is_none(name: str) -> None:
     state, told = learn(StreamLearner(family_of(name, 5), warm_up=200, coreset=0), feed())
     assert state.coreset.is_empty
     assert state.counts.reclustered == 0
-    assert not any(info.resolved for info in told)
+    assert not any(info.reclustered for info in told)
 
 
 def late_solver(name: str) -> tuple[StreamLearner[Any], LearnerState[Any], list[Array]]:
@@ -126,7 +126,7 @@ def test_what_was_learned_while_a_solve_was_pending_is_in_the_answers_statistics
     after = 0
     for batch in batches:
         before, (state, info) = state, learner.update(state, batch)
-        if before.recluster.pending is not None and info.resolved:
+        if before.recluster.pending is not None and info.reclustered:
             after += 1
             mass = running(state).weight.sum()
             assert mass == pytest.approx(state.points)
@@ -144,7 +144,7 @@ def test_a_surprise_is_answered_at_once() -> None:
     far = X.mean(axis=0) + 500.0 + np.random.default_rng(1).normal(size=(100, 2))
     state = replace(state, recluster=replace(state.recluster, learned=100))
     state, told = learn(learner, far, state=state)
-    assert [info.resolved for info in told] == [True, False]
+    assert [info.reclustered for info in told] == [True, False]
     assert loss_on(learner, state, far) < 10.0
 
 

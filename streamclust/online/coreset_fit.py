@@ -17,14 +17,14 @@ from streamclust.errors import DataError
 from streamclust.fitting.choose_k import adapt, is_better
 from streamclust.fitting.em import EMResult
 from streamclust.fitting.moves import sample_of
-from streamclust.fitting.restarts import begins, best_of
+from streamclust.fitting.restarts import best_of, start_functions
 from streamclust.fitting.search import search_of
 from streamclust.models.coreset import effective_size, reduce_coreset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamclust.fitting.restarts import Each
+    from streamclust.fitting.restarts import MapRuns
     from streamclust.models.coreset import Coreset
     from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
@@ -127,7 +127,7 @@ class ReclusterState(Generic[P]):
         return ReclusterState(learned, self.interval, self.solved_loss, excess, self.pending)
 
 
-def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = map) -> Answer[P]:
+def solve(family: Family[P], problem: Problem[P], restarts: int, each: MapRuns = map) -> Answer[P]:
     """Return the best fit of the coreset.
 
     Parameters
@@ -140,7 +140,7 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
         See `best_of`.
     """
     X, w, seed = problem.coreset.X, problem.coreset.w, problem.seed
-    if family.fewest is not None:
+    if family.min_components is not None:
         points = sample_of(problem.coreset, problem.live.means)
         try:
             return Answer(adapt(family, problem.live, points, min(1, restarts), seed).params)
@@ -154,7 +154,7 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
     nearby = partial(search_of(family).perturb, problem.live, sketch.X, sketch.w, rng)
     draws = (*seed, restarts + 1)
     try:
-        seeds = begins(family, sketch.X, sketch.w, restarts, seed)
+        seeds = start_functions(family, sketch.X, sketch.w, restarts, seed)
         starting: list[Callable[[], P]] = [nearby, *seeds]
         best = best_of(family, starting, X, w, draws, tol=_TOL, max_iter=_MAX_ITER, each=each)
         return Answer(best.params)
@@ -184,7 +184,7 @@ def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -
         points = sample_of(coreset, stats.reference)
         better = stats.alive.all() and is_better(family, live, found, points)
         return stats if better else None
-    if family.fewest is not None:
+    if family.min_components is not None:
         family = family.with_components(len(live.means))
     before, after = (
         EMResult(params, sums, (family.loss(sums),), converged=True)
