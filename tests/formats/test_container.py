@@ -252,8 +252,11 @@ def test_of_several_formats_the_first_is_named(head: bytes) -> None:
         assert read(("new/2", FORM))
         with pytest.raises(FormatError, match="reads 'new/2'"):
             read(("new/2", "old/1"))
-    with pytest.raises(FormatError, match="does not hold a new/2 payload"):
-        unpack(b"", ("new/2", FORM), "key")
+    for damaged in (b"", head[:40]):
+        with pytest.raises(FormatError, match="does not hold a new/2 payload"):
+            unpack_meta(damaged, len(DATA), ("new/2", FORM), "key")
+        with pytest.raises(FormatError, match="does not hold a new/2 payload"):
+            unpack(damaged, ("new/2", FORM), "key")
 
 
 @pytest.mark.parametrize("value", [0, 2**53 - 1])

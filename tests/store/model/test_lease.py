@@ -62,6 +62,38 @@ def test_the_lease_says_who_holds_it_and_for_how_long(
     assert client.pttl(keys.token) == -1
 
 
+def test_a_worker_without_the_lease_reports_unless_another_holds_it(
+    client: redis.Redis, keys: Keys, new: Callable[..., Lease]
+) -> None:
+    lease, other = new(), new()
+    for number in range(2):
+        assert lease.report(f"stuck {number}", 60.0)
+        assert client.get(keys.health) == b"stuck %d" % number
+        assert 0 < int(str(client.pttl(keys.health))) <= 60_000
+        assert lease.take()  # then with its own lease
+    assert not other.report("stuck too", 60.0)
+    assert client.get(keys.health) == b"stuck 1"
+
+
+def test_each_token_is_larger_than_the_one_before(
+    client: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secrets.randbelow", lambda _: 0)
+    lease = Lease(client, keys, LONG, "own")
+    assert lease.take()
+    assert lease.take()
+    assert lease.token == 2
+
+
+def test_times_are_sent_in_milliseconds(client: redis.Redis, keys: Keys) -> None:
+    lease = Lease(client, keys, 1.25, "own")
+    assert lease.taking()[5:7] == ("own", 1250)
+    assert lease.renewal("well", 2.5)[7:] == ("own", 0, 1250, "well", 2500)
+    assert lease.sleeping("well", 2.5)[7:] == ("own:asleep", 0, 2500, "well", 2500)
+    assert lease.reporting("well", 2.5)[5:] == ("own", "well", 2500)
+    assert len(Lease(client, keys, 1.0).owner) == 16
+
+
 def test_leases_of_two_models_are_apart(client: redis.Redis, namespace: str) -> None:
     assert Lease(client, Keys(namespace, "a"), LONG).take()
     assert Lease(client, Keys(namespace, "b"), LONG).take()
