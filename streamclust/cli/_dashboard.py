@@ -55,7 +55,7 @@ def opened_dashboard(
     token : str or None
         Permits actions.
     server : Server, optional
-        The server to read. Default: the server of the settings, also if it starts later.
+        Default: the server of the settings, also if it starts later.
     log : structlog logger, optional
         Default: a log of warnings and errors.
 
@@ -88,9 +88,8 @@ def opened_dashboard(
                 return server
             return own.enter_context(find_server(address, start=has_stored_data(settings)))
 
-        with closing(
-            Dashboard(settings, open_server, label, listen, log or command_log())
-        ) as found:
+        board = Dashboard(settings, open_server, label, listen, log or command_log())
+        with closing(board) as found:
             if server is None:
                 with noted(settings):
                     found.check()

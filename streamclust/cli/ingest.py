@@ -130,8 +130,7 @@ def ingest(
 
     _check_stream(stream, settings.namespace)
     block = block or (1 if table["label_columns"] else DEFAULT_BLOCK[entry_format])
-    wait = ONE_SHOT_WAIT if wait is None else wait
-    ctrl_c = CtrlC()
+    wait, ctrl_c = ONE_SHOT_WAIT if wait is None else wait, CtrlC()
     tables = IngestTables(files, table, settings, stream, entry_format, block, ctrl_c.wait_for)
     total = tables.count()
     with (
@@ -139,9 +138,8 @@ def ingest(
         ctrl_c,
         point_progress(total) as show,
     ):
-        client, progress = server.client(), None
-        if tables.has_files:
-            progress = Progress(client, stream, restart=restart, warn=warn)
+        client, resumes = server.client(), tables.has_files
+        progress = Progress(client, stream, restart=restart, warn=warn) if resumes else None
         backoff = Backoff(server.label, ctrl_c, command_log(), "points_refused", wait)
 
         def on_sent(points: int) -> None:

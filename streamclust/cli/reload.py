@@ -84,9 +84,8 @@ def reload(settings: Settings, timeout: float, as_json: bool) -> None:
             "is one running? see `streamclust status`"
         )
     if pending:
-        raise StreamclustError(
-            f"{plural(len(pending), 'encoder')} didn't answer within {timeout:g} s; see their log"
-        )
+        who = plural(len(pending), "encoder")
+        raise StreamclustError(f"{who} didn't answer within {timeout:g} s; see their log")
     if not is_complete:
         raise SystemExit(EXIT_ERROR)
 

@@ -93,38 +93,37 @@ def worker(
     """
     if not settings.models:
         raise ConfigError(f"models: none is configured: {no_models(settings)}")
-    if check:
-        _check(settings)
-        return
-    if alive:
-        _check_here(settings)
+    if check or alive:
+        (_check if check else _check_here)(settings)
         return
     from streamclust.worker.daemon import run_worker
-
-    def with_flag(settings: Settings) -> Settings:
-        if not fail_fast:
-            return settings
-        section = settings.worker.model_copy(update={"fail_fast": True})
-        return settings.model_copy(update={"worker": section})
 
     load = settings_loader()
     where = None if place is None else _checked_place(place)
     with found_server(settings, start=True) as server, _page(settings, where, server) as page:
 
         def reload() -> Settings:
-            settings = with_flag(load())
+            settings = _with_flag(load(), fail_fast)
             if page is not None:
                 page.use(settings)
             return settings
 
         run_worker(
-            with_flag(settings),
+            _with_flag(settings, fail_fast),
             server,
             wait=daemon_wait(wait, until_idle),
             until_idle=until_idle,
             beside=None if until_idle else _keep_refitting,
             load=reload,
         )
+
+
+def _with_flag(settings: Settings, fail_fast: bool) -> Settings:
+    """Return settings with the flag of the command."""
+    if not fail_fast:
+        return settings
+    section = settings.worker.model_copy(update={"fail_fast": True})
+    return settings.model_copy(update={"worker": section})
 
 
 def _checked_place(place: str) -> tuple[str, int]:

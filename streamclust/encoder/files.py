@@ -123,15 +123,12 @@ def encode_file(
 
     Parameters
     ----------
-    model : Model
+    model, out : Model and Path
     chunks : iterable of arrays of shape (n, D)
-    out : Path
     codebook : bool, default=True
         Store the centroids in the file; else the file names the model and its version.
-    picture : tuple of int, optional
-        Height, width and channels, if the points are pixels.
-    peak : float, default=255
-        The value of white in the picture.
+    picture, peak : tuple of int and float, optional
+        Height, width and channels, and the value of white, if the points are pixels.
     scores : sequence of str, optional
         Scores of the points to store beside the codes; see `streamclust.models.scores`.
     on_progress : callable, optional
@@ -168,9 +165,8 @@ def encode_file(
     found = {name: np.concatenate(values) for name, values in parts.items()}
     data = to_bytes(header, packer.done(), model.means if codebook else None, found)
     write_whole(out, data)
-    report = FileReport(
-        model.name, model.version, n, K, header.bits, J / n, len(data), 4.0 * n * D / len(data)
-    )
+    sizes = header.bits, J / n, len(data), 4.0 * n * D / len(data)
+    report = FileReport(model.name, model.version, n, K, *sizes)
     return report if picture is None else replace(report, psnr=psnr(J / n, D, peak))
 
 

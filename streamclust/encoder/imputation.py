@@ -62,11 +62,8 @@ def impute_file(
     Parameters
     ----------
     model : Model
-    file : Path
-    options : TableOptions
-        How to read the file.
-    needs : ModelColumns
-        The columns that the model needs.
+    file, options, needs : Path, TableOptions and ModelColumns
+        The file, how to read it, and the columns that the model needs.
     out : Path
         A name that ends in .npy, or else a CSV file.
     variance : bool, default=False
@@ -92,11 +89,9 @@ def impute_file(
     skipped.report()
     if not points:
         raise DataError("there are no points to impute")
-    D, names = model.means.shape[1], model.features
-    columns, features = D, names
+    D, features = model.means.shape[1], model.features
     if variance:
-        columns = 2 * D
-        names = names or tuple(f"x{index}" for index in range(D))
+        names = features or tuple(f"x{index}" for index in range(D))
         features = (*names, *(f"{name}_variance" for name in names))
 
     def parts() -> Iterator[Array]:
@@ -107,7 +102,7 @@ def impute_file(
             if on_progress is not None:
                 on_progress(done)
 
-    write_parts(out, parts(), (points, columns), features, "%s")
+    write_parts(out, parts(), (points, 2 * D if variance else D), features, "%s")
     return ImputationReport(model.name, model.version, points, points * D, imputed)
 
 

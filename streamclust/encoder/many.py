@@ -102,9 +102,8 @@ def run_encoders(
     ----------
     server : Server
     find : callable
-        Given a client, returns the streams to encode. It is called again and again, for streams
-        that are new. An encoder whose job was asked to stop leaves, and another job of its stream
-        follows.
+        Given a client, returns the streams to encode; called again and again, for new streams. An
+        encoder whose job was asked to stop leaves, and another job of its stream follows.
     stop : threading.Event
     discover : float
         Seconds between two calls.
@@ -113,10 +112,6 @@ def run_encoders(
     until_idle : bool
     reloading : Reloading, optional
         Lets `find` be called at once after a change of the settings.
-
-    Returns
-    -------
-    list of (Job, Tally)
 
     Raises
     ------
@@ -136,8 +131,7 @@ def run_encoders(
             reloading.changed = encoders.change
         if not until_idle:
             pool.add(_TAKEOVERS)
-        watch = threading.Thread(target=encoders.watch, args=(stall,), name="watch", daemon=True)
-        watch.start()
+        threading.Thread(target=encoders.watch, args=(stall,), name="watch", daemon=True).start()
         try:
             pool.wait(stop)
         except RuntimeError as error:

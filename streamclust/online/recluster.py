@@ -241,7 +241,7 @@ class ReclusterPolicy(Generic[P]):
         """Return `state` with the parameters and the statistics of a refit.
 
         Components get the numbers of the nearest components of `state`; if K adapts, see
-        `streamclust.online.components.inherit_ids`. The mass of the refit is limited to that of the
+        `inherit_ids`. The mass of the refit is limited to that of the
         running statistics, so that forgetting continues as before. The prequential score continues
         too, because the score of a refit on its own points is too good.
 
@@ -260,10 +260,8 @@ class ReclusterPolicy(Generic[P]):
             components = numbered_components(len(params.means)) if adapts else components
         else:
             if adapts:
-                old, coreset = (live, state.stats), state.coreset.points
-                order, components = inherit_ids(
-                    self.family, components, old, (params, stats), coreset
-                )
+                old, new, coreset = (live, state.stats), (params, stats), state.coreset.points
+                order, components = inherit_ids(self.family, components, old, new, coreset)
             else:
                 order = self.family.match(params, live)
             params, stats = self.family.reorder(params, order), reorder(stats, order)

@@ -119,8 +119,7 @@ class StreamingStep(Generic[P]):
     ) -> tuple[LearnerState[P], Info]:
         """Return the state after a batch, and what happened.
 
-        `params` and `running` are the parameters and the statistics of `state`; `lam` is the factor
-        of the forgetting policy.
+        `params` and `running` are those of `state`; `lam` is the factor of the forgetting policy.
         """
         # Score: the batch had no part in these parameters.
         batch = self._score(state, params, X, w)

@@ -215,17 +215,10 @@ def propose(
     scaled = not rows.is_wide and chosen_kind == "kmeans" and chosen_metric == "euclidean"
     scale = propose_scale(sample) if scaled else "none"
     size = None if n_components else propose_size(sample, chosen_kind, scale, engine)
-    return Proposal(
-        name or model_name(path),
-        rows,
-        chosen_kind,
-        proposed_kind == "gaussian_mixture",
-        scale,
-        size,
-        n_components or max(2, 0 if size is None else size.n_components),
-        chosen_metric,
-        metric is not None,
-    )
+    K = n_components or max(2, 0 if size is None else size.n_components)
+    name, is_heavy = name or model_name(path), proposed_kind == "gaussian_mixture"
+    is_given = metric is not None
+    return Proposal(name, rows, chosen_kind, is_heavy, scale, size, K, chosen_metric, is_given)
 
 
 def model_name(path: Path) -> str:

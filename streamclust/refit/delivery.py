@@ -238,9 +238,13 @@ def swap_in_place(job: Job) -> bool:
     with returned(Lease(client, job.keys, float(settings.lease))) as lease:
         if not lease.take():
             return False
-        context = ModelContext(job.name, job.model, client, job.keys, job.log)
         reader = job.server.raw_client(job.model.batch.max_entry_bytes)
-        worker = open_model_worker(context, lease.token, reader=reader, activity=activity)
+        worker = open_model_worker(
+            ModelContext(
+                *(job.name, job.model, client, job.keys, job.log), reader=reader, activity=activity
+            ),
+            lease.token,
+        )
         heart = Heartbeat(
             client,
             job.keys,

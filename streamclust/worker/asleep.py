@@ -20,7 +20,7 @@ from streamclust.store.server.round_trip import round_trip
 from streamclust.store.stream.info import is_after, look_command, stands_at
 from streamclust.store.stream.position import mirror_command
 from streamclust.store.stream.read_size import read_value
-from streamclust.worker.model_worker import Progress
+from streamclust.worker.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from streamclust.runtime.job import Job
     from streamclust.store.model.keys import Keys
     from streamclust.store.stream.news import StreamNews
-    from streamclust.worker.commits import LostCommits
+    from streamclust.worker.lost_commits import LostCommits
 
 
 class Asleep(NamedTuple):

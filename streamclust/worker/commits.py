@@ -1,7 +1,4 @@
-"""Commits of one model: state, position, version, dead letters and codes in one transaction.
-
-The newest confirmed commit is remembered from session to session, to detect a lost one.
-"""
+"""Commits of one model: state, position, version, dead letters and codes in one transaction."""
 
 from __future__ import annotations
 
@@ -21,53 +18,12 @@ from streamclust.worker.own_codes import NO_OUTPUT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from structlog.typing import FilteringBoundLogger
-
     from streamclust.formats.checkpoint import Checkpoint
     from streamclust.formats.model import Model
     from streamclust.formats.state_points import StatePoints
     from streamclust.models import Family
     from streamclust.worker.context import ModelContext
     from streamclust.worker.own_codes import OwnCodes
-
-
-class LostCommits:
-    """Remembers the newest confirmed commit from session to session, to detect a lost one.
-
-    A server that is killed may restart without its latest writes (``appendfsync everysec`` loses up
-    to a second). State and position are lost together, so the model stays consistent. But points
-    that the stream has lost too will not be learned, and versions are published again with other
-    contents. So the worker logs the loss.
-
-    Attributes
-    ----------
-    points, version : int
-        Of the newest confirmed commit.
-    """
-
-    def __init__(self) -> None:
-        self.points = 0
-        self.version = 0
-
-    def record(self, committed: Checkpoint) -> None:
-        """Record a confirmed commit."""
-        self.points = committed.learner.points
-        self.version = committed.version
-
-    def compare(self, found: Checkpoint | None, log: FilteringBoundLogger) -> None:
-        """Log an error if the server has an older commit than it had confirmed."""
-        points = 0 if found is None else found.learner.points
-        version = 0 if found is None else found.version
-        if (points, version) >= (self.points, self.version):
-            return
-        log.error(
-            "commits_lost",
-            confirmed_points=self.points,
-            points=points,
-            confirmed_version=self.version,
-            version=version,
-            remedy="to prevent this, use appendfsync always, or a replica",
-        )
 
 
 _LARGE_VERSIONS = 1 << 30
@@ -89,8 +45,6 @@ class Commits:
         The state is written for it.
     codes : OwnCodes or None
         None if the worker writes no codes.
-    lost_commits : LostCommits
-        Where each commit is recorded.
     committed : Checkpoint
         The checkpoint that the server has.
     model_id : int
@@ -110,7 +64,6 @@ class Commits:
         token: int,
         family: Family[Any],
         codes: OwnCodes | None,
-        lost_commits: LostCommits,
         committed: Checkpoint,
         model_id: int,
     ) -> None:
@@ -118,7 +71,6 @@ class Commits:
         self._token = token
         self._family = family
         self._codes = codes
-        self._lost_commits = lost_commits
         self._mirrored: Mapping[str, str] = {}
         self._points: StatePoints | None = None
         self._warned = False
@@ -160,7 +112,7 @@ class Commits:
         self._send(after, what)
         rejected = after.dead - self.committed.dead
         self.committed, self.model_id = after, model_id
-        self._lost_commits.record(after)
+        self._context.lost_commits.record(after)
         if output.flagged.count:
             log.debug("anomalies_flagged", count=output.flagged.count)
         if rejected:

@@ -57,15 +57,14 @@ def run_worker(
 
     Parameters
     ----------
-    settings : Settings
-    server : Server
+    settings, server : Settings and Server
     wait : float, default=0.0
         Seconds to wait at the start for a server that can't be used yet.
     until_idle : bool, default=False
         Return when all points of the streams are learned.
     beside : callable, optional
-        Runs in a thread of its own, as soon as a model has scheduled refits. Its arguments are a
-        function that returns the jobs of all models by name, what stops it, and the server.
+        Runs in a thread once a model has scheduled refits. Its arguments are a function that
+        returns the jobs of all models by name, what stops it, and the server.
     load : callable, optional
         Reads the settings again, on SIGHUP or on request of `streamclust reload`.
 
@@ -74,8 +73,7 @@ def run_worker(
     ModelsFailedError
         If models are failed at the end.
     StreamclustError
-        If the server can't be used. With `worker.fail_fast` also the first error that ended a
-        model, after a clean end of the other models.
+        If the server can't be used, or, with `worker.fail_fast`, the first error of a model.
     """
     if not settings.models:
         raise ConfigError("models: none is configured; describe at least one in config.yaml")
@@ -83,15 +81,11 @@ def run_worker(
     sys.setswitchinterval(_SWITCH)
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
-    stop, failed = StopEvent(), {}
+    stop, failed, others = StopEvent(), {}, list[threading.Thread]()
     # Batches are small: more threads in BLAS would mostly wait for each other.
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
-        names = sorted(settings.models.entries)
-        log.info("worker_started", server=server.label, models=names, kernels=kernels)
-        warn_of_slow_kernels(log)
-        _check_open_files(settings, log)
+        _log_start(settings, server, kernels, log)
         roster = Roster(settings, server, stop, until_idle, log, load)
-        others: list[threading.Thread] = []
 
         def start_refits(job: Job) -> None:
             if beside is not None and job.model.refit.every is not None and not others:
@@ -112,8 +106,14 @@ def run_worker(
             log.info("worker_stopped", **failed)
 
 
-def _check_open_files(settings: Settings, log: FilteringBoundLogger) -> None:
-    """Raise the limit of open files as the models need it; log a warning if it stays too low."""
+def _log_start(settings: Settings, server: Server, kernels: str, log: FilteringBoundLogger) -> None:
+    """Log the start, and what slows the worker down or limits it.
+
+    The limit of open files is raised as the models need it.
+    """
+    names = sorted(settings.models.entries)
+    log.info("worker_started", server=server.label, models=names, kernels=kernels)
+    warn_of_slow_kernels(log)
     limits = {model.batch.max_entry_bytes for model in settings.models.entries.values()}
     wanted = _FILES + len(limits) * _FILES_OF_A_LIMIT
     limit = raise_open_files(wanted)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.lease import Lease
     from streamclust.store.model.pause import Pause
-    from streamclust.worker.model_worker import Progress
+    from streamclust.worker.progress import Progress
 
 _GRACE = 1.0
 """Seconds to wait for the thread at the end, if the server doesn't answer."""

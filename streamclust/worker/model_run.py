@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from streamclust.runtime.backoff import Backoff
-from streamclust.worker.commits import LostCommits
+from streamclust.worker.lost_commits import LostCommits
 from streamclust.worker.parking import Parking
 from streamclust.worker.rejected_batches import RejectedBatches
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from streamclust.runtime.connections import Connections
     from streamclust.runtime.job import Job
-    from streamclust.worker.commits import LostCommits
+    from streamclust.worker.lost_commits import LostCommits
     from streamclust.worker.model_worker import ModelWorker
 
 _STEADY = 1.0

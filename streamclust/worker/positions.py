@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from streamclust.arrays import has_gaps
 from streamclust.formats.checkpoint import Checkpoint, Covered
+from streamclust.formats.lost import Lost
 from streamclust.runtime.assemble import first_state, load_checkpoint
 from streamclust.store.ids import order
 from streamclust.store.model.state import read_state
@@ -18,8 +22,9 @@ if TYPE_CHECKING:
     import redis
 
     from streamclust.config.model import ModelSettings
-    from streamclust.online.learner import StreamLearner
+    from streamclust.online.learner import LearnerState, StreamLearner
     from streamclust.store.model.keys import Keys
+    from streamclust.store.stream.batches import Batch
     from streamclust.worker.context import ModelContext
 
 
@@ -81,6 +86,25 @@ def with_streams_of_settings(
         former_streams=former,
     )
     return at, new
+
+
+def after_batch(at: Checkpoint, batch: Batch, state: LearnerState[Any]) -> Checkpoint:
+    """Return the checkpoint after a batch; `state` is the state of the learner after it."""
+    lost, missing = dict(at.lost), at.missing
+    for gap in batch.gaps:
+        lost[gap.stream] = lost.get(gap.stream, Lost()).plus(gap)
+    if batch.layout is not None and batch.layout.learns_missing and has_gaps(batch.X):
+        missing += int(np.isnan(batch.X).sum())
+    return replace(
+        at,
+        learner=state,
+        position=batch.position,
+        read=batch.entries_added,
+        lost={stream: each for stream, each in lost.items() if each != Lost()},
+        layout=batch.layout,
+        dead=at.dead + batch.refused,
+        missing=missing,
+    )
 
 
 def _log_new_streams(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DataError
 from streamclust.formats.dead import DeadLetters, DeadPoint
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from streamclust.online.learner import Info, LearnerState, StreamLearner
     from streamclust.store.stream.batches import Batch
+
+NUMERICAL = (ArithmeticError, ValueError)  # DataError and LinAlgError are ValueErrors
+"""Errors of a batch that can't be learned. Any other error is no fault of the batch."""
 
 _IN_A_ROW = 10
 """Batches in a row that may be rejected. If the next batch fails too, the fault is the model's: the
@@ -60,6 +64,28 @@ class RejectedBatches:
             log.warning("batch_rejected", points=len(batch.X), reason=str(error))
 
 
+def learn_without_fit(
+    learner: StreamLearner[Any],
+    before: LearnerState[Any],
+    batch: Batch,
+    error: Exception,
+    log: FilteringBoundLogger,
+) -> tuple[LearnerState[Any], Info | None, Exception | None]:
+    """Learn a batch that has failed again, without the pending fit of the coreset.
+
+    Return the state and what happened; or the state before the batch, and the error.
+    """
+    if before.recluster.pending is None:
+        return before, None, error
+    state = replace(before, recluster=before.recluster.without_pending())
+    try:
+        after, info = learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
+    except NUMERICAL as again:
+        return before, None, again
+    log.warning("recluster_failed", error=str(error))
+    return after, info, None
+
+
 def without_points(batch: Batch, before: Mapping[str, str], error: Exception) -> Batch:
     """Return a batch whose points are replaced by one dead letter per stream, with its range.
 
@@ -83,5 +109,6 @@ def without_points(batch: Batch, before: Mapping[str, str], error: Exception) ->
         for stream, end in batch.position.items()
         if end != before.get(stream)
     ]
-    dead = DeadLetters([*batch.dead.parts, *letters[-n:]])
-    return replace(batch, X=batch.X[:0], w=None, dead=dead)
+    letters = letters[-n:]
+    dead, older = DeadLetters([*batch.dead.parts, *letters]), batch.older_dead + n - len(letters)
+    return replace(batch, X=batch.X[:0], w=None, dead=dead, older_dead=older)

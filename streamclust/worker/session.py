@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from streamclust.store.model.lease import Lease
     from streamclust.store.stream.batches import Batch
     from streamclust.worker.model_run import ModelRun
-    from streamclust.worker.model_worker import ModelWorker, Progress
+    from streamclust.worker.model_worker import ModelWorker
+    from streamclust.worker.progress import Progress
 
     End = Literal["leaving", "drained", "asleep", "paused"]
 
@@ -275,19 +276,16 @@ class Session:
     def _open(self, *, woken: bool = False) -> ModelWorker:
         """Load the committed state, or create the model."""
         job, run = self._job, self._run
-        context = ModelContext(job.name, job.model, job.server.client(), job.keys, job.log)
-        worker = open_model_worker(
-            context,
-            self._lease.token,
-            lost_commits=run.lost_commits,
-            rejected=run.rejected,
+        context = ModelContext(
+            *(job.name, job.model, job.server.client(), job.keys, job.log),
             reader=job.server.raw_client(job.model.batch.max_entry_bytes),
             activity=self._activity,
             solves=run.shared.solves,
             each_part=run.shared.each_part,
-            woken=woken,
+            lost_commits=run.lost_commits,
+            rejected=run.rejected,
         )
-        self._worker = worker
+        self._worker = worker = open_model_worker(context, self._lease.token, woken=woken)
         return worker
 
     def _remember(self, worker: ModelWorker) -> None:

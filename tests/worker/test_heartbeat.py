@@ -22,7 +22,7 @@ from streamclust.store.model.health import Health, read_health
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
 from streamclust.worker.heartbeat import Heartbeat, Heartbeats
-from streamclust.worker.model_worker import Progress
+from streamclust.worker.progress import Progress
 from tests.support.clock import Clock
 from tests.support.waiting import wait_until
 
