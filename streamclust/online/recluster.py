@@ -241,9 +241,9 @@ class ReclusterPolicy(Generic[P]):
         """Return `state` with the parameters and the statistics of a refit.
 
         Components get the numbers of the nearest components of `state`; if K adapts, see
-        `inherit_ids`. The mass of the refit is limited to that of the
-        running statistics, so that forgetting continues as before. The prequential score continues
-        too, because the score of a refit on its own points is too good.
+        `inherit_ids`. The mass of the refit is limited to that of the running statistics, so that
+        forgetting continues as before. The prequential score continues too, because the score of a
+        refit on its own points is too good.
 
         Parameters
         ----------
