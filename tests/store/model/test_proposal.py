@@ -24,12 +24,12 @@ def propose(client: redis.Redis, keys: Keys, refit: str, points: int = 7) -> Non
 def test_a_later_proposal_replaces_an_earlier_one(client: redis.Redis, keys: Keys) -> None:
     assert proposal.proposal_id(client, keys) == ""
     assert proposal.read_proposal(client, keys, FAMILY) is None
-    assert proposal.model_proposed_for(client, keys) == 0
+    assert proposal.proposed_model_id(client, keys) == 0
     client.mset({keys.state: b"state", keys.id: 42})
     for refit, points in (("first", 7), ("second", 8)):
         propose(client, keys, refit, points)
         assert proposal.proposal_id(client, keys) == refit
-        assert proposal.model_proposed_for(client, keys) == 42
+        assert proposal.proposed_model_id(client, keys) == 42
         found = proposal.read_proposal(client, keys, FAMILY)
         assert found is not None
         assert (found.refit, found.published_points) == (refit, points)
