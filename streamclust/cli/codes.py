@@ -111,7 +111,14 @@ def codes(
                 keys = _keys(client, settings, model, stream, server.label, follow=follow)
             last = _LAST if last is None else last
             found = _found(client, keys, last, since, model=model, follow=follow)
-            _print(found, count, as_json, single=len(keys) == 1)
+            terminal = None if as_json else stdout_terminal()
+            if terminal is not None:
+                head = _format(terminal, "ID", "#", "CODE", "DISTANCE", "VERSION", "")
+                click.echo("\n".join(head))
+            single = len(keys) == 1
+            lines = (line for shown in found for line in _lines(shown, terminal, single=single))
+            for line in islice(lines, count):
+                click.echo(line)
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
 
@@ -257,15 +264,6 @@ def _found(
     for batch in codes_after(client, position, _BLOCK_MS):
         for each in batch:
             yield _Shown(keys[each[0]], each)
-
-
-def _print(found: Iterator[_Shown], count: int | None, as_json: bool, *, single: bool) -> None:
-    terminal = None if as_json else stdout_terminal()
-    if terminal is not None:
-        click.echo("\n".join(_format(terminal, "ID", "#", "CODE", "DISTANCE", "VERSION", "")))
-    lines = (line for shown in found for line in _lines(shown, terminal, single=single))
-    for line in islice(lines, count):
-        click.echo(line)
 
 
 def _lines(shown: _Shown, terminal: Terminal | None, *, single: bool) -> Iterator[str]:

@@ -96,7 +96,7 @@ class RecentPoints:
         """Read the new points and return them; None if there are none."""
         D, self.error = model.shape[1], None
         is_first = not self._chunks
-        limit = _limit(D)
+        limit = max(1, min(MOST, _BYTES // (8 * D)))
         most = limit if is_first else min(PER_READ, limit)
         chosen = streams[:_STREAMS]
         found = [
@@ -162,10 +162,6 @@ class RecentPoints:
             code=whole.code[last],
             score=whole.score[last],
         )
-
-
-def _limit(D: int) -> int:
-    return max(1, min(MOST, _BYTES // (8 * D)))
 
 
 def _coded(model: Model, X: Array) -> tuple[Labels, Array]:

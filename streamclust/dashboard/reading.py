@@ -112,19 +112,21 @@ class Reading:
             If neither the settings nor the server have the model.
         """
         with self._lock:
-            client, changes = (
-                self._source.client(),
-                self._changes,
-            )  # including changes that were read before a fault
-            row = self._read_row(client)
+            client, changes = self._source.client(), self._changes  # with those before a fault
+            settings = self._source.settings
+            [overview] = read_overviews(client, settings, [self.name])
+            row = Row.of(overview, group_of(settings)(self.name), self._source.server().label)
             newest = row.version or 0
             if self.row is not None and self._is_another(row):
                 changes.reset = "model"
-                self._forget()
+                # The keys hold another model under this name.
+                self.heads, self.model, self.plane, self._trail = [], None, None, None
+                self._recent, self._letters, self._alerts = None, Letters(), Alerts()
             last = self.heads[-1].version if self.heads else 0
             if newest > last:
                 self._read_versions(client, last, changes)
-            row = self._with_scores(row)
+            scores = [head.score for head in self.heads[-SCORES:] if head.score is not None]
+            row = replace(row, scores=tuple(scores))
             if row != self.row:
                 changes.row = row
             if self.row is not None and row.phase != self.row.phase:
@@ -138,16 +140,6 @@ class Reading:
             self._changes = Changes()
             return changes
 
-    def _forget(self) -> None:
-        """Discard the data of an earlier model of this name."""
-        self.heads, self.model, self.plane, self._trail = [], None, None, None
-        self._recent, self._letters, self._alerts = None, Letters(), Alerts()
-
-    def _read_row(self, client: redis.Redis) -> Row:
-        settings = self._source.settings
-        [overview] = read_overviews(client, settings, [self.name])
-        return Row.of(overview, group_of(settings)(self.name), self._source.server().label)
-
     def _is_another(self, row: Row) -> bool:
         """Return whether the keys hold another model than before, under the same name."""
         before = self.row
@@ -155,10 +147,6 @@ class Reading:
         if before.version is None:
             return False
         return row.model_id != before.model_id or (row.version or 0) < before.version
-
-    def _with_scores(self, row: Row) -> Row:
-        scores = [head.score for head in self.heads[-SCORES:] if head.score is not None]
-        return replace(row, scores=tuple(scores))
 
     def _read_versions(self, client: redis.Redis, last: int, changes: Changes) -> None:
         is_first, model = not self.heads, None

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamclust.encoder.flagging import NONE_FLAGGED, Flagged, Flagging
 from streamclust.formats.code_fields import TOP_VALUES
-from streamclust.formats.codes import encode_fields, encode_points, spread
+from streamclust.formats.codes import encode_fields, encode_points, with_bad_points
 from streamclust.formats.points import DeadPoints, Decoded, detect_first
 from streamclust.models.family import by_kind
 from streamclust.models.quantize import Codes, quantize, quantize_and_score, with_numbers
@@ -293,4 +293,4 @@ def _with_bad(codes: Codes, places: NDArray[np.int64]) -> Codes:
     """Return the codes of an entry with -1 for bad points, at their `places` in the block."""
     good = np.ones(len(codes) + len(places), bool)
     good[places] = False
-    return spread(codes, good)
+    return with_bad_points(codes, good)

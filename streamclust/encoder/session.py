@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from streamclust.encoder.job import Run
     from streamclust.encoder.waits import EncoderWaits
-    from streamclust.formats.lost import Gap
     from streamclust.formats.model import Model
     from streamclust.runtime.scheduler import Wait
     from streamclust.store.model.code_writer import Answer, CodeBatch, Written
@@ -114,7 +113,9 @@ class EncoderSession:
             if self._model is None:
                 yield from self._wait_for_model()
                 continue
-            if time.monotonic() >= self._look_due and self._version_may_differ():
+            if time.monotonic() >= self._look_due and (
+                self._waits is None or self._waits.versions_may_differ()
+            ):
                 self._look(self._model)
             self._behind = self._behind or self._has_claimed()
             if self._behind:
@@ -183,9 +184,6 @@ class EncoderSession:
         self._coder.use(found)
         self._model, self.tally.version = found, found.version
 
-    def _version_may_differ(self) -> bool:
-        return self._waits is None or self._waits.versions_may_differ()
-
     def _look(self, model: Model) -> None:
         """Check whether the newest version is a lower one, of a model that was created again."""
         found = newest_unless(self._client, self._job.keys, model)
@@ -218,7 +216,11 @@ class EncoderSession:
             return False
         answer, written = self._round_trip(share, coded, model)
         self._follow(answer.model)
-        self._count_gap(answer.gap)
+        if answer.gap is not None:
+            self.tally.gone += answer.gap.entries or 0
+            self.tally.unknown_gaps += answer.gap.entries is None
+            event, fields = gap_words(answer.gap)
+            self._job.log.warning(event, after=answer.gap.after, **fields)
         delivery = answer.delivery
         if written is not None and not (yield from self._settle(share, coded, written)):
             return False  # these entries and the new ones are read again
@@ -308,13 +310,6 @@ class EncoderSession:
         taken, gone = (0, 0) if self._waits is None else self._waits.take_claims()
         self._count_taken(taken, gone)
         return bool(taken or gone)
-
-    def _count_gap(self, gap: Gap | None) -> None:
-        if gap is not None:
-            self.tally.gone += gap.entries or 0
-            self.tally.unknown_gaps += gap.entries is None
-            event, fields = gap_words(gap)
-            self._job.log.warning(event, after=gap.after, **fields)
 
     def _count(self, written: int, coded: Coded) -> None:
         tally = self.tally

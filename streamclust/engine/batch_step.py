@@ -30,17 +30,17 @@ def on_engine(engine: Engine) -> EachPart:
     Engines on other machines get only parts whose points are worth sending.
     """
 
-    def each(
+    def each_part(
         family: Family[Any],
         params: Any,
         parts: Sequence[tuple[Any, Array]],
-        wanted: StepOutputs = STATS_AND_ASSIGNED,
+        outputs: StepOutputs = STATS_AND_ASSIGNED,
     ) -> Iterable[BatchStep]:
         size = parts[0][0].itemsize * parts[0][0].shape[1] + 8
         if engine.remote and products(family, params) < WORTH_SENDING * size:
-            return one_by_one(family, params, parts, wanted)
+            return one_by_one(family, params, parts, outputs)
         numbered = ((number, ArrayPart(X, w)) for number, (X, w) in enumerate(parts))
-        task = BatchEStep(EStep(family, params), wanted)
+        task = BatchEStep(EStep(family, params), outputs)
         return (done.value for done in engine.map(task, Reader(), numbered))
 
-    return each
+    return each_part

@@ -167,7 +167,7 @@ class Reader:
                 chunk.w,
                 directions=part.directions,
                 missing=options.missing,
-                sane=chunk.sane,
+                sane=chunk.in_range,
             )
         check_unchanged(part)
         note(Notes(good, 0, bad, tuple(reasons)))

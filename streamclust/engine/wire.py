@@ -75,13 +75,10 @@ def decode_task(data: bytes) -> tuple[Task[Any], Scaling | None]:
     own, scaling = Fields(arrays).part("task"), None
     if "scaling" in meta:
         scaling = Scaling(meta["scaling"], arrays["scaling.center"], arrays["scaling.scale"])
-    return _by_kind(meta["kind"]).from_fields(Fields(own, meta["task"])), scaling
-
-
-def _by_kind(kind: str) -> type[Task[Any]]:
+    kind = meta["kind"]
     if kind not in TASKS:
         raise FormatError(f"the task has the unknown kind {kind!r}")
-    return TASKS[kind]
+    return TASKS[kind].from_fields(Fields(own, meta["task"])), scaling
 
 
 def encode_part(number: int, part: Part) -> bytes:

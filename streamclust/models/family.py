@@ -51,9 +51,6 @@ class StepOutputs(NamedTuple):
     scores: bool = False
 
 
-Wanted = StepOutputs
-
-
 class BatchStep(NamedTuple):
     """The e-step of a batch.
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
-from streamclust.kernels import REMEDY, missing
+from streamclust.kernels import REMEDY, native_missing
 from streamclust.text import printable
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def warn_of_less(log: FilteringBoundLogger) -> OnLess:
 
 def warn_of_slow_kernels(log: FilteringBoundLogger) -> None:
     """Log that NumPy does the work of the native kernels, if these can't be used."""
-    if reason := missing():
+    if reason := native_missing():
         log.warning("native_kernels_missing", reason=reason, remedy=REMEDY)
 
 

@@ -104,8 +104,12 @@ def _started(
 
 @contextmanager
 def prepared_for_threads() -> Iterator[None]:
-    """Prepare the process for threads that work on arrays; log an error that ends one of them."""
-    _collect_garbage_less_often()
+    """Set the process up for threads that work on arrays; log the error that ends any of them."""
+    # Search for cyclic garbage less often, and never among the imported objects. A read returns
+    # thousands of lists without cycles. To search them repeatedly took longer than to create them,
+    # and a search of all objects delayed a batch by tens of milliseconds.
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
     keep_memory_flat()
 
     def log(ended: threading.ExceptHookArgs) -> None:
@@ -119,16 +123,6 @@ def prepared_for_threads() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
-
-
-def _collect_garbage_less_often() -> None:
-    """Search for cyclic garbage less often, and never among the imported objects.
-
-    A read returns thousands of lists without cycles. Searching them repeatedly took longer than
-    creating them, and a search of all objects delayed a batch by tens of milliseconds.
-    """
-    gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS)
 
 
 def release_memory() -> None:

@@ -103,7 +103,12 @@ class Roster:
                     until = time.monotonic() + _AFTER_FAILURE
             else:
                 if self.until_idle:
-                    self._refuse_missing(models)
+                    for template in self._templates:
+                        try:
+                            template.refuse_missing(self.server.label)
+                        except StreamclustError as error:
+                            name = template.template.name.text
+                            models.fail(name, error, self._log.bind(model=name))
                     return
             yield Wait(until)
 
@@ -183,15 +188,6 @@ class Roster:
     def _job(self, name: str) -> Job:
         log = self._log.bind(model=name)
         return Job(name, self.settings, self.server, self.stop, self.until_idle, log)
-
-    def _refuse_missing(self, models: RunningModels) -> None:
-        """End a template that no stream matches with an error, like a model without its streams."""
-        for template in self._templates:
-            try:
-                template.refuse_missing(self.server.label)
-            except StreamclustError as error:
-                name = template.template.name.text
-                models.fail(name, error, self._log.bind(model=name))
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,11 @@ class Session:
         finally:
             self._server.news.forget(self._job.model.streams, run.wake)
             self._pauses.close()
-        self._leave()
+        # Commit and publish the rest, unless the server doesn't answer.
+        if self._run.stopping and self._run.shared.heartbeats.server_hangs.is_set():
+            self._lease.token = 0  # it can't be returned either
+        elif self._worker is not None:
+            self._worker.leave()
         if end == "drained":
             refuse_missing(self._job, self._server.client())
         return end in ("drained", "paused")
@@ -140,13 +144,6 @@ class Session:
         """Record, for all models that leave, that the server doesn't answer."""
         if unanswered and self._run.stopping:
             self._run.shared.heartbeats.server_hangs.set()
-
-    def _leave(self) -> None:
-        """Commit and publish the rest, unless the server doesn't answer."""
-        if self._run.stopping and self._run.shared.heartbeats.server_hangs.is_set():
-            self._lease.token = 0  # it can't be returned either
-        elif self._worker is not None:
-            self._worker.leave()
 
     def _awake(self, worker: ModelWorker, heart: Heartbeat) -> Generator[Wait, None, End]:
         """Read, learn and commit; return why this ended. Each round of the outer loop is a turn."""

@@ -209,7 +209,11 @@ class Standbys:
             try:
                 self._tick(time.monotonic())
             except Exception as error:
-                self._give_up(error)
+                with self._lock:
+                    waiting = [each for each in self._standbys.values() if not each.lease.token]
+                for each in waiting:
+                    each.error = error
+                    each.wake()
             self._kicked.wait(self._period)
             self._kicked.clear()
 
@@ -290,14 +294,6 @@ class Standbys:
                     self._sharing.record_taken(each.model, now)
                 else:
                     self._sharing.update_lease(each.model, decode_lease(reply), now)
-
-    def _give_up(self, error: Exception) -> None:
-        """Report a fault to the models that wait."""
-        with self._lock:
-            waiting = [each for each in self._standbys.values() if not each.lease.token]
-        for each in waiting:
-            each.error = error
-            each.wake()
 
 
 def _by_client(standbys: Sequence[Standby]) -> dict[redis.Redis, list[Standby]]:

@@ -169,13 +169,13 @@ def test_stretched_covariances_are_those_of_stretched_points(kind: CovarianceTyp
         moments = mixture_moments(X * units, np.full((40, 2), 0.5), means * units, kind)
         return COVARIANCES[kind].estimate(moments.second, moments.weight, unknown)
 
-    found = COVARIANCES[kind].stretched(estimate(np.ones(3)), scale)
+    found = COVARIANCES[kind].rescale(estimate(np.ones(3)), scale)
     assert_allclose(found, estimate(scale), rtol=1e-12)
 
 
 def test_spheres_refuse_several_scales() -> None:
-    with pytest.raises(DataError, match="use diag"):
-        COVARIANCES["spherical"].stretched(np.ones(2), np.array([1.0, 1.0, 2.0]))
+    with pytest.raises(DataError, match="use covariance_type 'diag'"):
+        COVARIANCES["spherical"].rescale(np.ones(2), np.array([1.0, 1.0, 2.0]))
 
 
 @kinds

@@ -198,7 +198,7 @@ def test_scikit_learn_gets_a_pipeline_that_scales() -> None:
 
 def test_spherical_covariances_refuse_several_scales() -> None:
     learner, state = learned(GaussianMixture(3, "spherical"), "standard")
-    with pytest.raises(DataError, match="use diag"):
+    with pytest.raises(DataError, match="use covariance_type 'diag'"):
         learner.in_units(state)
 
 

@@ -16,7 +16,7 @@ from streamclust.fitting.search import search_of
 from streamclust.models.coreset import Coreset
 from streamclust.models.matching import predecessors
 from streamclust.models.stats import Stats
-from streamclust.online.components import Components, first, inherit_ids, to_remove
+from streamclust.online.components import Components, inherit_ids, numbered_components, to_remove
 from streamclust.online.state import LearnerState
 from tests.support.strategies import blobs, family_of, laws
 
@@ -192,7 +192,7 @@ def dying(
 ) -> list[Any]:
     """Which components have lost nearly all mass, at a ratio of 0.1."""
     found = Components(peak=np.array(peak), peak_total=peak_total)
-    return found.dying(of_weights(*weight), unit, 0.1).tolist()
+    return list(found.dying(of_weights(*weight), unit, 0.1))
 
 
 def test_a_component_dies_below_a_share_of_its_peak_in_proportion_to_the_total() -> None:
@@ -246,7 +246,7 @@ def test_new_components_come_last_with_their_share_of_the_recent_points() -> Non
     order, found = inherit_ids(family, known, (live, live_stats), (new, masses[1]), Coreset())
     assert (order.tolist(), found.ids.tolist()) == ([2, 1, 0], [4, 6, 7])
     # and first components have the numbers from 0 on
-    start = first(2)
+    start = numbered_components(2)
     assert (start.ids.tolist(), start.next_id, start.recent.tolist()) == ([0, 1], 2, [0.0, 0.0])
 
 

@@ -146,7 +146,7 @@ class Story:
         params = FAMILY.m_step(stats, FAMILY.from_arrays({"centroids": np.zeros((1, 1))}))
         at = Checkpoint(learner=self.state, position={"s": "1-0"})
         found = SearchResult(params, stats, 0.0, None, (), stopped=False)
-        proposal = checkpoint_of(found, at, None, whole=True)
+        proposal = checkpoint_of(found, at, None, at_position=True)
         self.expected = replace(self.oracle)
         self.expected.replace(X, np.ones(len(X)), float(self.oracle.w.sum()))
         self.log.append(("refit",))

@@ -251,7 +251,11 @@ def main() -> None:
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.close(reading)
-        _write_to_log()
+        with Path(LOG_FILE).open("ab") as log:
+            if log.tell() > _LOG_BYTES:
+                log.truncate(0)
+            os.dup2(log.fileno(), sys.stdout.fileno())
+            os.dup2(log.fileno(), sys.stderr.fileno())
         with os.fdopen(writing, "w") as report:
             _supervise(report)
         return
@@ -260,14 +264,6 @@ def main() -> None:
         outcome = report.read()
     if outcome != _UP:
         sys.exit(outcome or "its supervisor failed")
-
-
-def _write_to_log() -> None:
-    with Path(LOG_FILE).open("ab") as log:
-        if log.tell() > _LOG_BYTES:
-            log.truncate(0)
-        os.dup2(log.fileno(), sys.stdout.fileno())
-        os.dup2(log.fileno(), sys.stderr.fileno())
 
 
 def _supervise(report: TextIO) -> None:

@@ -113,7 +113,12 @@ class StreamWatch:
         """Return the gap that explains why no entry follows the position; each gap only once."""
         found = probe(self._client, self._stream, self.position)
         if found is True:
-            self._count_again()
+            # At the end of the stream, the server knows the count.
+            if self.entries_added is None and self._counts_entries:
+                info = look(self._client, self._stream)
+                if info is not None and info.last == self.position:
+                    self.entries_added = info.added
+                    self._counts_entries = info.added is not None
             return None
         if found is False:
             return self._once("gone") if self._started else None
@@ -124,14 +129,6 @@ class StreamWatch:
             self.entries_added = found.added
             return None
         return self._emptied(found) if found.first is None else None
-
-    def _count_again(self) -> None:
-        """Read the count from the server, which knows it at the end of the stream."""
-        if self.entries_added is None and self._counts_entries:
-            info = look(self._client, self._stream)
-            if info is not None and info.last == self.position:
-                self.entries_added = info.added
-                self._counts_entries = info.added is not None
 
     def _emptied(self, info: StreamInfo) -> Gap | None:
         """Return the gap when all entries after the position were removed.
