@@ -10,8 +10,8 @@ import pytest
 
 from streamclust import Drift, Forgetting, KMeans, PowerSchedule
 from streamclust.models.coreset import Coreset, CoresetState
-from streamclust.online.recluster import ReclusterPolicy
 from streamclust.online.coreset_fit import Pending, Problem, ReclusterState
+from streamclust.online.recluster import ReclusterPolicy
 from streamclust.online.state import Clock, LearnerState
 
 FAMILY = KMeans(1)
