@@ -153,11 +153,11 @@ class BatchEStep:
     Parameters
     ----------
     step : EStep
-    wanted : StepOutputs
+    outputs : StepOutputs
     """
 
     step: EStep
-    wanted: StepOutputs
+    outputs: StepOutputs
 
     kind: ClassVar[str] = "batch_e_step"
 
@@ -169,7 +169,7 @@ class BatchEStep:
     def run(self, number: int, blocks: Iterable[Points]) -> BatchStep:
         """Return the result of a part, which has points."""
         X, w = joined(list(blocks))
-        return self.step.family.batch_step(self.step.params, X, w, self.wanted)
+        return self.step.family.batch_step(self.step.params, X, w, self.outputs)
 
     def merge(self, a: BatchStep, b: BatchStep) -> BatchStep:
         """Not needed: `e_step_of_batch` merges the results."""
@@ -178,7 +178,7 @@ class BatchEStep:
     def to_fields(self) -> Fields:
         """Return the fields of the e-step, and the wanted results."""
         fields = self.step.to_fields()
-        return Fields(fields.arrays, {**fields.values, "wanted": self.wanted._asdict()})
+        return Fields(fields.arrays, {**fields.values, "wanted": self.outputs._asdict()})
 
     @classmethod
     def from_fields(cls, fields: Fields) -> BatchEStep:
@@ -199,7 +199,7 @@ class BatchEStep:
     def result_from_fields(self, fields: Fields) -> BatchStep:
         """Return the statistics, and the arrays of the points."""
         arrays, assigned = fields.arrays, None
-        if self.wanted.assigned:
+        if self.outputs.assigned:
             assigned = Assigned(arrays["labels"], arrays["sqdist"])
         stats, entropy = self.step.result_from_fields(fields), float(arrays["entropy"][0])
         return BatchStep(stats, assigned, arrays.get("scores"), entropy)

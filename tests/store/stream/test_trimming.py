@@ -80,7 +80,7 @@ def test_a_call_removes_a_limited_number(
 ) -> None:
     monkeypatch.setattr(trimming, "_MOST", 2 * NODE)
     assert [trim(client, stream, "777-0") for _ in range(5)] == [200, 200, 200, 100, 0]
-    assert trim(client, stream, "1000-0", entries=250) == 0
+    assert trim(client, stream, "1000-0", entries=300) == 0
 
 
 def test_entries_up_to_an_id_are_removed_exactly(client: redis.Redis, namespace: str) -> None:
@@ -110,6 +110,10 @@ def test_what_another_group_has_not_acknowledged_stays(client: redis.Redis, stre
     client.xack(stream, "others", "250-0", "300-0")
     trim(client, stream, "1000-0")
     assert ids(client, stream)[0] == 401
+    # and a single entry is enough
+    client.xack(stream, "others", *(f"{number}-0" for number in range(431, 1001) if number != 555))
+    trim(client, stream, "1000-0")
+    assert ids(client, stream)[0] == 501
 
 
 def test_nothing_is_trimmed_before_anything_is_learned(client: redis.Redis, stream: str) -> None:
