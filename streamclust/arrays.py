@@ -141,10 +141,9 @@ def _checked(
 def _first_beyond(points: NDArray[Any], most: float) -> str:
     """Return the first value whose magnitude isn't at most `most`, and where it is."""
     row, column = np.argwhere(~(np.abs(points) <= most))[0].tolist()
-    expected = (
-        "a finite number" if most == np.finfo(np.float64).max else f"a magnitude up to {most:g}"
-    )
-    return f"{points[row, column]:g} in row {row}, column {column} (from 0); expected {expected}"
+    value = float(points[row, column])
+    text = "NaN" if np.isnan(value) else f"{value:g}".replace("inf", "infinity")
+    return f"{text} in row {row}, column {column} (from 0); expected a magnitude up to {most:g}"
 
 
 def _check_present(points: NDArray[Any], most: float) -> None:

@@ -195,7 +195,7 @@ def test_weights_and_covariances_that_are_none_are_refused_by_name(name: str) ->
         with pytest.raises(DataError, match=f"^{text}"):
             learner.init(replace(params, weights=np.array(weights)))
     for factor in (-1.0, 0.0, np.nan):
-        with pytest.raises(DataError, match=r"^covariances.*(not positive|NaN)"):
+        with pytest.raises(DataError, match=r"^covariances.*(not positive|nan)"):
             learner.init(replace(params, covariances=factor * params.covariances))
     other: Any = "diag" if name != "diag" else "spherical"
     with pytest.raises(DataError, match=f"^params has covariance_type '{name}'; expected"):

@@ -67,8 +67,7 @@ def fit(
         If there are fewer distinct points (metric cosine: directions) than components, or if a
         feature has no value in any point.
     DataError
-        If an argument isn't allowed, a point is a zero vector (metric cosine), or a value is
-        missing, unless the family has ``missing="learn"``.
+        If an argument isn't allowed; missing values need a family with ``missing="learn"``.
     """
     if not hasattr(family, "e_step"):
         raise DataError(f"family is {family!r}; expected a KMeans or a GaussianMixture")
