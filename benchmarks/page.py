@@ -15,7 +15,8 @@ from streamclust import kernels
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
-_TITLE = """\
+_TITLE = (
+    """\
 # Performance
 
 <!-- Written by `make bench`; change the benchmarks instead. -->
@@ -26,7 +27,9 @@ Terms are in the [glossary](glossary.md). Each section names the program that wr
 ```text
 python benchmarks/threads.py --points 400000
 ```
-"""""
+"""
+    ""
+)
 
 
 def options_of(doc: str | None, *, out: Path | None = None) -> argparse.ArgumentParser:

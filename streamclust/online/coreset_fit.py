@@ -33,24 +33,24 @@ P = TypeVar("P", bound="Params")
 
 _TOL = 1e-4
 _MAX_ITER = 50
-"""Limits of each run. They can be loose, because the learning steps continue from its end."""
+"""Limits of each run. They can be loose, because learning steps continue from its result."""
 
-_SEEN = 2000
-_SEEN_PER_COMPONENT = 40
-"""Number of points from which seeds are drawn: the larger of the two."""
+_SKETCH_SIZE = 2000
+_SKETCH_SIZE_PER_COMPONENT = 40
+"""Seeds are drawn from max(2000, 40 K) points."""
 
 _SKETCH = 1 << 16
-"""Distinguishes the random numbers of this draw."""
+"""Last number of the seed for the draw of these points."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem(Generic[P]):
-    """What a fit of the coreset starts from; the answer depends on nothing else.
+    """The input of a fit of the coreset; the answer depends on nothing else.
 
     Parameters
     ----------
     live : KMeansParams or MixtureParams
-        One run starts from these, after random moves; the others start from new seeds.
+        One run starts from these parameters after random moves; the others start from new seeds.
     coreset : Coreset
         The coreset when the fit started, without points of weight 0.
     seed : tuple of int
@@ -75,11 +75,11 @@ class Pending(Generic[P]):
     Parameters
     ----------
     due : int
-        Number of learned points at which the learner uses the answer. It doesn't depend on the time
-        that the fit takes, so a replay gives the same bits.
+        Number of learned points at which the learner uses the answer. This number doesn't depend on
+        the duration of the fit, so a replay gives the same bits.
     problem : Problem
     answer : Answer or None
-        None until the fit is finished. It isn't in checkpoints, because it follows from the
+        None until the fit is finished. Checkpoints don't have it, because it follows from the
         problem.
     """
 
@@ -127,7 +127,9 @@ class ReclusterState(Generic[P]):
         return ReclusterState(learned, self.interval, self.solved_loss, excess, self.pending)
 
 
-def solve(family: Family[P], problem: Problem[P], restarts: int, each: MapRuns = map) -> Answer[P]:
+def solve(
+    family: Family[P], problem: Problem[P], restarts: int, map_runs: MapRuns = map
+) -> Answer[P]:
     """Return the best fit of the coreset.
 
     Parameters
@@ -136,8 +138,8 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: MapRuns =
     problem : Problem
     restarts : int
         Number of runs from new seeds.
-    each : callable, optional
-        See `best_of`.
+    map_runs : callable, optional
+        See `streamclust.fitting.restarts.best_of`.
     """
     X, w, seed = problem.coreset.X, problem.coreset.w, problem.seed
     if family.min_components is not None:
@@ -147,7 +149,7 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: MapRuns =
         except DataError:
             return Answer(None)
     # Seeds are drawn from fewer points: the start of a run needs less accuracy than its end.
-    size = max(_SEEN, _SEEN_PER_COMPONENT * family.n_components)
+    size = max(_SKETCH_SIZE, _SKETCH_SIZE_PER_COMPONENT * family.n_components)
     means = family.prior_stats(problem.live, 1.0).reference
     sketch = reduce_coreset(problem.coreset, means, size, np.random.default_rng((*seed, _SKETCH)))
     rng = np.random.default_rng((*seed, restarts))
@@ -156,7 +158,9 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: MapRuns =
     try:
         seeds = start_functions(family, sketch.X, sketch.w, restarts, seed)
         starting: list[Callable[[], P]] = [nearby, *seeds]
-        best = best_of(family, starting, X, w, draws, tol=_TOL, max_iter=_MAX_ITER, each=each)
+        best = best_of(
+            family, starting, X, w, draws, tol=_TOL, max_iter=_MAX_ITER, map_runs=map_runs
+        )
         return Answer(best.params)
     except DataError:  # too few points, or so few that a covariance is singular
         return Answer(None)
@@ -191,8 +195,8 @@ def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -
         for params, sums in ((live, family.e_step(live, X, w)), (found, stats))
     )
     gain = search_of(family).gain(before, after, X, w)
-    # On its own n points, a fit looks better than it is. The live model has learned these points
-    # and more, so the difference of the optimism of both samples is no evidence.
+    # On its own n points, a fit looks better than it is, by the optimism of n points. The live
+    # model has learned these points and more. So the gain must exceed the difference of both.
     optimism, n = search_of(family).optimism, effective_size(coreset, stats.reference)
     apparent = max(0.0, optimism(n, X.shape[1]) - optimism(mass, X.shape[1]))
     if gain <= _TOL + apparent or not stats.alive.all():

@@ -809,8 +809,8 @@ def test_one_bad_entry_among_many() -> None:
     [
         ((np.ones((3, 3)), JSON), r"X has shape \(3, 3\), expected \(n, 2\)"),
         ((np.ones(3), JSON), r"X has shape \(3,\), expected"),
-        ((np.ones((3, 2)), JSON, np.ones(3)), "weights and a weight field belong together"),
-        ((np.ones((3, 2)), replace(JSON, weight_field="w")), "belong together"),
+        ((np.ones((3, 2)), JSON, np.ones(3)), "only one of w and layout.weight_field is given"),
+        ((np.ones((3, 2)), replace(JSON, weight_field="w")), "give both or neither"),
         ((np.ones((3, 2)), replace(JSON, weight_field="w"), np.ones(2)), r"w has shape \(2,\)"),
         ((np.ones((3, 2)), JSON, None, 0), "block is 0, expected 1 or more"),
         ((np.ones((3, 2)), FIELDS, None, 2), "an entry of named fields holds one point"),
@@ -838,7 +838,7 @@ def test_a_stored_layout_that_is_none(stored: dict[str, Any]) -> None:
     [
         ({"n_features": 0}, "n_features is 0"),
         ({"n_features": 3}, "2 feature names for 3 features"),
-        ({"weight_field": "x"}, "weight field 'x' has another meaning"),
+        ({"weight_field": "x"}, "weight field 'x' is already used"),
     ],
 )
 def test_a_layout_makes_sense(changes: dict[str, Any], message: str) -> None:
@@ -848,7 +848,7 @@ def test_a_layout_makes_sense(changes: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("field", ["f4", "d"])
 def test_weights_need_a_field_of_their_own(field: str) -> None:
-    with pytest.raises(DataError, match="another meaning"):
+    with pytest.raises(DataError, match="already used in the entry"):
         replace(F4, weight_field=field)
 
 

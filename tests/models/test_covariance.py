@@ -159,7 +159,7 @@ def test_each_component_may_have_a_floor_of_its_own(kind: CovarianceType) -> Non
 
 
 @kinds
-def test_stretched_covariances_are_those_of_stretched_points(kind: CovarianceType) -> None:
+def test_rescaled_covariances_are_those_of_rescaled_points(kind: CovarianceType) -> None:
     rng = np.random.default_rng(0)
     scale = np.full(3, 3.0) if kind == "spherical" else np.array([0.5, 3.0, 7.0])
     X, means = rng.normal(size=(40, 3)), rng.normal(size=(2, 3))
@@ -169,13 +169,13 @@ def test_stretched_covariances_are_those_of_stretched_points(kind: CovarianceTyp
         moments = mixture_moments(X * units, np.full((40, 2), 0.5), means * units, kind)
         return COVARIANCES[kind].estimate(moments.second, moments.weight, unknown)
 
-    found = COVARIANCES[kind].stretched(estimate(np.ones(3)), scale)
+    found = COVARIANCES[kind].rescale(estimate(np.ones(3)), scale)
     assert_allclose(found, estimate(scale), rtol=1e-12)
 
 
 def test_spheres_refuse_several_scales() -> None:
-    with pytest.raises(DataError, match="use diag"):
-        COVARIANCES["spherical"].stretched(np.ones(2), np.array([1.0, 1.0, 2.0]))
+    with pytest.raises(DataError, match="use covariance_type 'diag'"):
+        COVARIANCES["spherical"].rescale(np.ones(2), np.array([1.0, 1.0, 2.0]))
 
 
 @kinds
