@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from streamclust.errors import BusyError, StreamclustError
-from streamclust.store.ids import before
+from streamclust.store.ids import id_before
 from streamclust.store.model.keys import Keys, raw_key
 from streamclust.store.model.lease import Lease
 from streamclust.store.model.removal import drop_groups, ignore_all_but_rights
@@ -180,6 +180,6 @@ def _move_groups(client: redis.Redis, old: Keys, new: Keys, found: Inventory) ->
             pending: Any = client.xpending(stream, name)
             start = group["last-delivered-id"].decode()
             if pending["pending"]:
-                start = before(pending["min"].decode())
+                start = id_before(pending["min"].decode())
             client.xgroup_create(stream, new.encoders, start)
     drop_groups(client, found.groups)

@@ -173,7 +173,7 @@ class Batcher:
         """Return the buffer of this batch's points."""
         if self._buffer is None:
             self._buffer = PointBuffer(self._full)
-        self._buffer.wanted = self._full - self._taken
+        self._buffer.batch_points = self._full - self._taken
         return self._buffer
 
     def _cut(self, items: Entries, decoded: Decoded) -> Iterator[Batch]:
