@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
     from streamclust.formats.codes import CodedEntry
     from streamclust.store.model.keys import Keys
-    from streamclust.store.model.read_codes import Coded
+    from streamclust.store.model.read_codes import StoredCodes
 
 _LAST = 10
 _BLOCK_MS = 500
@@ -98,20 +98,27 @@ def codes(
       streamclust codes machines --since 1700000000000-0
       streamclust codes 'clicks-*' --last 100        the newest codes of many models
     """
-    from streamclust.runtime.discovery import is_several
+    from streamclust.runtime.discovery import selects_several
 
     if last is not None and since is not None:
         raise click.UsageError("--last and --since both set the start; give only one")
     try:
         with opened_server(settings) as server:
             client = server.client()
-            if is_several(model, settings):
+            if selects_several(model, settings):
                 keys = _keys_of_many(client, settings, model, stream, server.label, follow=follow)
             else:
                 keys = _keys(client, settings, model, stream, server.label, follow=follow)
             last = _LAST if last is None else last
             found = _found(client, keys, last, since, model=model, follow=follow)
-            _print(found, count, as_json, single=len(keys) == 1)
+            terminal = None if as_json else stdout_terminal()
+            if terminal is not None:
+                head = _format(terminal, "ID", "#", "CODE", "DISTANCE", "VERSION", "")
+                click.echo("\n".join(head))
+            single = len(keys) == 1
+            lines = (line for shown in found for line in _lines(shown, terminal, single=single))
+            for line in islice(lines, count):
+                click.echo(line)
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
 
@@ -206,13 +213,13 @@ class _Shown(NamedTuple):
     ----------
     stream : str
         Its stream of points.
-    coded : Coded
+    coded : StoredCodes
     first : int
         Place of the first point to show.
     """
 
     stream: str
-    coded: Coded
+    coded: StoredCodes
     first: int = 0
 
 
@@ -257,15 +264,6 @@ def _found(
     for batch in codes_after(client, position, _BLOCK_MS):
         for each in batch:
             yield _Shown(keys[each[0]], each)
-
-
-def _print(found: Iterator[_Shown], count: int | None, as_json: bool, *, single: bool) -> None:
-    terminal = None if as_json else stdout_terminal()
-    if terminal is not None:
-        click.echo("\n".join(_format(terminal, "ID", "#", "CODE", "DISTANCE", "VERSION", "")))
-    lines = (line for shown in found for line in _lines(shown, terminal, single=single))
-    for line in islice(lines, count):
-        click.echo(line)
 
 
 def _lines(shown: _Shown, terminal: Terminal | None, *, single: bool) -> Iterator[str]:

@@ -53,7 +53,11 @@ def check(settings: Settings, connect: bool, as_json: bool) -> None:
       streamclust config check --connect
       streamclust config check -c prod.yaml --connect --json
     """
-    summary = _summary(settings)
+    models = {
+        name: {"kind": model.kind, "n_components": model.n_components, "streams": model.streams}
+        for name, model in settings.models.entries.items()
+    }
+    summary = {"valid": True, "file": settings.file and str(settings.file), "models": models}
     if not connect:
         click.echo(json.dumps(summary) if as_json else printable(_sentence(summary)))
         return
@@ -95,14 +99,6 @@ def reference() -> None:
     click.echo(markdown(), nl=False)
 
 
-def _summary(settings: Settings) -> dict[str, Any]:
-    models = {
-        name: {"kind": model.kind, "n_components": model.n_components, "streams": model.streams}
-        for name, model in settings.models.entries.items()
-    }
-    return {"valid": True, "file": settings.file and str(settings.file), "models": models}
-
-
 def _sentence(summary: dict[str, Any]) -> str:
     models = [
         f"{name}: {model['kind']}, K {model['n_components']}, streams {' '.join(model['streams'])}"
@@ -134,7 +130,9 @@ def _connect(settings: Settings, summary: dict[str, Any], as_json: bool) -> int:
             each, code = Check("fail", "server", str(error)), EXIT_SERVER
         found.append(each)
         if not as_json:
-            _show_check(each)
+            terminal = stdout_terminal()
+            first, *more = terminal.fold(printable(f"{each.state:<5}{each.about}: {each.text}"))
+            print_lines([terminal.paint(first[:5], _STYLES[each.state]) + first[5:], *more])
     if as_json:
         click.echo(exact_json(summary | {"checks": [asdict(each) for each in found]}))
     failed = any(each.state == "fail" for each in found)
@@ -163,9 +161,3 @@ def _checks(settings: Settings, summary: dict[str, Any]) -> Iterator[Check]:
 
 
 _STYLES = {"ok": "green", "warn": WARNING, "fail": BAD}
-
-
-def _show_check(check: Check) -> None:
-    terminal = stdout_terminal()
-    first, *more = terminal.fold(printable(f"{check.state:<5}{check.about}: {check.text}"))
-    print_lines([terminal.paint(first[:5], _STYLES[check.state]) + first[5:], *more])

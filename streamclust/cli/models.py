@@ -84,9 +84,9 @@ def list_versions(
       streamclust models list machines --json | jq 'select(.reason == "refit")'
     """
     names = (*models, *patterns)
-    from streamclust.runtime.discovery import is_several
+    from streamclust.runtime.discovery import selects_several
 
-    if len(names) == 1 and not is_several(names[0], settings):
+    if len(names) == 1 and not selects_several(names[0], settings):
         _list_versions(settings, names[0], as_json)
     else:
         list_models(settings, names, as_json)
@@ -157,17 +157,12 @@ def _facts(model: Model) -> Iterator[tuple[str, str]]:
     yield "effective weight", f"{float(model.mass.sum()):,.1f}"
     name, _, meaning = score_meaning(model).partition(" per point ")
     yield name, f"{number(model.score)} per point {meaning}"
-    yield "codebook", _codebook(model)
+    health = model.codebook_health
+    usage = f"perplexity {number(health.perplexity)} of {health.n_codes:,}, largest share "
+    usage += f"{health.largest_share:.1%}, {health.dead:,} dead, {health.near_dead:,} near-dead"
+    yield "codebook", usage
     for stream, entry_id in model.position.items():
         yield "position", f"{printable(stream)}: {printable(entry_id)}"
-
-
-def _codebook(model: Model) -> str:
-    health = model.codebook_health
-    return (
-        f"perplexity {number(health.perplexity)} of {health.n_codes:,}, largest share "
-        f"{health.largest_share:.1%}, {health.dead:,} dead, {health.near_dead:,} near-dead"
-    )
 
 
 def _score(model: Model) -> str:

@@ -86,7 +86,11 @@ def problems(error: ValidationError, layer: Layer, source: str) -> Iterator[str]
     places = {place for _, place, _ in found}
     for details, place, parents in found:
         path = (*place, "kind") if details["type"] == "union_tag_invalid" else place
-        path = _where_set(path, layer)
+        # The setting is at its own path, or at that in `defaults`.
+        shared = ("defaults", *(_of_template(path) or path)[2:])
+        is_shared = len(shared) > 1 and path[0] == "models" and shared in layer.origins
+        is_own = path in layer.origins or _of_template(path) in layer.origins
+        path = shared if is_shared and not is_own else path
         origin = _origin(path, layer, source)
         if details["type"] == "missing" and path in meant:
             continue  # the line of the unknown key names this one
@@ -129,14 +133,6 @@ def _of_template(path: tuple[str, ...]) -> tuple[str, ...]:
     """Return the path in the template of a setting in an override; () for other settings."""
     is_override = len(path) > 4 and path[0] == "models" and path[2] == "overrides"
     return (*path[:2], *path[4:]) if is_override else ()
-
-
-def _where_set(path: tuple[str, ...], layer: Layer) -> tuple[str, ...]:
-    """Return the path at which the setting of a model is: its own one, or that in `defaults`."""
-    shared = ("defaults", *(_of_template(path) or path)[2:])
-    is_shared = len(shared) > 1 and path[0] == "models" and shared in layer.origins
-    is_own = path in layer.origins or _of_template(path) in layer.origins
-    return shared if is_shared and not is_own else path
 
 
 def _walk(loc: Iterable[int | str]) -> tuple[tuple[str, ...], list[Type]]:

@@ -1,4 +1,4 @@
-"""What the dashboard knows of one model, read again and again: shared by all its visitors."""
+"""The data of one model, which are read repeatedly and shared by all its visitors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from streamclust.dashboard.payload import (
 )
 from streamclust.dashboard.plane import (
     Plane,
-    explained,
     feature_plane,
     principal_plane,
+    share_of_best,
     with_share,
 )
 from streamclust.dashboard.points import RecentPoints, residuals
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from streamclust.dashboard.points import Coded
+    from streamclust.dashboard.points import CodedPoints
     from streamclust.dashboard.source import Source
     from streamclust.formats.model import Model
     from streamclust.store.model.version_heads import VersionHead
@@ -52,7 +52,7 @@ _ENOUGH = 0.9
 
 @dataclass
 class Changes:
-    """What is new since the last reading.
+    """The changes since the last reading.
 
     Parameters
     ----------
@@ -60,19 +60,19 @@ class Changes:
     model : Model or None
         A new version.
     events : list of dict
-    points : Coded or None
+    points : CodedPoints or None
     letters : list of dict
         New dead letters, newest first.
     alerts : list of dict
         New alerts, oldest first; at most the newest ones.
     reset : str
-        Why visitors must read everything again; empty if they needn't.
+        Why visitors must read everything again; empty if they don't have to.
     """
 
     row: Row | None = None
     model: Model | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
-    points: Coded | None = None
+    points: CodedPoints | None = None
     letters: list[dict[str, Any]] = field(default_factory=list)
     alerts: list[dict[str, Any]] = field(default_factory=list)
     reset: str = ""
@@ -104,7 +104,7 @@ class Reading:
         self._alerts = Alerts()
 
     def poll(self) -> Changes:
-        """Read what is new.
+        """Read the changes.
 
         Raises
         ------
@@ -113,15 +113,20 @@ class Reading:
         """
         with self._lock:
             client, changes = self._source.client(), self._changes  # with those before a fault
-            row = self._read_row(client)
+            settings = self._source.settings
+            [overview] = read_overviews(client, settings, [self.name])
+            row = Row.of(overview, group_of(settings)(self.name), self._source.server().label)
             newest = row.version or 0
             if self.row is not None and self._is_another(row):
                 changes.reset = "model"
-                self._forget()
+                # The keys hold another model under this name.
+                self.heads, self.model, self.plane, self._trail = [], None, None, None
+                self._recent, self._letters, self._alerts = None, Letters(), Alerts()
             last = self.heads[-1].version if self.heads else 0
             if newest > last:
                 self._read_versions(client, last, changes)
-            row = self._with_scores(row)
+            scores = [head.score for head in self.heads[-SCORES:] if head.score is not None]
+            row = replace(row, scores=tuple(scores))
             if row != self.row:
                 changes.row = row
             if self.row is not None and row.phase != self.row.phase:
@@ -135,16 +140,6 @@ class Reading:
             self._changes = Changes()
             return changes
 
-    def _forget(self) -> None:
-        """Forget what was read of an earlier model of this name."""
-        self.heads, self.model, self.plane, self._trail = [], None, None, None
-        self._recent, self._letters, self._alerts = None, Letters(), Alerts()
-
-    def _read_row(self, client: redis.Redis) -> Row:
-        settings = self._source.settings
-        [overview] = read_overviews(client, settings, [self.name])
-        return Row.of(overview, group_of(settings)(self.name), self._source.server().label)
-
     def _is_another(self, row: Row) -> bool:
         """Return whether the keys hold another model than before, under the same name."""
         before = self.row
@@ -152,10 +147,6 @@ class Reading:
         if before.version is None:
             return False
         return row.model_id != before.model_id or (row.version or 0) < before.version
-
-    def _with_scores(self, row: Row) -> Row:
-        scores = [head.score for head in self.heads[-SCORES:] if head.score is not None]
-        return replace(row, scores=tuple(scores))
 
     def _read_versions(self, client: redis.Redis, last: int, changes: Changes) -> None:
         is_first, model = not self.heads, None
@@ -173,7 +164,7 @@ class Reading:
             self._trail.add(model)
             changes.events += self._trail.events[known:]
 
-    def _read_points(self, model: Model) -> Coded | None:
+    def _read_points(self, model: Model) -> CodedPoints | None:
         if self._recent is None:
             self._recent = RecentPoints(self._source.raw_client())
         settings = self._source.settings.models.get(self.name)
@@ -181,14 +172,14 @@ class Reading:
         return self._recent.read(model, streams)
 
     def _keep_plane(self, model: Model, changes: Changes) -> None:
-        """Choose the plane at the first version, and another one when it has become a poor one."""
+        """Choose the plane at the first version, and again when it shows too little variance."""
         if self.plane is not None and changes.model is None:
             return
         rest, features = residuals(self._newest_points(model), model), feature_names(model)
         D = model.shape[1]
         if D <= 2:
             self.plane = feature_plane(model, features, 0, D - 1, rest)
-        elif self.plane is not None and explained(self.plane, model, rest) >= _ENOUGH:
+        elif self.plane is not None and share_of_best(self.plane, model, rest) >= _ENOUGH:
             self.plane = with_share(self.plane, model, rest)
         else:
             if self.plane is not None:
@@ -217,7 +208,7 @@ class Reading:
         return feature_plane(model, features, x, y, rest)
 
     def detail(self, axes: tuple[str, str] | None, most: int) -> dict[str, Any]:
-        """Return all that the page of the model shows."""
+        """Return all data that the page of the model shows."""
         with self._lock:
             assert self.row is not None  # noqa: S101
             found = {
@@ -261,7 +252,7 @@ class Reading:
             "events": sorted(events, key=lambda each: each["version"] or 0),
         }
 
-    def _newest_points(self, model: Model, most: int = _HISTORY) -> Coded | None:
+    def _newest_points(self, model: Model, most: int = _HISTORY) -> CodedPoints | None:
         """Return recent points with their components under a version."""
         return None if self._recent is None else self._recent.newest(model, most)
 
@@ -298,7 +289,7 @@ class Reading:
 
     @property
     def event_id(self) -> str:
-        """The position of a visitor who knows all that was read so far."""
+        """The position of a visitor who has received all data that were read so far."""
         row = self.row
         if row is None:
             return "0-0-0-0"
@@ -310,8 +301,8 @@ class Reading:
         remembers = self.model is not None and self.model.scores is not None
         return remembers or bool(self._alerts.value["count"])
 
-    def missed(self, event_id: str) -> list[tuple[str, dict[str, Any]]] | None:
-        """Return the events and alerts after a position; None if it is of another model."""
+    def missed_events(self, event_id: str) -> list[tuple[str, dict[str, Any]]] | None:
+        """Return the events and alerts after a position; None for a position of another model."""
         parts = event_id.split("-")
         if len(parts) != 4 or not all(part.isdigit() and len(part) < 16 for part in parts):
             return None

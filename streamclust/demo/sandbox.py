@@ -65,12 +65,17 @@ class WorkerProcess:
         self._log = log
         flags = [f"--set=redis.url={EMBEDDED}", f"--set=redis.data_dir={data_dir}"]
         with open(log, "wb", opener=without_links) as output:
+            # Settings in the environment would override those of the plan.
             self._process = subprocess.Popen(  # noqa: S603 -- our own module
                 [sys.executable, "-m", "streamclust", "worker", f"--config={config}", *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=_plain_environment(),
+                env={
+                    name: value
+                    for name, value in os.environ.items()
+                    if not name.startswith("STREAMCLUST_")
+                },
                 start_new_session=True,  # Ctrl-C in the terminal doesn't reach the worker
             )
 
@@ -93,15 +98,8 @@ class WorkerProcess:
         return WorkerEnd(code, _cpu_seconds_of_children() - before)
 
 
-def _plain_environment() -> dict[str, str]:
-    """Return the environment without settings, which would override those of the plan."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith("STREAMCLUST_")
-    }
-
-
 def _cpu_seconds_of_children() -> float:
-    """Return the processor time of all child processes that have been waited for."""
+    """Return the processor time of all child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

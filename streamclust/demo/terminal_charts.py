@@ -28,7 +28,7 @@ _COMPONENT_COLOURS = (
     "#999933",
     "#aa4499",
 )
-"""Ten colours that colour-blind people tell apart, on white and on black (after Paul Tol)."""
+"""Ten colours that colour-blind people can distinguish, on white and on black (Paul Tol)."""
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 
@@ -57,7 +57,8 @@ def colour_strip(colours: Array, rows: int = 2) -> Text:
     strip = Text(no_wrap=True, overflow="crop")
     for row in range(rows):
         for colour in colours[by_luminance(colours)]:
-            strip.append("█", _style(colour))
+            r, g, b = np.clip(np.round(colour), 0, 255).astype(int).tolist()
+            strip.append("█", Style(color=Color.from_rgb(r, g, b)))
         strip.append("\n" if row < rows - 1 else "")
     return strip
 
@@ -80,8 +81,3 @@ def weight_bars(weights: Array, width: int) -> Text:
 def component_colour(number: int) -> str:
     """Return the colour of a component, on the terminal and in the charts."""
     return _COMPONENT_COLOURS[number % len(_COMPONENT_COLOURS)]
-
-
-def _style(colour: Array) -> Style:
-    r, g, b = np.clip(np.round(colour), 0, 255).astype(int).tolist()
-    return Style(color=Color.from_rgb(r, g, b))

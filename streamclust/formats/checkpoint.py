@@ -6,7 +6,7 @@ and a state of an earlier release, are a single value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -236,7 +236,10 @@ def decode_checkpoint(
         with _errors_named(where):
             arrays = with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
     _refuse_missing(arrays, meta, where)
-    _refuse_gaps(arrays, family, where)
+    if family.missing == "reject" and any(
+        np.issubdtype(array.dtype, np.floating) and has_gaps(array) for array in arrays.values()
+    ):
+        raise _gaps(where)
     try:
         learner = from_stored(Fields(arrays, meta), family)
         threshold = meta.get("published_threshold")
@@ -381,16 +384,8 @@ def _refuse_missing(arrays: dict[str, Array], meta: dict[str, Any], where: str) 
                 raise FormatError(
                     f"{where} holds a damaged state: the field {f'{part} {name}'.strip()!r} is "
                     "missing; if another version of streamclust wrote this state, use that "
-                    "version, or move the key away"
+                    "version, or move it away"
                 )
-
-
-def _refuse_gaps(arrays: Mapping[str, Any], family: Family[Any], where: str) -> None:
-    """Refuse a state with points that have missing values if the family refuses such points."""
-    if family.missing == "reject" and any(
-        np.issubdtype(array.dtype, np.floating) and has_gaps(array) for array in arrays.values()
-    ):
-        raise _gaps(where)
 
 
 def _gaps(where: str) -> FormatError:

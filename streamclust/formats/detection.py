@@ -41,7 +41,12 @@ def _guess(flat: Flat, spec: PointsFormat) -> tuple[EntryFormat, str | None]:
     if b"json" in values:
         return "json", None
     if _are_numbers(values.values(), spec):
-        return _refuse_ambiguous(values)
+        # A value can be both text and a raw number.
+        for raw in RAW_DTYPE:
+            key = DEFAULT_FIELD[raw].encode()
+            if set(values) - {DIMENSION_FIELD.encode()} == {key}:
+                raise DataError(f"{show(values[key])} could be text or {raw}; {_ACTION}")
+        return "fields", None
     return _guess_from_names(values, spec)
 
 
@@ -60,15 +65,6 @@ def _without_weight(flat: Flat, spec: PointsFormat) -> dict[bytes, bytes]:
     if not values:
         raise DataError("the entry has no field except the weight")
     return values
-
-
-def _refuse_ambiguous(values: dict[bytes, bytes]) -> tuple[EntryFormat, None]:
-    """Return named fields; refuse a value that can be both text and a raw number."""
-    for raw in RAW_DTYPE:
-        key = DEFAULT_FIELD[raw].encode()
-        if set(values) - {DIMENSION_FIELD.encode()} == {key}:
-            raise DataError(f"{show(values[key])} could be text or {raw}; {_ACTION}")
-    return "fields", None
 
 
 def _guess_from_names(

@@ -113,8 +113,8 @@ class Layout:
             )
         if self.weight_field is not None and self.weight_field in self._other_fields:
             raise DataError(
-                f"weight field {self.weight_field!r} is also a feature or holds the points; "
-                "use another field for the weights"
+                f"weight field {self.weight_field!r} is already used in the entry; use another "
+                "field for the weights"
             )
 
     @property

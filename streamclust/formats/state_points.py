@@ -132,7 +132,10 @@ def change_of(before: StatePoints | None, after: StatePoints) -> tuple[StatePoin
         Result of `split`.
     """
     if before is None or not after.starts_with(before):
-        base = _pack(after.base)
+        named = {
+            name: np.ascontiguousarray(array, "<f8") for name, array in sorted(after.base.items())
+        }
+        base = save(named) if named else b""
         value = base + after.tail()
         crc = zlib.crc32(base)
         written = _with_crc(after, len(base), crc, zlib.crc32(value[len(base) :], crc))
@@ -187,11 +190,6 @@ def same_arrays(a: Arrays, b: Arrays) -> bool:
     return a.keys() == b.keys() and all(
         array is b[name] or np.array_equal(array, b[name]) for name, array in a.items()
     )
-
-
-def _pack(arrays: Arrays) -> bytes:
-    named = {name: np.ascontiguousarray(arrays[name], "<f8") for name in sorted(arrays)}
-    return save(named) if named else b""
 
 
 def _with_crc(points: StatePoints, base_bytes: int, base_crc: int, crc: int) -> StatePoints:

@@ -47,16 +47,12 @@ def present_mean(X: Array, w: Array) -> Array:
     """Return the mean of each feature over the points that have it, (D,); 0 without a value."""
     mass = np.where(np.isnan(X), 0.0, w[:, None])
     # About a value of the feature, so that points far from the origin lose no digits.
-    start = _first_values(X)
+    present = ~np.isnan(X)
+    first = X[present.argmax(axis=0), np.arange(X.shape[1])]
+    start = np.where(np.isnan(first), 0.0, first)
     offset = np.where(mass > 0.0, X - start, 0.0)
     total = mass.sum(axis=0)
     return np.asarray(start + (mass * offset).sum(axis=0) / np.where(total > 0.0, total, 1.0))
-
-
-def _first_values(X: Array) -> Array:
-    present = ~np.isnan(X)
-    first = X[present.argmax(axis=0), np.arange(X.shape[1])]
-    return np.where(np.isnan(first), 0.0, first)
 
 
 def filled_by_mean(X: Array, w: Array) -> Array:

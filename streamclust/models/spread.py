@@ -75,7 +75,7 @@ def robust_variance(X: Points, w: Array) -> Array:
     deviation = X - X[0]  # exactly 0 where a feature never varies
     center = share @ deviation
     square = (deviation - center) ** 2
-    variance = share @ square
+    variance: Array = share @ square
     for d in np.flatnonzero(square.max(axis=0) > bound * variance):
         variance[d] = min(variance[d], _bounded(X[:, d], share, n, bound))
     return variance

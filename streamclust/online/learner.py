@@ -249,8 +249,8 @@ class StreamLearner(Generic[P]):
             raise DataError(f"params has {K} components; expected {bounds}")
         for name, array in arrays.items():
             most = MAX_MAGNITUDE**2 if name == "covariances" else MAX_MAGNITUDE
-            if float(np.abs(array).max()) > most:
-                raise DataError(f"{name} holds a magnitude beyond {most:g}")
+            if (largest := float(np.abs(array).max())) > most:
+                raise DataError(f"{name} holds {largest:g}; expected a magnitude up to {most:g}")
         if "weights" in arrays and not (arrays["weights"] > 0.0).all():
             raise DataError(f"weights holds {arrays['weights'].min():g}; expected positive numbers")
         return params

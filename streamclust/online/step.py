@@ -163,11 +163,9 @@ class StreamingStep(Generic[P]):
                 "a covariance would be singular, or a sum too large for a number; raise reg_covar, "
                 "or scale the points"
             )
-        weight = batch.stats.count
+        weight, loss = batch.stats.count, batch.loss
         gamma = weight / (lam * running.mass + weight)
-        info = Info(
-            "learning", len(X), batch.loss, gamma, revived, drifted, reclustered=reclustered
-        )
+        info = Info("learning", len(X), loss, gamma, revived, drifted, reclustered=reclustered)
         return _with_changes_of_ids(state, after, info)
 
     def _score(self, state: LearnerState[P], params: P, X: Points, w: Array) -> _Scored:

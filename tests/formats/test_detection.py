@@ -77,7 +77,7 @@ def test_the_first_entry_tells(flat: list[bytes], spec: PointsFormat, expected: 
     ("flat", "spec", "reason"),
     [
         ([], AUTO, "empty entry"),
-        ([b"w", b"1"], PointsFormat(weight_field="w"), "no field except the weight"),
+        ([b"w", b"1"], PointsFormat(weight_field="w"), "the entry has no field except the weight"),
         (
             [b"x", b"1", b"label", b"spam"],
             AUTO,

@@ -838,7 +838,7 @@ def test_a_stored_layout_that_is_none(stored: dict[str, Any]) -> None:
     [
         ({"n_features": 0}, "n_features is 0"),
         ({"n_features": 3}, "2 feature names for 3 features"),
-        ({"weight_field": "x"}, "weight field 'x' is also a feature"),
+        ({"weight_field": "x"}, "weight field 'x' is already used"),
     ],
 )
 def test_a_layout_makes_sense(changes: dict[str, Any], message: str) -> None:
@@ -848,7 +848,7 @@ def test_a_layout_makes_sense(changes: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("field", ["f4", "d"])
 def test_weights_need_a_field_of_their_own(field: str) -> None:
-    with pytest.raises(DataError, match="another meaning"):
+    with pytest.raises(DataError, match="already used in the entry"):
         replace(F4, weight_field=field)
 
 

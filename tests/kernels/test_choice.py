@@ -45,7 +45,7 @@ def test_a_call_uses_all_cores_of_the_process_unless_fewer_threads_are_asked_for
         monkeypatch.setenv("STREAMCLUST_KERNELS", native_kernel)
         if setting is not None:
             monkeypatch.setenv("STREAMCLUST_THREADS", setting)
-        found = choice.chosen()
+        found = choice.kernels_in_use()
         assert isinstance(found, native.Native)
         assert found.threads == threads
 

@@ -110,8 +110,8 @@ def test_a_threshold_is_in_the_bins_of_the_exact_quantile(scores: Array, rate: f
     exact = descending[[int(at), max(int(np.ceil(at)) - 1, 0)]]
     lowest, highest = found._bins(np.sort(exact)) + np.array([-1, 2])
     threshold = found.threshold(rate)
-    assert found._at(np.array(lowest - found.first)) <= threshold + 1e-9 * abs(threshold)
-    assert threshold <= found._at(np.array(highest - found.first)) + 1e-9 * abs(threshold)
+    assert found._score_at(np.array(lowest - found.first)) <= threshold + 1e-9 * abs(threshold)
+    assert threshold <= found._score_at(np.array(highest - found.first)) + 1e-9 * abs(threshold)
 
 
 @given(samples())

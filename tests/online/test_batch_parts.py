@@ -60,10 +60,10 @@ def test_all_engines_return_the_bits_of_one_thread(
     sizes: list[int] = []
 
     def counted(
-        family: Any, params: Any, parts: Any, wanted: StepOutputs = STATS_AND_ASSIGNED
+        family: Any, params: Any, parts: Any, outputs: StepOutputs = STATS_AND_ASSIGNED
     ) -> Iterable[Any]:
         sizes.append(len(parts))
-        return one_by_one(family, params, parts, wanted)
+        return one_by_one(family, params, parts, outputs)
 
     step = e_step_of_batch(family, params, X, w, counted, wanted)
     assert sizes == [6]

@@ -198,7 +198,7 @@ def dying(
 ) -> list[Any]:
     """Which components have lost nearly all mass, at a ratio of 0.1."""
     found = Components(peak=np.array(peak), peak_total=peak_total)
-    return found.dying(of_weights(*weight), unit, 0.1).tolist()
+    return list(found.dying(of_weights(*weight), unit, 0.1))
 
 
 def test_a_component_dies_below_a_share_of_its_peak_in_proportion_to_the_total() -> None:
@@ -265,11 +265,12 @@ def test_a_point_counts_less_the_farther_it_is_from_the_new_mean() -> None:
         X, w = rng.normal(size=(12, 3)) * [0.3, 0.0, 5.0] + 7.0, rng.uniform(0.5, 2.0, 12)
         old, new = (X[rng.choice(12, K, replace=False)] for K in (3, 4))
         # When a point has the weight 1 / (1 + its mean squared deviation, features at equal spread)
-        labels = [((X[:, None] - means) ** 2).sum(axis=2).argmin(axis=1) for means in (old, new)]
-        square = (X - new[labels[1]]) ** 2
+        before, after = (((X[:, None] - m) ** 2).sum(axis=2).argmin(axis=1) for m in (old, new))
+        square = (X - new[after]) ** 2
         average = np.average(square, axis=0, weights=w)
         average[1] = 1.0
-        ancestor = predecessors(*labels, w / (1.0 + (square / average).mean(axis=1)), (3, 4))
+        shares = w / (1.0 + (square / average).mean(axis=1))
+        ancestor = predecessors(before, after, shares, (3, 4))
         # Then components continue their largest part, in the order of their numbers
         known, masses = Components(np.array([2, 5, 8]), 9, np.ones(3)), of_weights(1.0, 2.0, 3.0)
         live, coreset = (KMeansParams(old), masses), Coreset(X, w)

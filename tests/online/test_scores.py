@@ -308,6 +308,42 @@ def test_scores_without_forgetting_follow_a_jump_too() -> None:
     assert_allclose(memory.usual.threshold(0.01), 10.0 - np.log(0.01), rtol=0.05)
 
 
+@pytest.mark.parametrize(
+    ("half_life", "expected"),
+    [
+        (np.inf, 50_000.0),
+        (3.2e6, 50_000.0),
+        (64_000.0, 2000.0),
+        (5000.0, 1000.0),
+        (500.0, 500.0),
+    ],
+)
+def test_the_half_life_of_recent_scores_is_a_32nd_within_limits(
+    half_life: float, expected: float
+) -> None:
+    scores = np.random.default_rng(0).exponential(size=100)
+    before = ScoreMemory().observe(scores, np.full(100, 3.0), 1.0)
+    after = before.observe(scores, np.ones(100), 2.0 ** (-100.0 / half_life))
+    assert after.recent.total == pytest.approx(300.0 * 2.0 ** (-100.0 / expected) + 100.0)
+    assert after.usual.total == pytest.approx(300.0 * 2.0 ** (-100.0 / half_life) + 100.0)
+
+
+def test_the_memory_moves_by_the_median_and_the_95th_percentile() -> None:
+    memory = ScoreMemory().observe(np.random.default_rng(0).exponential(size=99), np.ones(99), 1.0)
+    before = np.arange(101.0)
+    rng = np.random.default_rng(1)
+    for slope, moves in ((1.5, True), (1.99, True), (2.0, False), (0.51, True), (0.5, False)):
+        after = np.where(before < 50, 0.0, 1e9)
+        after[50:96] = 200.0
+        after[95] = 200.0 + slope * 45.0
+        found = memory.carried(rng.permutation(before), rng.permutation(after))
+        assert (found is not memory) == moves
+        for old, new in ((memory.usual, found.usual), (memory.recent, found.recent)):
+            if moves:
+                assert new.reference == pytest.approx(slope * (old.reference - 50.0) + 200.0)
+                assert new.unit == pytest.approx(slope * old.unit)
+
+
 @pytest.mark.parametrize("share", [0.6, 1.0, 1.5])
 def test_a_step_moves_the_scores_of_the_past_as_it_moves_those_of_their_points(
     share: float,

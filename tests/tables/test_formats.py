@@ -202,4 +202,4 @@ def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
 )
 def test_options_of_texts_are_refused_for_arrays(options: dict[str, Any], tmp_path: Path) -> None:
     message = refusal(tmp_path / "t.npy", **options)
-    assert message.startswith(f"{next(iter(options))} is an option for ")
+    assert message.startswith(f"{next(iter(options))} is only for ")

@@ -2,7 +2,7 @@
 
 The only count that a stream has is the number of entries ever added (``entries-added``, since
 Redis 7). A reader knows this count at its position. So the reader can compute the number of missing
-entries when the next entry that it reads isn't the next one added.
+entries when the next entry that it reads isn't the next entry that was added.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class StreamWatch:
         self._reported: set[str] = set()
         self._counts_entries = True
 
-    def took(self, entries: RawEntries, found: StreamInfo | bool | None = None) -> Gap | None:
-        """Move the position to the last of the next `entries`; return the gap before them.
+    def advance(self, entries: RawEntries, found: StreamInfo | bool | None = None) -> Gap | None:
+        """Move the position to the end of the next `entries`; return the gap before them.
 
         Parameters
         ----------
@@ -109,11 +109,16 @@ class StreamWatch:
         missing = self.entries_added - before
         return self._gap(missing if missing > 0 else None) if missing else None
 
-    def idle(self) -> Gap | None:
+    def find_gap_at_end(self) -> Gap | None:
         """Return the gap that explains why no entry follows the position; each gap only once."""
         found = probe(self._client, self._stream, self.position)
         if found is True:
-            self._count_again()
+            # At the end of the stream, the server knows the count.
+            if self.entries_added is None and self._counts_entries:
+                info = look(self._client, self._stream)
+                if info is not None and info.last == self.position:
+                    self.entries_added = info.added
+                    self._counts_entries = info.added is not None
             return None
         if found is False:
             return self._once("gone") if self._started else None
@@ -125,19 +130,11 @@ class StreamWatch:
             return None
         return self._emptied(found) if found.first is None else None
 
-    def _count_again(self) -> None:
-        """Read the count from the server, which knows it at the end of the stream."""
-        if self.entries_added is None and self._counts_entries:
-            info = look(self._client, self._stream)
-            if info is not None and info.last == self.position:
-                self.entries_added = info.added
-                self._counts_entries = info.added is not None
-
     def _emptied(self, info: StreamInfo) -> Gap | None:
         """Return the gap when all entries after the position were removed.
 
-        There is no gap if the counts are equal. Then an earlier gap contains these entries, or the
-        stream's last ID was set without an entry.
+        There is no gap if the counts are equal: either an earlier gap contains these entries, or
+        the stream's last ID was set without an entry.
         """
         missing = None
         if (
