@@ -166,7 +166,9 @@ class StatusCollector:
             for row in rows:
                 groups.setdefault(self.group_of(row.name), Totals()).add(row)
                 if row.name in chosen:
-                    own.append(_own(row))
+                    counters = {**_GAUGES, **_COUNTERS}
+                    values = {name: value(row) for name, (_, value) in counters.items()}
+                    own.append(_Own(printable(row.name), values))
         except redis.RedisError:
             own, groups, left_out, reached = [], {}, 0, 0.0
         yield GaugeMetricFamily("streamclust_server_up", "Whether Redis answers.", reached)
@@ -214,11 +216,6 @@ class _Own(NamedTuple):
 
     model: str
     values: dict[str, Any]
-
-
-def _own(row: Overview) -> _Own:
-    table = {**_GAUGES, **_COUNTERS}
-    return _Own(printable(row.name), {name: value(row) for name, (_, value) in table.items()})
 
 
 def _bounded(groups: dict[str, Totals]) -> dict[str, Totals]:

@@ -103,7 +103,11 @@ class _Table:
         self.rows = request.rows(len(names))
         self._check_types()
         self._numeric = [self._homes[name] for name in self.chosen.numeric]
-        self._dtype = self._find_dtype()
+        from pyarrow import types
+
+        kinds = [self._schema.field(self._homes[name][0]).type for name in self.chosen.features]
+        kinds = [kind.value_type if _is_list(kind) else kind for kind in kinds]
+        self._dtype = np.float32 if all(map(types.is_float32, kinds)) else np.float64
         self._times = EventTimes(options.time_format)
         used = [self._homes[name][0] for name in self.chosen.numeric]
         others = (*self.chosen.labels, *((self.chosen.time,) if self.chosen.time else ()))
@@ -213,13 +217,6 @@ class _Table:
                     f"{self._request.label}, column {short(name)} holds {kind}, not numbers; "
                     "choose columns with --columns, or leave it out with --exclude"
                 )
-
-    def _find_dtype(self) -> type[np.floating[Any]]:
-        from pyarrow import types
-
-        kinds = [self._schema.field(self._homes[name][0]).type for name in self.chosen.features]
-        kinds = [kind.value_type if _is_list(kind) else kind for kind in kinds]
-        return np.float32 if all(map(types.is_float32, kinds)) else np.float64
 
 
 def _widths(file: Any, request: Request) -> dict[str, int]:
