@@ -31,7 +31,7 @@ from sklearn.mixture import GaussianMixture as BatchMixture
 from threadpoolctl import threadpool_limits
 
 from streamclust import GaussianMixture, HalfLife, StreamLearner, kernels
-from streamclust.models.scores import AnomalyScore, Remembered, anomaly_score
+from streamclust.models.scores import AnomalyScore, Distributions, anomaly_score
 from streamclust.online.scores import Anomaly
 
 RATE = 0.01
@@ -183,7 +183,7 @@ def ours(score: AnomalyScore = "model", **options: Any) -> Callable[[Split, int]
         state = learner.init()
         for start in range(0, len(split.learn), BATCH):
             state, _ = learner.update(state, split.learn[start : start + BATCH])
-        known = Remembered(None, state.feature_distribution, score)
+        known = Distributions(None, state.feature_distribution, score)
         learned, tested = (
             anomaly_score(family, state.params, X, known) for X in (split.learn, split.test)
         )
@@ -313,7 +313,7 @@ def ours_on_feed(score: AnomalyScore = "model", **options: Any) -> Callable[[Fee
             if state.params is None:
                 scores.append(np.zeros(len(X)))
             else:
-                features = Remembered(None, state.feature_distribution, score)
+                features = Distributions(None, state.feature_distribution, score)
                 scores.append(anomaly_score(family, state.params, X, features))
             known = learner.score_distribution(state)
             flagged.append(scores[-1] > (np.inf if known is None else known.threshold(RATE)))

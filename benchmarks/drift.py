@@ -281,7 +281,7 @@ models:
 |---|---|
 | `announce` | The default: the worker logs `drift_detected`, and publishes a version (`drift`). |
 | `forget` | As `announce`. The weight of all earlier points is also multiplied by 0.01. |
-| `recluster` | As `forget`. After as many new points as a warm-up needs, these points are fitted; a better fit replaces the model. |
+| `recluster` | As `forget`. After a warm-up of new points, they are fitted; a better fit is used. |
 
 `streamclust models list machines` shows the reason of each version, and the
 [dashboard](dashboard.md) marks drifts in the chart of the score. `status --json` and `metrics`

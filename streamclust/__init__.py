@@ -1,6 +1,6 @@
-"""streamclust: streaming online clustering over Redis streams, and the library for it.
+"""streamclust: streaming online clustering over Redis streams.
 
-The library runs without a server, too. Each name is imported at its first use, so that
+The library also runs without a server. Each name is imported at its first use, so that
 ``import streamclust`` and ``streamclust --help`` stay fast.
 """
 
@@ -60,17 +60,17 @@ _MODULES = {
 }
 """Module -> its public names; a test compares it with the imports above."""
 
-_HOMES = {name: f"streamclust.{module}" for module, names in _MODULES.items() for name in names}
+_MODULE_OF = {name: f"streamclust.{module}" for module, names in _MODULES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_MODULE_OF)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'streamclust' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

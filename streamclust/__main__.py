@@ -12,8 +12,8 @@ EXIT_INTERRUPTED = 130
 def main() -> None:
     """Run the command line; Ctrl-C ends it without a traceback, also during the imports.
 
-    A library may turn the KeyboardInterrupt of an import into an error of its own, so the handler
-    also takes a note of the signal.
+    The handler also sets a flag, because a library may turn a KeyboardInterrupt during its import
+    into another error.
     """
     interrupted = False
 

@@ -34,8 +34,8 @@ class Estimator:
     """The base of every estimator.
 
     The attributes of an instance are the constructor's arguments under their own names, `_state`
-    after the first batch, and what the subclass stores about the data. `to_bytes` writes all of
-    them.
+    after the first batch, and the attributes that a subclass learns from the data, such as the
+    names of the features. `to_bytes` writes all attributes.
     """
 
     forgetting: Forgetting | None
@@ -72,20 +72,20 @@ class Estimator:
         )
 
     def to_bytes(self) -> bytes:
-        """Return the estimator and its learned state as safetensors bytes; no pickle.
+        """Return the estimator and its learned state as safetensors bytes, without pickle.
 
         Raises
         ------
         DataError
             If an argument of the constructor can't be written, such as a random state object.
         """
-        rest = dict(vars(self))
-        rest.pop("_batch", None)  # the points of the latest batch, for its labels
-        arguments = {name: rest.pop(name) for name in signature(type(self)).parameters}
-        state: LearnerState[Any] | None = rest.pop("_state", None)
+        attributes = dict(vars(self))
+        attributes.pop("_batch", None)  # the points of the latest batch, for its labels
+        arguments = {name: attributes.pop(name) for name in signature(type(self)).parameters}
+        state: LearnerState[Any] | None = attributes.pop("_state", None)
         arrays = {
-            name: rest.pop(name)
-            for name, value in list(rest.items())
+            name: attributes.pop(name)
+            for name, value in list(attributes.items())
             if isinstance(value, np.ndarray) and value.dtype != object
         }
         arrays = {f"attribute.{name}": array for name, array in arrays.items()}
@@ -95,7 +95,7 @@ class Estimator:
         meta = {
             "class": _name(type(self)),
             "arguments": {name: _to_plain(name, value) for name, value in arguments.items()},
-            "attributes": {name: _to_plain(name, value) for name, value in rest.items()},
+            "attributes": {name: _to_plain(name, value) for name, value in attributes.items()},
         }
         return pack(FORMAT, arrays, meta)
 
@@ -108,38 +108,38 @@ class Estimator:
         FormatError
             If the bytes are damaged, or of another class.
         """
-        arrays, meta = unpack(data, FORMAT, "the estimator's bytes")
+        arrays, meta = unpack(data, FORMAT, "data")
         if meta["class"] != _name(cls):
             raise FormatError(f"the bytes hold a {meta['class']}; expected a {_name(cls)}")
         arguments = {name: _from_plain(value) for name, value in meta["arguments"].items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # bytes may hold old names
-            made = cls(**arguments)
+            estimator = cls(**arguments)
         for name, value in meta["attributes"].items():
-            setattr(made, name, _from_plain(value))
+            setattr(estimator, name, _from_plain(value))
         state = arrays.pop("state", None)
         for name, array in arrays.items():
-            setattr(made, name.removeprefix("attribute."), array)
+            setattr(estimator, name.removeprefix("attribute."), array)
         if state is not None:
-            family = made._learner().family
-            made._state = decode_checkpoint(state.tobytes(), family, "the estimator").learner
-        return made
+            family = estimator._learner().family
+            estimator._state = decode_checkpoint(state.tobytes(), family, "the estimator").learner
+        return estimator
 
 
 class KMeansEstimator(Estimator):
-    """The part that both estimators of K-means share."""
+    """The common part of the K-means estimators for scikit-learn and river."""
 
     n_clusters: int | Literal["auto"]
     n_clusters_range: tuple[int, int]
     metric: Metric
 
     def _family(self) -> KMeans:
-        most, least = _sizes("n_clusters", self.n_clusters, self.n_clusters_range)
-        return KMeans(most, min_clusters=least, metric=self.metric, missing=self.missing)
+        K, min_clusters = _sizes("n_clusters", self.n_clusters, self.n_clusters_range)
+        return KMeans(K, min_clusters=min_clusters, metric=self.metric, missing=self.missing)
 
 
 class MixtureEstimator(Estimator):
-    """The part that both estimators of Gaussian mixtures share."""
+    """The common part of the mixture estimators for scikit-learn and river."""
 
     n_components: int | Literal["auto"]
     covariance_type: CovarianceType
@@ -148,38 +148,39 @@ class MixtureEstimator(Estimator):
     n_components_range: tuple[int, int]
 
     def _family(self) -> GaussianMixture:
-        most, least = _sizes("n_components", self.n_components, self.n_components_range)
+        K, min_components = _sizes("n_components", self.n_components, self.n_components_range)
         return GaussianMixture(
-            most,
+            K,
             self.covariance_type,
             self.reg_covar,
-            min_components=least,
+            min_components=min_components,
             outliers=self.outliers,
             missing=self.missing,
         )
 
 
 def _sizes(name: str, size: int | str, bounds: tuple[int, int]) -> tuple[int, int | None]:
-    """Return the number of components and None, or for 'auto' the largest and the smallest number.
+    """Return K and None; if `size` is 'auto', return the largest and the smallest K.
 
     Raises
     ------
     DataError
-        If `size` is another text or isn't an integer, or unless 1 <= least <= most.
+        If `size` is neither an integer nor 'auto', or unless 1 <= smallest <= largest.
     """
     if isinstance(size, str) and size != "auto":
         raise DataError(f"{name} is {size!r}; expected a number, or 'auto'")
     if not isinstance(size, str):
         return as_integer(name, size, 1), None
     try:
-        least, most = (as_integer(f"{name}_range", each, 1) for each in bounds)
+        smallest, largest = (as_integer(f"{name}_range", each, 1) for each in bounds)
     except (TypeError, ValueError):
-        least, most = 1, 0
-    if least > most:
+        smallest, largest = 1, 0
+    if smallest > largest:
         raise DataError(
-            f"{name}_range is {bounds!r}; expected two integers, the least and the most"
+            f"{name}_range is {bounds!r}; expected two integers, the smallest and the largest "
+            f"{name}, such as (2, 50)"
         )
-    return most, least
+    return largest, smallest
 
 
 def _name(cls: type) -> str:
@@ -200,7 +201,7 @@ def _to_plain(name: str, value: Any) -> Any:
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise DataError(f"{name} is a {type(value).__name__}, which can't be saved; give a number")
+    raise DataError(f"{name} is a {type(value).__name__}, which can't be saved; use a number")
 
 
 def _from_plain(value: Any) -> Any:

@@ -47,7 +47,7 @@ SMALLEST_EXPONENT = -1000
 
 
 _LARGER = 2.0 * MAX_MAGNITUDE
-"""Stands for missing values where points with gaps are sorted."""
+"""Replaces missing values while points are sorted."""
 
 _CACHED = 1 << 16
 """Numbers that stay in the processor's cache between two passes over them."""
@@ -62,13 +62,13 @@ def short_repr(instance: object, **values: object) -> str:
     return f"{type(instance).__name__}({', '.join(shown)})"
 
 
-def are_sane(values: NDArray[np.floating], most: float = MAX_MAGNITUDE) -> bool:
+def are_within(values: NDArray[np.floating], most: float = MAX_MAGNITUDE) -> bool:
     """Return whether all values are numbers of a magnitude up to `most`."""
     # Both comparisons are false for NaN. Two passes are faster than a copy of the array.
     if values.size > _CACHED and values.flags.c_contiguous:
         flat = values.reshape(-1)
         starts = range(0, len(flat), _CACHED)
-        return all(are_sane(flat[start : start + _CACHED]) for start in starts)
+        return all(are_within(flat[start : start + _CACHED]) for start in starts)
     if not values.size:
         return True
     return float(values.max()) <= most and float(values.min()) >= -most
@@ -96,7 +96,7 @@ def as_points(
     most : float, default=1e100
         The largest magnitude; see `streamclust.models.family.Family.max_magnitude`.
     missing : {'reject', 'learn'}, default='reject'
-        'learn': NaN is accepted, as a missing value. Each point needs one value that isn't missing.
+        'learn': NaN is accepted, as a missing value. Each point needs one present value.
 
     Raises
     ------
@@ -131,18 +131,28 @@ def _checked(
         raise DataError(f"X has shape {points.shape}; expected (N, D): one point per row")
     if n_features is not None and points.shape[1] != n_features:
         raise DataError(f"X has {points.shape[1]} features; expected {n_features}")
-    if not are_sane(points, most):
+    if not are_within(points, most):
         if missing == "reject":
-            raise DataError(f"X holds NaN, infinity or a magnitude beyond {most:g}; drop them")
+            raise DataError(f"X holds {_first_beyond(points, most)}; drop such rows")
         _check_present(points, most)
     return points
 
 
+def _first_beyond(points: NDArray[Any], most: float) -> str:
+    """Return the first value whose magnitude isn't at most `most`, and where it is."""
+    row, column = np.argwhere(~(np.abs(points) <= most))[0].tolist()
+    expected = (
+        "a finite number" if most == np.finfo(np.float64).max else f"a magnitude up to {most:g}"
+    )
+    return f"{points[row, column]:g} in row {row}, column {column} (from 0); expected {expected}"
+
+
 def _check_present(points: NDArray[Any], most: float) -> None:
-    """Refuse points with gaps if a point has no value, or a value isn't a sane number."""
+    """Refuse points with gaps if a point has no value, or a magnitude is beyond `most`."""
     # fmax and fmin ignore NaN; if all values are NaN, both comparisons are false.
     if np.fmax.reduce(points, axis=None) > most or np.fmin.reduce(points, axis=None) < -most:
-        raise DataError(f"X holds infinity or a magnitude beyond {most:g}; drop them")
+        present = np.where(np.isnan(points), 0.0, points)
+        raise DataError(f"X holds {_first_beyond(present, most)}; drop such rows")
     empty = np.flatnonzero(np.isnan(points[:, 0]))
     empty = empty[np.isnan(points[empty]).all(axis=1)]
     if len(empty):
@@ -153,9 +163,10 @@ def _check_present(points: NDArray[Any], most: float) -> None:
 
 
 def square_unit(*arrays: Points) -> float:
-    """Return a power of two; after a division by it, squares of differences don't underflow.
+    """Return the unit of very small points: a power of two.
 
-    The result is 1.0 if no number is that small. The division is exact. Missing values don't count.
+    Divide points by it, so that squares of their differences don't underflow. The division is
+    exact. The unit is 1.0 if no |x| is below 2^-400. Missing values are ignored.
     """
     sizes = [np.abs(array[~np.isnan(array)] if has_gaps(array) else array) for array in arrays]
     for size in sizes:
@@ -183,12 +194,13 @@ def as_sample_weight(w: ArrayLike | None, n: int) -> Array:
     if weights.shape != (n,):
         raise DataError(f"sample weights have shape {weights.shape}; expected ({n},)")
     if n and not (weights.min() >= 0.0 and weights.max() <= MAX_MAGNITUDE):
-        raise DataError(f"sample weights must be numbers from 0 to {MAX_MAGNITUDE:g}")
+        first = weights[~((weights >= 0.0) & (weights <= MAX_MAGNITUDE))][0]
+        raise DataError(f"sample weights hold {first:g}; expected 0 to {MAX_MAGNITUDE:g}")
     if n and not are_weights(weights):
         smallest = weights[weights > 0.0].min()
         raise DataError(
-            f"sample weight {smallest:g} is too small; multiply all weights by the same number so "
-            f"that each is 0 or at least {MIN_WEIGHT:g}"
+            f"sample weight {smallest:g} is too small; multiply all weights by the same number, so "
+            f"that each weight is 0 or at least {MIN_WEIGHT:g}"
         )
     return weights
 

@@ -1,7 +1,7 @@
 """Every error that streamclust raises on purpose.
 
-All classes have one root, so that a caller can catch all of them. Each message has the expected
-value, the actual value, and a way out. The command line maps each class to an exit code.
+All classes have one root, so that a caller can catch all of them. Each message has the actual
+value, the expected value, and what to do. The command line maps each class to an exit code.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from streamclust.text import printable
 
 
 class StreamclustError(Exception):
-    """Root of all errors below; the text is one line.
+    """Root of all errors of streamclust; the text is one line.
 
-    Names in the text that come from a producer can't control a terminal: see `streamclust.text`.
+    Control characters in names that come from a producer are escaped; see `streamclust.text`.
     """
 
     def __str__(self) -> str:
@@ -79,7 +79,7 @@ class UnknownModelError(StreamclustError, LookupError):
     Attributes
     ----------
     model : str
-        Name of the model; empty if it isn't recorded.
+        Name of the model; empty if it isn't known.
     """
 
     def __init__(self, text: str, model: str = "") -> None:
@@ -92,7 +92,7 @@ class UnknownStreamError(StreamclustError, LookupError):
 
 
 class LeaseLostError(StreamclustError):
-    """Raised when another worker has taken over the model, so that this one must not write."""
+    """Raised when another worker has the lease of the model; this worker must not write it."""
 
 
 class ModelsFailedError(StreamclustError):
@@ -119,7 +119,7 @@ def _line(name: str, error: Exception) -> str:
 
 
 def unexpected(error: Exception) -> str:
-    """Return a short text for an unexpected error, whose own text may be very long."""
+    """Return a text of at most 318 characters for an unexpected error."""
     return f"unexpected error: {repr(error)[:300]}"
 
 
@@ -128,7 +128,10 @@ class MissingExtraError(StreamclustError, ImportError):
 
 
 class EngineError(StreamclustError):
-    """Raised when an engine can't compute: it is unreachable, too old, or has other kernels."""
+    """Raised when an engine can't compute.
+
+    It is unreachable, its version is too old, or its kernels give other bits.
+    """
 
 
 class StoppedError(StreamclustError):
@@ -136,4 +139,4 @@ class StoppedError(StreamclustError):
 
 
 class BusyError(StreamclustError):
-    """Raised when another process is already doing the same, or doesn't answer in time."""
+    """Raised when another process does the same work, or doesn't answer in time."""

@@ -1,8 +1,7 @@
-"""Named instants of the worker, at which a test can watch it, hold it or kill it.
+"""Named instants of a worker, at which a test can observe, pause or kill the worker.
 
-Nothing can be switched on from outside: a watcher is set by a call in the worker's own process,
-before it runs (``tests/chaos`` does so). Without one, an instant costs one comparison, a few times
-a batch.
+Only a call of `watch` in the worker's own process sets a watcher; ``tests/chaos`` does this before
+the worker runs. Without a watcher, an instant costs one comparison. A batch has a few instants.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ Instant = Literal[
     "idle",
     "coding",
 ]
-"""The first six are of a model's turn: it has the lease; it wants a batch; it learns one; it is
-about to send a commit; it knows that the commit landed; it waits for news. The next two are of its
-reader's thread, or of its turn: it has read entries, or found none. The last is of an encoder: it
-works out codes."""
+"""A model's turn has six instants: it has the lease ('loading'), needs a batch ('waiting'), learns
+a batch ('computing'), is about to send a commit ('committing'), has the reply to the commit
+('landed'), and waits for news ('resting'). A reader, in a thread or in a turn, has read entries
+('reading') or found none ('idle'). An encoder computes codes ('coding')."""
 
 _watcher: Callable[[Instant], None] | None = None
 
 
 def watch(watcher: Callable[[Instant], None]) -> None:
-    """Call `watcher` at each instant from now on, in the thread that comes by."""
+    """Call `watcher` at each instant from now on, in the thread that reaches the instant."""
     global _watcher  # noqa: PLW0603
     _watcher = watcher
 
 
 def passing(instant: Instant) -> None:
-    """Come by a named instant."""
+    """Call the watcher, if there is one: this thread has reached `instant`."""
     if _watcher is not None:
         _watcher(instant)

@@ -54,8 +54,8 @@ class Contents(NamedTuple):
 
 def contents_of(file: IO[bytes]) -> Contents:
     """Return the identity of the contents of an open file."""
-    found = os.fstat(file.fileno())
-    return Contents(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    status = os.fstat(file.fileno())
+    return Contents(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def read_whole(path: str | Path, most: int) -> bytes:
@@ -79,7 +79,7 @@ def read_whole(path: str | Path, most: int) -> bytes:
 
 
 def check_expansion(label: str, size: int, stored: int, factor: int) -> None:
-    """Refuse a file of `stored` bytes whose contents are said to be `size` bytes, far more.
+    """Refuse a file of `stored` bytes whose header announces far more contents: `size` bytes.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def check_expansion(label: str, size: int, stored: int, factor: int) -> None:
 
 
 def check_target(path: str | Path) -> None:
-    """Refuse a path that `new_file` can't write; to be called before a long computation.
+    """Refuse a path that `new_file` can't write. Call it before a long computation.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise cannot("write", path, error) from None
     finally:
-        with suppress(OSError):  # it doesn't exist, as on a file system that is read-only
+        with suppress(OSError):  # no temporary file, for example on a read-only file system
             part.unlink()
 
 

@@ -106,7 +106,7 @@ def store(instance: Any, **values: Any) -> None:
 
 
 def deprecated_name(new: str) -> Callable[[F], F]:
-    """Return a decorator for a method that is now called `new`: each call gives a warning."""
+    """Return a decorator for the old name of method `new`: a call gives a DeprecationWarning."""
 
     def decorate(method: F) -> F:
         @wraps(method)

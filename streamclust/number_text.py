@@ -1,6 +1,6 @@
-"""Hints for text that should be a number or JSON and isn't: its probable origin, and the remedy.
+"""Hints for a text that should be a number or JSON: the probable cause, and what to send instead.
 
-A common fault is that a program sends the `repr` of an object instead of its value: redis-py sends
+Programs often send the `repr` of an object instead of its value: redis-py sends
 ``np.float64(1.5)`` for a NumPy 2 scalar.
 """
 
@@ -8,40 +8,43 @@ from __future__ import annotations
 
 import re
 
-_LONGEST = 100
+_MAX_LENGTH = 100
 """Number of characters of a text that are examined."""
 
 _NO_VALUE = r"(?i:none|null|na|n/a|<na>)"
-_MISSING = re.compile(rf"\s*(?:{_NO_VALUE}|(?i:[-+]?nan))?\s*", re.ASCII)
+_MISSING_VALUE = re.compile(rf"\s*(?:{_NO_VALUE}|(?i:[-+]?nan))?\s*", re.ASCII)
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
-_NUMPY = "send float(x)"
-_ARRAY = "send json.dumps(x.tolist())"
+_SEND_FLOAT = "send float(x)"
+_SEND_LIST = "send json.dumps(x.tolist())"
 
 _TEXTS = (
-    (r"(?:\w+\.)*(?:array|tensor|Array|Tensor|matrix|Series)\(", f"the repr of an array: {_ARRAY}"),
-    (r"(?:np|numpy|jnp|torch)\.\w+\(", f"the repr of a NumPy number: {_NUMPY}"),
-    (r"(?:\w+\.)*(?:Decimal|Fraction)\(", f"the repr of a Python object: {_NUMPY}"),
+    (
+        r"(?:\w+\.)*(?:array|tensor|Array|Tensor|matrix|Series)\(",
+        f"the repr of an array: {_SEND_LIST}",
+    ),
+    (r"(?:np|numpy|jnp|torch)\.\w+\(", f"the repr of a NumPy number: {_SEND_FLOAT}"),
+    (r"(?:\w+\.)*(?:Decimal|Fraction)\(", f"the repr of a Python object: {_SEND_FLOAT}"),
     (r"(?i:true|false)$", "a truth value: send 1 or 0"),
     (rf"{_NO_VALUE}$", "no value: leave the point out"),
     (r"[-+]?\d[\d.]*(?:,\d+)+(?:\.\d+)?(?:[eE][-+]?\d+)?$", "a number with a comma: write 1234.5"),
-    (rf"\[*\s*{_NUMBER}(?:\s+{_NUMBER})+", f"the text of a NumPy array: {_ARRAY}"),
+    (rf"\[*\s*{_NUMBER}(?:\s+{_NUMBER})+", f"the text of a NumPy array: {_SEND_LIST}"),
     (r"[\[(]", "a list: send a number per field, or a JSON array in one field"),
     (r"b?['\"]", "a number in quotes: send it without them"),
 )
 
 _JSON_TEXTS = (
-    (r".*\b(?:array|tensor|Array|Tensor|matrix|Series)\(", f"the repr of an array: {_ARRAY}"),
-    (r".*\b(?:np|numpy|jnp|torch)\.\w+\(", f"the repr of NumPy numbers: {_ARRAY}"),
+    (r".*\b(?:array|tensor|Array|Tensor|matrix|Series)\(", f"the repr of an array: {_SEND_LIST}"),
+    (r".*\b(?:np|numpy|jnp|torch)\.\w+\(", f"the repr of NumPy numbers: {_SEND_LIST}"),
     (r".*\b(?:Decimal|Fraction)\(", "the repr of Python objects: send floats by json.dumps"),
-    (rf"\s*\[+\s*{_NUMBER}(?:\s+{_NUMBER}|\s*\])", f"the text of a NumPy array: {_ARRAY}"),
+    (rf"\s*\[+\s*{_NUMBER}(?:\s+{_NUMBER}|\s*\])", f"the text of a NumPy array: {_SEND_LIST}"),
     (r"\s*\(", "a Python tuple: send json.dumps(x)"),
     (r"\s*[\[{].*(?:'|\b(?:True|False|None)\b)", "the repr of a Python object: send json.dumps(x)"),
     (r"\s*b['\"]", "the repr of bytes: send the text itself"),
 )
 
-_WHOLE = [(re.compile(pattern, re.S), hint) for pattern, hint in _TEXTS]
-_WITHIN = [(re.compile(pattern, re.S), hint) for pattern, hint in _JSON_TEXTS]
+_NUMBER_HINTS = [(re.compile(pattern, re.S), hint) for pattern, hint in _TEXTS]
+_JSON_HINTS = [(re.compile(pattern, re.S), hint) for pattern, hint in _JSON_TEXTS]
 
 
 def is_missing(text: str | bytes) -> bool:
@@ -50,10 +53,10 @@ def is_missing(text: str | bytes) -> bool:
     >>> is_missing(b""), is_missing("NaN"), is_missing("None"), is_missing("0"), is_missing("-")
     (True, True, True, False, False)
     """
-    if len(text) > _LONGEST:
+    if len(text) > _MAX_LENGTH:
         return False
-    shown = text if isinstance(text, str) else text.decode("latin-1")
-    return _MISSING.fullmatch(shown) is not None
+    decoded = text if isinstance(text, str) else text.decode("latin-1")
+    return _MISSING_VALUE.fullmatch(decoded) is not None
 
 
 def number_hint(text: str | bytes) -> str:
@@ -64,7 +67,7 @@ def number_hint(text: str | bytes) -> str:
     >>> number_hint("abc")
     ''
     """
-    return _hint(text, _WHOLE)
+    return _hint(text, _NUMBER_HINTS)
 
 
 def json_hint(text: str | bytes) -> str:
@@ -73,11 +76,11 @@ def json_hint(text: str | bytes) -> str:
     >>> json_hint(b"[1.5 2.5]")
     '; it is the text of a NumPy array: send json.dumps(x.tolist())'
     """
-    return _hint(text, _WITHIN)
+    return _hint(text, _JSON_HINTS)
 
 
 def _hint(text: str | bytes, table: list[tuple[re.Pattern[str], str]]) -> str:
-    head = text[:_LONGEST]
-    shown = head if isinstance(head, str) else head.decode("latin-1")
-    shown = shown.strip()
-    return next((f"; it is {hint}" for pattern, hint in table if pattern.match(shown)), "")
+    head = text[:_MAX_LENGTH]
+    decoded = head if isinstance(head, str) else head.decode("latin-1")
+    decoded = decoded.strip()
+    return next((f"; it is {hint}" for pattern, hint in table if pattern.match(decoded)), "")

@@ -1,9 +1,9 @@
 """The learner as river clusterers.
 
-Features are identified by name: the features of the first point are those of the model. Other
-features of later points are ignored, and a missing feature counts as 0, as in river; with
-``missing="learn"`` it is a missing value. Each call learns one batch, so `learn_many` is much
-faster than `learn_one`, whose batches have one point.
+A model has the features of its first point, by name. Other features of later points are ignored.
+An absent feature counts as 0, as in river; with ``missing="learn"`` it is a missing value. Each
+call learns one batch, so `learn_many` is much faster than `learn_one`, whose batches have one
+point.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
     def impute_one(self, x: Mapping[Hashable, float]) -> dict[Hashable, float]:
         """Return the point with expected values for absent features, None and NaN.
 
-        During the warm-up, the features that the point has.
+        During the warm-up there are no expected values: only present features are returned.
         """
         params, row = self._params, self._row(x, np.nan)
         if params is not None:
@@ -90,12 +90,12 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
         params = self._params
         means = [] if params is None else params.means.tolist()
         numbers = self._state.ids.tolist() if means else []
-        each = (dict(zip(self._features, mean, strict=True)) for mean in means)
-        return dict(zip(numbers, each, strict=True))
+        centroids = (dict(zip(self._features, mean, strict=True)) for mean in means)
+        return dict(zip(numbers, centroids, strict=True))
 
     @property
     def drifts(self) -> int:
-        """Number of drifts found."""
+        """Number of detected drifts."""
         return self._state.counts.drifts if hasattr(self, "_state") else 0
 
     def _learn(self, X: Array, w: ArrayLike | None) -> None:

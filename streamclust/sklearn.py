@@ -74,10 +74,10 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         """
         points = self._validated(X, reset=True)
         w = as_sample_weight(sample_weight, len(points))
-        self._begin()
-        everything = replace(self._learner(), warm_up=1)
-        distinct = distinct_points(points[w > 0.0], w[w > 0.0])
-        state, info = everything.update(everything.init(), *distinct)
+        self._reset()
+        learner = replace(self._learner(), warm_up=1)
+        distinct_and_weights = distinct_points(points[w > 0.0], w[w > 0.0])
+        state, info = learner.update(learner.init(), *distinct_and_weights)
         if state.params is None:
             raise DataError(
                 info.reason or "all sample weights are zero; expected at least one above 0"
@@ -100,15 +100,15 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         first = not hasattr(self, "_state")
         points = self._validated(X, reset=first)
         if first:
-            self._begin()
+            self._reset()
         learner = self._learner()
         if self.__dict__.get("_learned_metric", "euclidean") != learner.family.metric:
             raise DataError(
-                "the metric has changed since the first batch; set it back, or call fit for a new "
-                "start"
+                f"metric is {learner.family.metric!r}, but the first batch had another one; set "
+                "it back, or call fit for a new start"
             )
         state = learner.init() if first else self._state
-        if state.stats is not None and not _fits(learner.family, state):
+        if state.stats is not None and not _can_continue(learner.family, state):
             raise DataError(
                 "the number of components has changed since the first batch; "
                 "set it back, or call fit for a new start"
@@ -133,8 +133,8 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
     def labels_(self) -> Labels:
         """Component of each point of `fit`, or of the latest batch of `partial_fit`, shape (N,).
 
-        Like `predict`, under the parameters after that batch. The labels of a batch are computed
-        at the first access.
+        They equal those of `predict` under the current parameters. The labels of a batch are
+        computed at the first access.
         """
         stored = self.__dict__
         if "labels_" not in stored:
@@ -155,13 +155,13 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         """Effective number of points of each component after forgetting, shape (K,)."""
         _ = self._params
         stats = self._state.stats
-        return self._provisional().stats.weight if stats is None else stats.weight
+        return self._state_if_started_now().stats.weight if stats is None else stats.weight
 
     @property
     def ids_(self) -> Labels:
-        """Component numbers, shape (K,), in the order of the other arrays."""
+        """Number of each component, shape (K,), in the order of `counts_` and the parameters."""
         _ = self._params
-        return (self._state if self._state.params is not None else self._provisional()).ids
+        return (self._state if self._state.params is not None else self._state_if_started_now()).ids
 
     @property
     def n_samples_seen_(self) -> int:
@@ -171,10 +171,10 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
 
     @property
     def prequential_score_(self) -> float:
-        """Minus the inertia, or the log-likelihood, per point.
+        """Minus the inertia per point, or the log-likelihood per point.
 
-        Each point is scored before it is learned, and old scores decay like the statistics. NaN
-        before the first scored point.
+        Each point is scored before it is learned, and old scores decay like the statistics. The
+        score is NaN before the first scored point.
         """
         check_is_fitted(self)
         loss = self._learner().loss(self._state)
@@ -182,7 +182,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_drifts_(self) -> int:
-        """Number of drifts found."""
+        """Number of detected drifts."""
         check_is_fitted(self)
         return self._state.counts.drifts
 
@@ -190,21 +190,21 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
     def _params(self) -> Any:
         check_is_fitted(self)
         learner = self._learner()
-        state = self._state if self._state.params is not None else self._provisional()
+        state = self._state if self._state.params is not None else self._state_if_started_now()
         return learner.in_units(state)
 
-    def _provisional(self) -> Any:
+    def _state_if_started_now(self) -> Any:
         """Return the state that results if the warm-up ends now."""
         state, info = self._learner().start(self._state)
         if state.params is None:
             raise NotFittedError(f"still warming up: {info.reason}")
         return state
 
-    def _begin(self) -> None:
-        given = self.random_state
-        if not isinstance(given, Integral):
-            given = check_random_state(given).randint(2**31 - 1)
-        self._seed = as_integer("random_state", given)
+    def _reset(self) -> None:
+        seed = self.random_state
+        if not isinstance(seed, Integral):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        self._seed = as_integer("random_state", seed)
         self.__dict__.pop("_learned_metric", None)
         if (metric := self._family().metric) != "euclidean":
             self._learned_metric = metric
@@ -238,9 +238,9 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "_state")
 
 
-def _fits(family: Family[Any], state: LearnerState[Any]) -> bool:
+def _can_continue(family: Family[Any], state: LearnerState[Any]) -> bool:
     """Return whether a learner of this family can continue from a started state."""
-    adapts = family.fewest is not None
+    adapts = family.min_components is not None
     if state.stats is None or adapts != bool(len(state.components.ids)):
         return False
     return adapts or len(state.stats.weight) == family.n_components
@@ -297,7 +297,8 @@ class StreamingKMeans(
     labels_ : array of shape (N,)
         Labels of the points of `fit`, or of the latest batch of `partial_fit`.
     ids_ : array of shape (K,)
-        Cluster numbers, which don't change while K adapts; `ids_[predict(X)]` are those of points.
+        Cluster numbers, which don't change while K adapts. `ids_[predict(X)]` is the number of
+        each point's cluster.
     n_samples_seen_, n_drifts_ : int
     prequential_score_ : float
     n_features_in_ : int

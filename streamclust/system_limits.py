@@ -1,4 +1,4 @@
-"""The system's limits for a process, and error texts that tell how to raise them."""
+"""The system's limits for a process, and error texts that explain how to raise them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def cores_of_process() -> int:
-    """Return the number of cores that this process may use: its affinity, and a container's quota.
+    """Return the number of cores that this process may use.
 
-    A quota of 1.5 cores counts as 2.
+    The affinity of the process and the quota of its container limit this number. A quota of 1.5
+    cores counts as 2.
     """
     try:
         cores = len(os.sched_getaffinity(0))
@@ -72,7 +73,7 @@ def raise_open_files(wanted: int) -> int:
 
 
 def is_out_of_files(error: BaseException | None) -> bool:
-    """Return whether an error, or one of its causes, is the limit of open files."""
+    """Return whether the limit of open files caused an error."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         if isinstance(error, OSError) and error.errno in _FILES:
@@ -83,7 +84,7 @@ def is_out_of_files(error: BaseException | None) -> bool:
 
 
 def is_out_of_threads(error: BaseException) -> bool:
-    """Return whether an error is the system's limit of threads."""
+    """Return whether the system's limit of threads caused an error."""
     return isinstance(error, RuntimeError) and "start new thread" in str(error)
 
 
@@ -107,16 +108,15 @@ def explained(error: BaseException) -> str:
 
 
 _HEAP = {-3: 1 << 25, -1: 1 << 26, -8: 1}
-"""Of glibc: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in bytes, M_ARENA_MAX."""
+"""Options of glibc's mallopt: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in bytes, M_ARENA_MAX."""
 
 
 def keep_memory_flat() -> None:
-    """Let all threads share one heap, which reuses the memory of arrays.
+    """Let all threads share one heap, so that the process doesn't grow over millions of points.
 
-    One thread reads points, another learns them, a third solves the coreset. With one heap per
-    thread, memory that one thread freed was not reused by the others, and the process grew over
-    millions of points. To map and unmap each array instead takes less memory, but a third more
-    time. If a MALLOC_ variable is set, the user's choice is kept.
+    One thread reads points, another learns them, a third fits the coreset. With one heap per
+    thread, a thread can't reuse the memory that another thread has freed. To map and unmap the
+    memory of each array takes a third more time. If a MALLOC_ variable is set, nothing is changed.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return

@@ -1,8 +1,8 @@
-"""Makes foreign text safe to show: on a terminal, in a log, in a cell of a CSV file.
+"""Text from other programs, made safe for a terminal, a log, or a cell of a CSV file.
 
-The names of fields, labels, hosts, streams and models come from producers and from the server.
-Without this, such a name could move the cursor, recolour the terminal, forge log lines, or run as
-the formula of a spreadsheet.
+The names of fields, labels, hosts, streams and models come from producers and from the server. An
+unsafe name could move the cursor, recolour the terminal, forge log lines, or run as the formula of
+a spreadsheet.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _escaped(char: str) -> str:
 
 
 def has_control(text: str) -> bool:
-    r"""Return whether a name holds a control character or a lone surrogate, which names must not.
+    r"""Return whether a name has a control character or a lone surrogate, so that it is refused.
 
     Bidirectional controls and line separators count as control characters.
 
@@ -80,7 +80,7 @@ _MOST_NAMES = 20
 
 
 def known_names(name: str, known: Collection[str], noun: str) -> str:
-    """Return the known name that `name` probably misspells, as a question; else the known names.
+    """Return the known name that is most like `name`, as a question; without one, all known names.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def is_pattern(name: str) -> bool:
 
 
 ONE_MODEL = "{!r} stands for several models; this command takes the name of one"
-"""Text of an error."""
+"""Text of the error for a pattern; `{!r}` stands for the pattern."""
 
 
 def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -127,7 +127,8 @@ _BOMS = (
 def decode_text(data: bytes) -> str:
     r"""Return the text of a file, as editors on any system write it.
 
-    The text is UTF-8, or what the byte order mark at its start says. Line ends become ``\n``.
+    A byte order mark at the start gives the encoding; without one it is UTF-8. Line ends become
+    ``\n``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Times for people and for programs."""
+"""Times as text: for people, and by ISO 8601 for programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def ago(time_ms: float | None, now: float | None = None) -> str:
-    """Return the age of a time in its largest unit, or a dash for None.
+    """Return how long ago a time was, in the largest unit, or a dash for None.
 
     Parameters
     ----------
@@ -36,20 +36,20 @@ def ago(time_ms: float | None, now: float | None = None) -> str:
 
 def local_time(time_ms: float | None) -> str:
     """Return a time with the date and the zone of this machine, or a dash if there is none."""
-    found = _datetime(time_ms)
-    return "-" if found is None else f"{found.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    time_utc = _datetime(time_ms)
+    return "-" if time_utc is None else f"{time_utc.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def iso_time(time_ms: float | None) -> str | None:
     """Return a time in UTC by ISO 8601, for JSON."""
-    found = _datetime(time_ms)
-    if found is None:
+    time_utc = _datetime(time_ms)
+    if time_utc is None:
         return None
-    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return time_utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _datetime(time_ms: float | None) -> datetime | None:
-    """Return a time; None if it is outside the calendar, as a producer's entry ID can be."""
+    """Return a time in UTC; None if it is outside the calendar: a producer may set any ID."""
     if time_ms is None:
         return None
     try:

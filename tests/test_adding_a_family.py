@@ -43,7 +43,7 @@ class Poisson:
 
     kind: ClassVar[str] = "poisson"
     n_components: int = 1
-    fewest: int | None = None
+    min_components: int | None = None
     max_magnitude: float = 1e100
 
 

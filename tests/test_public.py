@@ -37,7 +37,7 @@ def imported_for_types() -> dict[str, str]:
 
 
 def test_type_checkers_and_python_see_the_same_names() -> None:
-    assert imported_for_types() == streamclust._HOMES
+    assert imported_for_types() == streamclust._MODULE_OF
 
 
 @pytest.mark.parametrize("name", streamclust.__all__)

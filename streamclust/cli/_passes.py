@@ -1,4 +1,4 @@
-"""What the commands share that pass over all points: a job, an engine, progress, and Ctrl-C."""
+"""The parts of all commands that pass over all points: job, engine, progress, and Ctrl-C."""
 
 from __future__ import annotations
 

@@ -83,8 +83,8 @@ class CtrlC(Wakeup):
         super().__exit__()
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        again, self._set = self._set, True
-        if again:
+        was_set, self._set = self._set, True
+        if was_set:
             raise KeyboardInterrupt
 
     def _check(self) -> None:
@@ -96,10 +96,10 @@ class CtrlC(Wakeup):
         return self._set
 
     def wait(self, timeout: float) -> bool:
-        """Wait so many seconds, or until Ctrl-C."""
+        """Wait for `timeout` seconds, or until Ctrl-C."""
         deadline = time.monotonic() + timeout
-        while not self._set and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, GLANCE_SECONDS))
+        while not self._set and (remaining := deadline - time.monotonic()) > 0:
+            time.sleep(min(remaining, GLANCE_SECONDS))
         return self._set
 
     def guard(self, chunks: Iterator[T]) -> Iterator[T]:

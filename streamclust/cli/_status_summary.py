@@ -25,7 +25,7 @@ _WIDEST_GROUP = 60
 
 
 class Summary:
-    """Adds up the figures of all models, and keeps the first few of them in an order.
+    """Adds up the figures of all models, and returns the first few models in an order.
 
     Parameters
     ----------

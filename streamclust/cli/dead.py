@@ -247,7 +247,7 @@ def _check_readers(place: _Place, parts: list[Requeue], force: bool) -> None:
             raise BusyError(
                 f"stream {stream.decode(errors='backslashreplace')!r} has other readers, which "
                 f"would read the entries twice (consumer groups {', '.join(others)}); add --force "
-                "if that is right"
+                "to requeue them anyway"
             )
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     metavar="N",
     default=4,
     show_default=True,
-    help="Fits per number from different starts; the best one counts.",
+    help="Fits per number from different starts; the best fit is used.",
 )
 @click.option(
     "--png",

@@ -12,7 +12,7 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Missing, are_sane
+from streamclust.arrays import Missing, are_within
 from streamclust.errors import DataError
 
 Column: TypeAlias = Any
@@ -78,7 +78,7 @@ def _numbers(columns: Mapping[str, Column], missing: Missing) -> NDArray[Any]:
         array = column.to_numpy()
         arrays.append(array if array.dtype == np.float32 else np.asarray(array, np.float64))
         present = arrays[-1][~np.isnan(arrays[-1])] if learn else arrays[-1]
-        if not are_sane(present):
+        if not are_within(present):
             what = "infinity" if learn else "NaN, infinity"
             raise DataError(
                 f"column {name!r} holds {what} or a magnitude beyond 1e100; drop these rows"

@@ -363,7 +363,7 @@ class _Model(Section):
     coreset: CoresetSettings = Field(
         default=CoresetSettings(),
         description="A coreset: a small set of weighted points that stands for all learned points. "
-        "The worker reclusters it from time to time.",
+        "The worker reclusters it regularly.",
     )
     seed: Integer = Field(default=0, ge=0, description="Random seed.")
     overrides: Annotated[Mapping[str, ModelSettings], Allowed("keys with settings of a model")] = (
@@ -476,13 +476,13 @@ class _Model(Section):
         Raises
         ------
         ValueError
-            With the setting and the way out.
+            With the setting and the remedy.
         """
         if not self.remembers_features:
             return
-        from streamclust.models.feature_distribution import MOST_FEATURES, TOO_MANY_FEATURES
+        from streamclust.models.feature_distribution import MAX_FEATURES, TOO_MANY_FEATURES
 
-        if D > MOST_FEATURES:
+        if D > MAX_FEATURES:
             setting = "anomaly" if self.anomaly.score == "tail_score" else "encode"
             raise ValueError(
                 f"{setting}.score has tail_score, but the points have {D:,} features; "
@@ -530,7 +530,7 @@ class KMeansSettings(_Model):
 
     @property
     def bounds(self) -> tuple[int | None, int]:
-        """Return the least K, None if it is fixed, and the most."""
+        """Return the minimum K (None if K is fixed) and the maximum K."""
         return bounds("n_clusters", self.n_clusters, self.n_clusters_range)
 
     @model_validator(mode="after")
@@ -616,7 +616,7 @@ class GaussianMixtureSettings(_Model):
 
     @property
     def bounds(self) -> tuple[int | None, int]:
-        """Return the least K, None if it is fixed, and the most."""
+        """Return the minimum K (None if K is fixed) and the maximum K."""
         return bounds("n_components", self.n_components, self.n_components_range)
 
     _axes: ClassVar[dict[str, str]] = {"full": "KDD", "tied": "DD", "diag": "KD", "spherical": "K"}

@@ -49,7 +49,7 @@ _REMEMBERED = 100
 
 @dataclass(frozen=True)
 class Action:
-    """An action, while it runs and after it.
+    """An action that runs or has ended.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Actions:
         running = [each for each in self._known.values() if each.state == "running"]
         for other in running:
             if other.model == model:
-                text = f"a {other.kind} of {model!r} is running; wait for its end"
+                text = f"a {other.kind} of {model!r} is running; wait until it has ended"
                 raise ApiError(409, "busy", text)
         if model not in self._source.settings.models:
             text = (
@@ -235,7 +235,7 @@ def run_requeue(job: Job, reason: str) -> str:
             raise BusyError(
                 f"stream {stream.decode(errors='backslashreplace')!r} has other readers, which "
                 f"would read the entries twice (consumer groups {', '.join(others)}); "
-                "`streamclust dead requeue --force` requeues all the same"
+                "`streamclust dead requeue --force` requeues them anyway"
             )
     done = requeue_all(client, job.server.raw_client(), keys, parts)
     kept = done.skipped.most_common()

@@ -9,10 +9,10 @@ import numpy as np
 
 from streamclust.encoder.flagging import NONE_FLAGGED, Flagged, Flagging
 from streamclust.formats.code_fields import TOP_VALUES
-from streamclust.formats.codes import encode_fields, encode_points, spread
+from streamclust.formats.codes import encode_fields, encode_points, with_bad_points
 from streamclust.formats.points import DeadPoints, Decoded, detect_first
 from streamclust.models.family import by_kind
-from streamclust.models.quantize import Codes, numbered, quantize, quantize_and_score
+from streamclust.models.quantize import Codes, quantize, quantize_and_score, with_numbers
 from streamclust.models.scores import anomaly_score, point_scores
 from streamclust.runtime.assemble import points_format
 from streamclust.store.reply.packed_codes import pack_points
@@ -62,14 +62,14 @@ class Coder:
     spec : PointsFormat
         The settings of the entries.
     top : int
-        Components per point in the codes; a larger number than K means K.
+        Components per point in the codes, at most K.
     labels : sequence of str
         Fields that are copied into the codes.
     stream : str, optional
         The stream of points. If the model learns from this stream, entries have the layout that the
         model has learned; else the layout is detected.
     scale : str, optional
-        The setting of the model; None skips the check.
+        The scale in the settings of the model; None skips the check.
     scores : sequence of str
         Scores in the codes, except the distance; see `streamclust.models.scores`.
     flagging : Flagging, optional
@@ -78,7 +78,7 @@ class Coder:
 
     @classmethod
     def of(cls, settings: ModelSettings, stream: str, *, alerts: bool) -> Coder:
-        """Return the coder of a stream by the settings; with `alerts`, it flags anomalies too."""
+        """Return the coder of a stream from the settings; with `alerts`, it flags anomalies."""
         encode, anomaly = settings.encode, settings.anomaly
         labels = frozenset(label.encode() for label in encode.labels)
         return cls(
@@ -138,7 +138,7 @@ class Coder:
         else:
             codes = quantize(*points)
         if len(model.ids):
-            codes = numbered(codes, model.ids)
+            codes = with_numbers(codes, model.ids)
         n, bad = len(codes), len(decoded.dead)
         if codes.top is None and n == len(entries) and (decoded.counts == 1).all():
             return Coded(self._points(entries, codes, model), n, 0, flagged)
@@ -208,7 +208,7 @@ class Coder:
     def _blocks(
         self, entries: RawEntries, codes: Codes, decoded: Decoded, model: Model
     ) -> list[tuple[bytes, list[bytes]]]:
-        """Return the entries of codes where entries are blocks, or have bad points."""
+        """Return the entries of codes for entries that are blocks or have bad points."""
         out, start, places = [], 0, decoded.dead.places()
         bad = decoded.dead.per_entry(len(entries)).tolist()
         for part, count in zip(_parts(codes, decoded.counts), bad, strict=True):
@@ -231,7 +231,7 @@ class Coder:
         return Coded([(entry_id, flat + _id_fields(model))], 0, 1)
 
     def _decode(self, entries: RawEntries, model: Model) -> Decoded:
-        """Return the points; dead points name an entry by its place."""
+        """Return the points; dead points have the place of their entry."""
         D = model.means.shape[1]
         if self._layout is not None and self._layout.n_features == D:
             return entries.decode(self._layout)
@@ -267,7 +267,7 @@ class Coder:
 
 
 def _id_fields(model: Model) -> list[bytes]:
-    """Return the field that tells the codes of this model from those of an earlier one."""
+    """Return the field that distinguishes the codes of this model from those of an earlier one."""
     return [b"model_id", b"%d" % model.code_id] if model.code_id else []
 
 
@@ -277,7 +277,7 @@ def too_large(most: int) -> str:
 
 
 def _values(model: Model) -> str:
-    """Return the name of the field that goes with ``top``."""
+    """Return the name of the field with the values of ``top``."""
     return by_kind(TOP_VALUES, model.kind, "TOP_VALUES")
 
 
@@ -293,4 +293,4 @@ def _with_bad(codes: Codes, places: NDArray[np.int64]) -> Codes:
     """Return the codes of an entry with -1 for bad points, at their `places` in the block."""
     good = np.ones(len(codes) + len(places), bool)
     good[places] = False
-    return spread(codes, good)
+    return with_bad_points(codes, good)

@@ -23,7 +23,7 @@ from streamclust.formats.code_file import (
     to_bytes,
     unpack_codes,
 )
-from streamclust.formats.codes import NO_CODE, score_type, spread
+from streamclust.formats.codes import NO_CODE, score_type, with_bad_points
 from streamclust.models.quantize import Codes, quantize, quantize_and_score, reconstruct
 from streamclust.models.scores import point_scores
 from streamclust.text import csv_cell
@@ -105,7 +105,7 @@ def encode_chunks(
             codes = replace(codes, scores=found)
         else:
             codes = quantize(family, params, points)
-        yield codes if good.all() else spread(codes, good)
+        yield codes if good.all() else with_bad_points(codes, good)
 
 
 def encode_file(

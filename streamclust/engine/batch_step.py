@@ -14,33 +14,33 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.engine.base import Engine
-    from streamclust.models.family import BatchStep, Family, Wanted
+    from streamclust.models.family import BatchStep, Family, StepOutputs
     from streamclust.online.batch_parts import EachPart
 
 WORTH_SENDING = 64
-"""Products per byte of a point, from which on other machines compute faster than points are sent.
+"""Products per byte of a point from which on the computation takes longer than sending the point.
 
-A core does some 10^10 products per second, and a network carries some 10^8 bytes per second.
+A core computes about 10^10 products per second; a network sends about 10^8 bytes per second.
 """
 
 
 def on_engine(engine: Engine) -> EachPart:
-    """Return a function that has an engine compute the parts of a batch.
+    """Return a function with which an engine computes the parts of a batch.
 
     Engines on other machines get only parts whose points are worth sending.
     """
 
-    def each(
+    def each_part(
         family: Family[Any],
         params: Any,
         parts: Sequence[tuple[Any, Array]],
-        wanted: Wanted = STATS_AND_ASSIGNED,
+        outputs: StepOutputs = STATS_AND_ASSIGNED,
     ) -> Iterable[BatchStep]:
         size = parts[0][0].itemsize * parts[0][0].shape[1] + 8
         if engine.remote and products(family, params) < WORTH_SENDING * size:
-            return one_by_one(family, params, parts, wanted)
+            return one_by_one(family, params, parts, outputs)
         numbered = ((number, ArrayPart(X, w)) for number, (X, w) in enumerate(parts))
-        task = BatchEStep(EStep(family, params), wanted)
+        task = BatchEStep(EStep(family, params), outputs)
         return (done.value for done in engine.map(task, Reader(), numbered))
 
-    return each
+    return each_part

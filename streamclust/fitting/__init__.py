@@ -1,1 +1,1 @@
-"""From points to the best parameters: EM, restarts, searches, the choice of K."""
+"""Batch fits: EM, restarts, searches for better optima, the choice of K."""

@@ -1,7 +1,7 @@
-"""The batch loop: Lloyd's algorithm and EM are the same loop over an e-step/m-step pair.
+"""The batch loop: Lloyd's algorithm and EM are the same loop of e-step and m-step.
 
-A `Data` object computes the sum of the e-steps: from arrays in memory here, from chunks of a stream
-elsewhere. The loop uses statistics only.
+A `Data` object computes the sum of the e-steps over all points: `InMemory` from an array, other
+classes from chunks of a stream. The loop itself uses statistics only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ P_contra = TypeVar("P_contra", bound="Params", contravariant=True)
 
 
 class Data(Protocol[P_contra]):
-    """The interface of points, wherever they are stored."""
+    """All points of a fit, in memory or elsewhere."""
 
     def e_step(self, params: P_contra) -> Stats:
         """Return the sum of the e-steps over all points."""
@@ -42,11 +42,11 @@ class InMemory(Generic[P]):
     rng: np.random.Generator
 
     def e_step(self, params: P) -> Stats:
-        """Return the e-step of all points."""
+        """Return the statistics of all points."""
         return self.family.e_step(params, self.X, self.w)
 
     def revive(self, stats: Stats) -> Stats:
-        """Revive by the rule of the family."""
+        """Revive components without mass by `Family.revive`."""
         dying = np.flatnonzero(~stats.alive).tolist()
         return self.family.revive(stats, dying, self.X, self.w, self.rng)[0]
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight
+from streamclust.errors import DataError
 from streamclust.fitting.choose_k import fit_adapting
 from streamclust.fitting.em import EMResult
-from streamclust.fitting.restarts import begins, best_of
+from streamclust.fitting.restarts import best_of, start_functions
 from streamclust.fitting.search import search_of
 from streamclust.hyperparameters import as_integer, as_number, renamed
 
@@ -33,12 +34,13 @@ def fit(
     max_iter: int = 300,
     seed: int | tuple[int, ...] = 0,
 ) -> EMResult[P]:
-    """Fit a family to a batch: the best of several runs, each from its own seeding.
+    """Fit a family to a batch: the best of several runs of EM, each from its own seeding.
 
-    Seeds are drawn by greedy k-means++ and improved by swaps (`streamclust.fitting.seeding`). Each
-    run leaves its local optimum while the search of the family finds moves that gain more than
-    `tol`. K-means in one dimension has one run, from the global optimum, whatever `n_init` is.
-    A family whose K adapts is fitted with the K of the lowest BIC (`streamclust.fitting.choose_k`).
+    Seeds are drawn by greedy k-means++ and improved by swaps (`streamclust.fitting.seeding`). At a
+    local optimum, a run continues as long as the search of the family finds moves that gain more
+    than `tol` (`streamclust.fitting.search`). K-means in one dimension ignores `n_init`: it has one
+    run, from the global optimum. A family whose K adapts is fitted with the K of the lowest BIC
+    (`streamclust.fitting.choose_k`).
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ def fit(
     n_init : int, default=4
         Number of runs.
     tol : float, default=1e-5
-        Relative to J (K-means), or in nats per point (mixture).
+        Least improvement per iteration: relative to J (K-means), or in nats per point (mixture).
     max_iter : int, default=300
         Largest number of iterations per run.
     seed : int or tuple of int, default=0
@@ -65,9 +67,11 @@ def fit(
         If there are fewer distinct points than components; for K-means with the metric cosine,
         fewer distinct directions. With gaps, if a feature has no value in any point.
     DataError
-        If the points aren't a table of numbers; for the metric cosine, if one is a zero vector;
-        if a value is missing, unless the family has ``missing="learn"``.
+        If the points aren't a table of numbers; if a point is a zero vector and the metric is
+        cosine; if a value is missing, unless the family has ``missing="learn"``.
     """
+    if not hasattr(family, "e_step"):
+        raise DataError(f"family is {family!r}; expected a KMeans or a GaussianMixture")
     n_init, max_iter = as_integer("n_init", n_init, 1), as_integer("max_iter", max_iter, 1)
     tol = as_number("tol", tol, "a number, at least 0")
     seeds = tuple(as_integer("seed", each) for each in np.atleast_1d(np.asarray(seed, object)))
@@ -93,8 +97,8 @@ def _fit(
     seeds: tuple[int, ...],
 ) -> EMResult[P]:
     """Do the same as `fit`, for points of positive weight whose squares don't underflow."""
-    if family.fewest is not None:
+    if family.min_components is not None:
         return fit_adapting(family, points, w, n_init, seeds)
-    starting = begins(family, points, w, n_init, seeds)
+    starting = start_functions(family, points, w, n_init, seeds)
     draws = (*seeds, n_init)
     return best_of(family, starting, points, w, draws, tol=tol, max_iter=max_iter)

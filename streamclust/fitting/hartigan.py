@@ -1,4 +1,4 @@
-"""Ways out of a local optimum of Lloyd's algorithm: moves of single points."""
+"""Moves of single points to other clusters, to leave a local optimum of Lloyd's algorithm."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from streamclust.arrays import Array, Labels
 
 
 def hartigan(X: Array, w: Array, centroids: Array) -> Array | None:
-    """Move single points to other clusters where that lowers J after both centroids have followed.
+    """Move single points to other clusters where that lowers J, with updated centroids.
 
-    A point of weight w that leaves cluster a, of mass n_a, for b lowers J by
-    w n_a / (n_a - w) d_a^2 - w n_b / (n_b + w) d_b^2, which can be positive although b is farther
-    away (Hartigan & Wong 1979). So the optima of these moves are a subset of those of Lloyd's
-    algorithm (Telgarsky & Vattani 2010). The best moves that share no cluster are made together.
+    If a point of weight w moves from cluster a, of mass n_a, to cluster b, J falls by
+    w n_a / (n_a - w) d_a^2 - w n_b / (n_b + w) d_b^2, where d is the distance to a centroid. This
+    can be positive although b is farther away (Hartigan & Wong 1979). So the optima of these moves
+    are a subset of those of Lloyd's algorithm (Telgarsky & Vattani 2010). The best moves that share
+    no cluster are made together.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """The search for better centroids: seeding, swaps, moves of single points, another K.
 
 If K adapts, each cluster is a spherical Gaussian with its own variance. This is the classification
-likelihood of X-means (Pelleg & Moore 2000), but with one variance per cluster instead of one for
-all, because clusters differ in size.
+likelihood of X-means (Pelleg & Moore 2000), with one variance per cluster instead of one in total,
+because clusters differ in size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import square_unit
 from streamclust.fitting.hartigan import hartigan
-from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
+from streamclust.fitting.moves import FEW_POINTS_PENALTY, Move, Sample, Search, cut, partners
 from streamclust.fitting.one_dimensional import optimal_centroids
 from streamclust.fitting.seeding import is_large, local_search, seed_centroids
 from streamclust.models.kmeans import KMeans, KMeansParams
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from streamclust.models.stats import Stats
 
 _FLOOR = 1e-6
-"""Least variance of a cluster, relative to all points, so that equal points are no evidence."""
+"""Least variance of a cluster, relative to that of all points: equal points are no evidence."""
 
 _PASSES = 20
 """Passes of Lloyd's algorithm on the halves of one cluster."""
@@ -71,10 +71,10 @@ class KMeansSearch(Search[KMeansParams]):
         K = len(params.centroids)
         if K == 1 or is_large(X, K):
             return None
-        centroids = self._moved(filled_by_nearest(X, params.centroids), w, params.centroids)
+        centroids = self._move_points(filled_by_nearest(X, params.centroids), w, params.centroids)
         return None if centroids is None else KMeansParams(centroids)
 
-    def _moved(self, X: Array, w: Array, centroids: Array) -> Array | None:
+    def _move_points(self, X: Array, w: Array, centroids: Array) -> Array | None:
         return hartigan(X, w, centroids)
 
     def perturb(
@@ -89,20 +89,21 @@ class KMeansSearch(Search[KMeansParams]):
     def optimism(self, n: float, n_features: int) -> float:
         """Return 2 K / n.
 
-        The squared error of a centroid is its cluster's variance divided by the number of points.
-        So J is lower by K / n (relative) on the points of the fit, and higher by K / n on others.
+        The squared error of a centroid is the variance of its cluster divided by its number of
+        points. So J is lower by a share K / n on the points of the fit, and higher by K / n on
+        other points.
         """
         return 2.0 * self.family.n_clusters / n
 
     def excess(self, params: KMeansParams, other: KMeansParams, stats: Stats) -> float:
         """Return sum_k n_k ||u_k - u'_k||^2 as a share of J."""
         moved = ((params.centroids - other.centroids) ** 2).sum(axis=1)
-        cost = float(self._strength(stats, params) @ moved) / stats.mass
+        cost = float(self._cost_per_sqdist(stats, params) @ moved) / stats.mass
         loss = self.family.loss(stats)
         return cost / loss if loss > 0.0 else cost
 
-    def _strength(self, stats: Stats, params: KMeansParams) -> Array:
-        """Return what a squared distance from each optimal centroid costs, (K,)."""
+    def _cost_per_sqdist(self, stats: Stats, params: KMeansParams) -> Array:
+        """Return the cost per squared distance from each optimal centroid, (K,)."""
         return stats.weight
 
     def bic(self, params: KMeansParams, points: Sample) -> float:
@@ -111,41 +112,44 @@ class KMeansSearch(Search[KMeansParams]):
         p is K (D + 2) - 1: centroids, variances, mixing weights. A cluster with fewer points than
         its D + 2 parameters gets a penalty that no fit can outweigh.
         """
-        K, each = len(params.centroids), self._freedom(params.centroids.shape[1]) + 2
+        K, n_parameters = (
+            len(params.centroids),
+            self._centroid_parameters(params.centroids.shape[1]) + 2,
+        )
         mass, inertia, _ = self._clusters(params.centroids, points.X, points.mass)
-        penalty = THIN * int((mass < each).sum())
+        penalty = FEW_POINTS_PENALTY * int((mass < n_parameters).sum())
         misfit = float(self._misfit(mass, inertia, points).sum())
-        return float(penalty + misfit + (K * each - 1) * np.log(points.n))
+        return float(penalty + misfit + (K * n_parameters - 1) * np.log(points.n))
 
-    def _freedom(self, n_features: int) -> int:
+    def _centroid_parameters(self, n_features: int) -> int:
         """Return the number of free parameters of a centroid."""
         return n_features
 
-    def _price(self, n_features: int, points: Sample) -> float:
-        """Return the part of the BIC that a cluster's parameters cost."""
-        return float((self._freedom(n_features) + 2.0) * np.log(points.n))
+    def _bic_of_parameters(self, n_features: int, points: Sample) -> float:
+        """Return the part of the BIC for the parameters of one cluster."""
+        return float((self._centroid_parameters(n_features) + 2.0) * np.log(points.n))
 
     def _centroid(self, centroid: Array) -> Array:
-        """Return an average as a centroid."""
+        """Return the centroid of a cluster with the average `centroid`."""
         return centroid
 
     def propose_splits(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
-        """Return splits of clusters; both halves are fitted to the cluster's own points."""
+        """Return splits of clusters; both halves are fitted to the points of the cluster."""
         K, D = params.centroids.shape
         mass, inertia, labels = self._clusters(params.centroids, points.X, points.mass)
-        whole, price = self._misfit(mass, inertia, points), self._price(D, points)
-        fewest = self._freedom(D) + 2.0
+        whole, price = self._misfit(mass, inertia, points), self._bic_of_parameters(D, points)
+        min_mass = self._centroid_parameters(D) + 2.0
         order = np.argsort(labels, kind="stable")
         ends = np.searchsorted(labels[order], np.arange(K + 1))
         moves = []
         for k in range(K):
             rows = order[ends[k] : ends[k + 1]]
-            if mass[k] < 2.0 * fewest:
+            if mass[k] < 2.0 * min_mass:
                 continue
-            own = filled(points.X[rows], params.centroids[k])
-            halves = self._halves(own, points.mass[rows])
+            complete = filled(points.X[rows], params.centroids[k])
+            halves = self._halves(complete, points.mass[rows])
             parts, spreads, _ = self._clusters(halves, points.X[rows], points.mass[rows])
-            if parts.min() >= fewest:
+            if parts.min() >= min_mass:
                 change = self._misfit(parts, spreads, points).sum() - whole[k] + price
                 moves.append(Move((k,), KMeansParams(halves), float(change)))
         return moves
@@ -155,20 +159,20 @@ class KMeansSearch(Search[KMeansParams]):
         centroids = params.centroids
         K, D = centroids.shape
         mass, inertia, labels = self._clusters(centroids, points.X, points.mass)
-        apart, price = self._misfit(mass, inertia, points), self._price(D, points)
+        apart, price = self._misfit(mass, inertia, points), self._bic_of_parameters(D, points)
         both = np.maximum(mass[:, None] + mass, np.finfo(float).tiny)  # also where both are empty
         if points.present < 1.0:
-            own = np.empty((K, D))  # the mass of the points that have a feature
+            present_mass = np.empty((K, D))  # the mass of the points that have a feature
             for d, present in enumerate((~np.isnan(points.X)).T):
-                own[:, d] = np.bincount(labels, points.mass * present, minlength=K)
-            between = _between(centroids, own) / points.present
+                present_mass[:, d] = np.bincount(labels, points.mass * present, minlength=K)
+            between = _between(centroids, present_mass) / points.present
         else:
-            own = mass[:, None]
+            present_mass = mass[:, None]
             between = mass[:, None] * mass / both * kernels.squared_distances(centroids, centroids)
         together = self._misfit(both, inertia[:, None] + inertia + between, points)
         change = together - apart[:, None] - apart - price
         return [
-            Move((i, j), KMeansParams(_merged(centroids, own, i, j)), float(change[i, j]))
+            Move((i, j), KMeansParams(_merged(centroids, present_mass, i, j)), float(change[i, j]))
             for i, j in partners(change)
         ]
 
@@ -192,33 +196,37 @@ class KMeansSearch(Search[KMeansParams]):
         labels, sqdist = assign(X, centroids)
         K = len(centroids)
         weight, inertia = (
-            np.bincount(labels, each, minlength=K).astype(np.float64)  # also if there is no point
-            for each in (mass, mass * sqdist)
+            np.bincount(labels, values, minlength=K).astype(np.float64)  # also if there is no point
+            for values in (mass, mass * sqdist)
         )
         return weight, inertia, labels
 
     def _misfit(self, mass: Array, inertia: Array, points: Sample) -> Array:
-        """Return -2 L of clusters of the given mass and inertia, with their unbiased variances.
+        """Return -2 L of clusters of this mass and inertia, with unbiased variances.
 
-        If values are missing, inertia is that of complete points, and L counts the present share.
+        If values are missing, the inertia is that of partial distances, and the log density is
+        multiplied by the share of present values.
         """
-        D = self._freedom(points.X.shape[1])
+        D = self._centroid_parameters(points.X.shape[1])
         unbiased = inertia / (D * np.maximum(mass - 1.0, 1.0))
         floor = max(_FLOOR * points.variance, np.finfo(float).tiny)
         variance = np.maximum(unbiased, floor)
         share = np.maximum(mass, np.finfo(float).tiny) / points.n
-        each = points.present * D * np.log(2.0 * np.pi * variance) - 2.0 * np.log(share)
-        return np.asarray(mass * each + points.present * inertia / variance)
+        per_point = points.present * D * np.log(2.0 * np.pi * variance) - 2.0 * np.log(share)
+        return np.asarray(mass * per_point + points.present * inertia / variance)
 
 
 def _merged(centroids: Array, mass: Array, i: int, j: int) -> Array:
-    """Return the average of two centroids as one, (1, D); `mass` is (K, 1), or (K, D) with gaps."""
+    """Return the centroid of two merged clusters, (1, D).
+
+    `mass` is (K, 1), or (K, D) if values are missing.
+    """
     both = np.maximum(mass[i] + mass[j], np.finfo(float).tiny)
     return np.asarray((centroids[i] + mass[j] / both * (centroids[j] - centroids[i]))[None])
 
 
 def _between(centroids: Array, mass: Array) -> Array:
-    """Return what the merge of two clusters adds to the squared differences, (K, K)."""
+    """Return the rise of the inertia if two clusters are merged, (K, K)."""
     total = np.zeros((len(centroids), len(centroids)))
     for u, n in zip(centroids.T, mass.T, strict=True):
         both = np.maximum(n[:, None] + n, np.finfo(float).tiny)

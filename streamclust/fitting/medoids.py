@@ -1,7 +1,7 @@
-"""K-medoids: the K points of the data with the least sum of distances to the nearest of them.
+"""K-medoids: the K points of the data with the least sum of distances from all points to them.
 
 Unlike a centroid, a medoid is a point of the data. The distances are Euclidean and not squared, so
-that outliers have less influence. K-medoids needs the distances of all pairs, so use it with a
+outliers have less influence. K-medoids needs the distances of all pairs of points, so use it with a
 sample.
 """
 
@@ -19,7 +19,7 @@ from streamclust.kernels import assign
 if TYPE_CHECKING:
     from streamclust.arrays import Array
 
-MOST = 5000
+MAX_POINTS = 5000
 """Largest number of points: the distances of all pairs take 200 MB."""
 
 
@@ -56,10 +56,10 @@ def fit_medoids(X: Array, n_clusters: int, *, n_init: int = 4, seed: int = 0) ->
         ) from None
     n_clusters = as_integer("n_clusters", n_clusters, 1)
     n_init, seed = as_integer("n_init", n_init), as_integer("seed", seed)
-    if len(X) > MOST:
+    if len(X) > MAX_POINTS:
         raise DataError(
-            f"K-medoids needs the distances of all pairs, so at most {MOST:,} points; got "
-            f"{len(X):,}: choose fewer points, such as --last {MOST}"
+            f"K-medoids needs the distances of all pairs, so at most {MAX_POINTS:,} points; got "
+            f"{len(X):,}: choose fewer points, such as --last {MAX_POINTS}"
         )
     distinct = len(np.unique(X, axis=0))
     if distinct < n_clusters:
@@ -67,7 +67,7 @@ def fit_medoids(X: Array, n_clusters: int, *, n_init: int = 4, seed: int = 0) ->
             f"{distinct} distinct points are too few for {n_clusters} components; "
             "give more points or fewer components"
         )
-    from scipy.spatial.distance import cdist  # late: a scheduled refit doesn't need it
+    from scipy.spatial.distance import cdist  # imported here: a scheduled refit doesn't need it
 
     scaled = X / square_unit(X)
     distances = cdist(scaled, scaled)

@@ -1,9 +1,9 @@
 """The search for better mixtures: the start from K-means, split-and-merge, another K.
 
 If K adapts, a component is split by EM with two components on the points that it is responsible
-for. The gain on these points is a lower bound of the gain on all points. A merged component keeps
-the moments of both. These are the moves of split-and-merge EM (Ueda, Nakano, Ghahramani & Hinton
-2000), one at a time.
+for. The gain on these points is a lower bound of the gain on all points. A merged component has the
+total moments of both. Split-and-merge EM (Ueda, Nakano, Ghahramani & Hinton 2000) makes both moves
+at once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from streamclust.arrays import has_gaps
 from streamclust.errors import DataError, TooFewPointsError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.kmeans_search import KMeansSearch
-from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
-from streamclust.fitting.split_merge import overlap, rearrange, thin
+from streamclust.fitting.moves import FEW_POINTS_PENALTY, Move, Sample, Search, cut, partners
+from streamclust.fitting.split_merge import has_few_points, overlap, rearrange
 from streamclust.models.criteria import mixture_parameters
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
 from streamclust.models.imputation import impute
 from streamclust.models.kmeans import KMeans
 from streamclust.models.present import filled_by_mean
-from streamclust.models.revive import joined, split
+from streamclust.models.revive import merge_components, split
 from streamclust.models.spread import positive, robust_variance
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 _PASSES = 20
 """Passes of EM on the halves of one component."""
 
-_LEFT_OUT = 2.0
-"""Largest share of points without influence on the start, relative to the share of outliers."""
+_MAX_LEFT_OUT = 2.0
+"""Largest share of points that the start leaves out, relative to the share of outliers."""
 
-_SMALLEST_SPREAD = 1e-140
+_MIN_RANGE = 1e-140
 """Least range of the features for which covariances and their floors are normal numbers."""
 
 _NEGLIGIBLE = 1e-3
@@ -65,33 +65,36 @@ class MixtureSearch(Search[MixtureParams]):
         """
         if self.family.missing == "learn" and has_gaps(X):
             X = filled_by_mean(X, np.ones(len(X)))
-        spread = float(np.ptp(X, axis=0).max()) if X.size else 0.0
-        if 0.0 < spread < _SMALLEST_SPREAD:
+        largest = float(np.ptp(X, axis=0).max()) if X.size else 0.0
+        if 0.0 < largest < _MIN_RANGE:
             raise DataError(
-                f"the points of a mixture lie within {spread:.3g} of each other; covariances are "
-                f"squares of that, and below {_SMALLEST_SPREAD:g} they are too small for float64: "
-                "multiply the points by a power of ten"
+                f"all points of a mixture are within {largest:.3g} of each other; expected at "
+                f"least {_MIN_RANGE:g}, because covariances are squares and would be too small for "
+                "float64: multiply the points by a power of ten"
             )
 
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> MixtureParams:
         """Return the mixture of the clusters of one run of K-means.
 
-        With a background, the points of clusters that are too small are left out and K-means runs
-        again, until no cluster is too small or twice the share of outliers is left out.
+        With a background, points of clusters that are too small are left out, and K-means runs
+        again. This ends when no cluster is too small, or twice the share of outliers is left out.
         """
-        spread, most = positive(robust_variance(X, w)), _LEFT_OUT * self.family.outliers * w.sum()
+        spread, max_left_out = (
+            positive(robust_variance(X, w)),
+            _MAX_LEFT_OUT * self.family.outliers * w.sum(),
+        )
         Y, v = X, w
         labels, centroids = self._clusters(Y, v, rng)
         while self.family.outliers > 0.0:
             one_hot = np.eye(len(centroids))[labels]
-            inner = ~thin(self.family, Y, v, one_hot)[labels]
-            if inner.all() or w.sum() - v[inner].sum() > most:
+            inner = ~has_few_points(self.family, Y, v, one_hot)[labels]
+            if inner.all() or w.sum() - v[inner].sum() > max_left_out:
                 break
             try:
-                found = self._clusters(Y[inner], v[inner], rng)
+                clusters = self._clusters(Y[inner], v[inner], rng)
             except TooFewPointsError:
                 break
-            Y, v, (labels, centroids) = Y[inner], v[inner], found
+            Y, v, (labels, centroids) = Y[inner], v[inner], clusters
         return self.family.of_labels(Y, v, labels, centroids, spread)
 
     def _clusters(self, X: Array, w: Array, rng: np.random.Generator) -> tuple[Labels, Array]:
@@ -105,7 +108,7 @@ class MixtureSearch(Search[MixtureParams]):
         """With a background, replace components of too few points by halves of wide ones."""
         if self.family.outliers == 0.0:
             return None
-        few = self._thin(params, X, w)
+        few = self._has_few_points(params, X, w)
         if not few.any():
             return None
         stats = self.family.e_step(params, X, w)
@@ -119,15 +122,20 @@ class MixtureSearch(Search[MixtureParams]):
         X: Array,
         w: Array,
     ) -> float:
-        """Return the rise of the log-likelihood; fewer components of too few points come first."""
+        """Return the rise of the log-likelihood.
+
+        With a background, the run with fewer components of too few points is infinitely better.
+        """
         if self.family.outliers > 0.0:
-            few, now = (int(self._thin(run.params, X, w).sum()) for run in (before, after))
-            if few != now:
-                return np.inf if now < few else -np.inf
+            few_before, few_after = (
+                int(self._has_few_points(run.params, X, w).sum()) for run in (before, after)
+            )
+            if few_before != few_after:
+                return np.inf if few_after < few_before else -np.inf
         return super().gain(before, after, X, w)
 
-    def _thin(self, params: MixtureParams, X: Array, w: Array) -> NDArray[np.bool_]:
-        return thin(self.family, X, w, self.family.memberships(params, X))
+    def _has_few_points(self, params: MixtureParams, X: Array, w: Array) -> NDArray[np.bool_]:
+        return has_few_points(self.family, X, w, self.family.memberships(params, X))
 
     def split_merge(
         self,
@@ -165,12 +173,12 @@ class MixtureSearch(Search[MixtureParams]):
         """
         K, D = params.means.shape
         stats = self.family.e_step(params, points.X, points.mass)
-        penalty = THIN * int((stats.weight < _parameters(self.family, D)).sum())
+        penalty = FEW_POINTS_PENALTY * int((stats.weight < _parameters(self.family, D)).sum())
         p = mixture_parameters(K, D, self.family.covariance_type)
         return float(penalty - 2.0 * stats.objective + p * np.log(points.n))
 
     def propose_splits(self, params: MixtureParams, points: Sample) -> list[Move[MixtureParams]]:
-        """Return splits of components; both halves are fitted to the component's own points."""
+        """Return splits of components; both halves are fitted to the points of the component."""
         family, needed = self.family, _parameters(self.family, params.means.shape[1])
         price = needed * np.log(points.n)
         responsibilities = family.memberships(params, points.X)
@@ -205,7 +213,7 @@ class MixtureSearch(Search[MixtureParams]):
         stats = family.prior_stats(params, 1.0)
         moves = []
         for i, j in partners(-overlap(responsibilities, points.mass)):
-            all_merged = family.m_step(joined(stats, j, i), params)
+            all_merged = family.m_step(merge_components(stats, j, i), params)
             tied, covariances = family.covariance_type == "tied", all_merged.covariances
             merged = replace(
                 all_merged,
@@ -249,7 +257,7 @@ def _halves(
     family: GaussianMixture, one: MixtureParams, X: Array, mass: Array
 ) -> MixtureParams | None:
     """Return two components in place of `one`: EM after a cut across the widest axis."""
-    two = replace(family.with_components(2), outliers=0.0)  # `mass` is without outliers
+    two = replace(family.with_components(2), outliers=0.0)  # `mass` excludes outliers
     whole = impute(family.with_components(1), one, X).X if has_gaps(X) else X
     scale = np.sqrt(np.einsum("n,nd->d", mass, (whole - whole.mean(axis=0)) ** 2))
     scale = np.where(scale > 0.0, scale, 1.0)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound="Params")
 
 
-THIN = 1e12
-"""Penalty in a BIC for each component of too few points."""
+FEW_POINTS_PENALTY = 1e12
+"""Added to the BIC for each component of too few points; no fit can gain as much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Sample:
 
     @cached_property
     def variance(self) -> float:
-        """Average variance of the features; a few far points count little, see `models.spread`."""
+        """Average variance of the features, robust to a few far points; see `models.spread`."""
         X = filled_by_mean(self.X, self.mass) if has_gaps(self.X) else self.X
         mean = np.einsum("n,nd->d", self.mass, X) / self.n
         square = np.einsum("n,nd->", self.mass, (X - mean) ** 2)
@@ -82,7 +82,7 @@ class Move(Generic[P]):
     add : KMeansParams or MixtureParams
         One or two components; mixing weights are relative to the whole mixture.
     change : float
-        Change of the BIC, estimated from the points of those components.
+        Change of the BIC, estimated from the points of the components in `drop`.
     """
 
     drop: tuple[int, ...]
@@ -91,7 +91,7 @@ class Move(Generic[P]):
 
 
 class Search(ABC, Generic[P]):
-    """The moves of one family. A move that a family lacks keeps its default, which does nothing.
+    """The search for better optima of one family. By default, optional moves do nothing.
 
     Parameters
     ----------
@@ -117,13 +117,13 @@ class Search(ABC, Generic[P]):
         """Return parameters to start from: one run of greedy k-means++ and LS++."""
 
     def exact_optimum(self, X: Array, w: Array) -> P | None:
-        """Return the global optimum where an algorithm for it is known, else None."""
+        """Return the global optimum, or None if no algorithm for it is known."""
         return None
 
     def leave_optimum(self, params: P, X: Array, w: Array) -> P | None:
-        """Return better parameters than a local optimum of the batch loop, None if there are none.
+        """Return better parameters than those of a local optimum, or None if none are found.
 
-        The batch loop continues from them.
+        The batch loop then continues from these parameters.
         """
         return None
 
@@ -136,7 +136,7 @@ class Search(ABC, Generic[P]):
     def gain(self, before: EMResult[P], after: EMResult[P], X: Array, w: Array) -> float:
         """Return by how much a run is better, in the units of `Family.improvement`.
 
-        The result is infinite, with either sign, if something else than the loss decides.
+        The result is infinite or minus infinite if another criterion than the loss decides.
         """
         gain: float = self.family.improvement(before.loss, after.loss)
         return gain
@@ -183,7 +183,10 @@ def sample_of(coreset: Coreset, means: Array) -> Sample:
 
 
 def partners(change: Array) -> list[tuple[int, int]]:
-    """Return each component and its partner of least `change` (K, K); each pair once."""
+    """Return pairs of each component and the other one with the least `change` (K, K).
+
+    No pair is returned twice.
+    """
     apart = change.copy()
     np.fill_diagonal(apart, np.inf)
     best = apart.argmin(axis=1) if len(apart) > 1 else np.empty(0, np.intp)
@@ -197,7 +200,8 @@ def cut(X: Array, w: Array) -> Array:
     """
     mean = np.einsum("n,nd->d", w, X) / w.sum()
     offset = X - mean
-    offset = np.ldexp(offset, -np.frexp(np.abs(offset).max())[1])  # fourth powers follow
+    # Scaled by powers of two, so that fourth powers neither overflow nor underflow.
+    offset = np.ldexp(offset, -np.frexp(np.abs(offset).max())[1])
     share = np.ldexp(w, -np.frexp(w.max())[1])
     axis = np.zeros(X.shape[1])
     axis[np.einsum("n,nd->d", share, offset**2).argmax()] = 1.0

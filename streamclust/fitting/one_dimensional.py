@@ -4,8 +4,8 @@ Clusters of sorted numbers are intervals, so the best cost of the first i number
 
     F_k(i) = min_j F_(k-1)(j) + cost(j, i),    cost(j, i) = sum_{j < n <= i} w_n (x_n - mean)^2
 
-(Fisher 1958; Wang & Song 2011, Ckmeans.1d.dp). The best j never falls as i rises, so each layer is
-computed by divide and conquer in O(N log N), all layers in O(K N log N), without random choices.
+(Fisher 1958; Wang & Song 2011, Ckmeans.1d.dp). The best j never falls as i rises. So divide and
+conquer computes F_k for one k in O(N log N), and for all k in O(K N log N). Nothing is random.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EXACT_CELLS = 1 << 21
 """Largest product of distinct values and clusters with an exact result; a few seconds."""
 
 _RANGE_EXPONENT = 450
-"""The range of the values is scaled to this power of two."""
+"""The range of the values is scaled to about 2 to this power."""
 
 
 def optimal_centroids(x: Array, w: Array, n_clusters: int) -> Array:
@@ -59,9 +59,10 @@ def optimal_centroids(x: Array, w: Array, n_clusters: int) -> Array:
 
 
 def _binned(x: Array, w: Array, bins: int) -> tuple[Array, Array]:
-    """Put ascending values into bins: most edges at equal ranks, others in the widest gaps.
+    """Return the averages and weights of bins of ascending values.
 
-    So a value far from its neighbours has its own bin.
+    Most edges of the bins are at equal ranks, 1 / 16 of them in the widest gaps, so that a value
+    far from its neighbours has its own bin.
     """
     if len(x) <= bins:
         return x, w
@@ -103,7 +104,7 @@ class _Runs(NamedTuple):
     ----------
     weight : array of shape (n,)
     offset : array of shape (n,)
-        Distance of the run's mean from the run's other end.
+        Distance of the mean of the run from the end of the run that isn't this value.
     cost : array of shape (n,)
         Sum of w (x - mean)^2.
     """
@@ -119,12 +120,12 @@ class _Runs(NamedTuple):
 class _Intervals:
     """The cost of every interval of ascending values, to a few units in the last place.
 
-    Differences of running sums would lose the cost of a narrow cluster in the squares of values
-    far away. So costs are only added: the union of two neighbouring runs of weights a and b, whose
-    means have the distance d, costs d^2 a b / (a + b) more than both runs (Chan, Golub & LeVeque
-    1983). d is a sum of distances. For each level l, the values are divided into blocks of 2^l, and
-    each value has the run from itself to the middle of its block. An interval consists of two such
-    runs, at the level of the highest bit in which the indices of its ends differ.
+    Differences of running sums would be too inexact: for a narrow cluster, large squares of far
+    values would cancel. So costs are only added. The union of two neighbouring runs of weights a
+    and b, whose means have the distance d, costs d^2 a b / (a + b) more than both runs (Chan, Golub
+    & LeVeque 1983). d is a sum of distances. For each level l, the values are divided into blocks
+    of 2^l, and each value has the run from itself to the middle of its block. An interval consists
+    of two such runs, at the level of the highest bit in which the indices of its ends differ.
 
     Parameters
     ----------
@@ -191,21 +192,22 @@ class _Intervals:
 
 
 def _layer(intervals: _Intervals, before: Array, k: int) -> tuple[Array, NDArray[np.int32]]:
-    """Return F_k and the start of its last cluster, from F_(k-1), for all i at once.
+    """Return F_k(i) and the start of the last cluster for all i, from `before`, which is F_(k-1).
 
-    The recursion is done level by level: the best j of a midpoint lies between its neighbours'.
+    Each pass of the loop halves the distance between the i that are done. The best j of a new i
+    lies between the best j of its two neighbours.
     """
     n = len(before) - 1
     cost = np.full(n + 1, np.inf)
     split = np.full(n + 1, k - 1, dtype=np.int32)
     step = 1 << max(n - k, 0).bit_length()
     while step:
-        at = np.arange(k - 1 + step, n + 1, 2 * step)
-        if len(at):
-            above = at + step
-            low = split[at - step].astype(np.intp)
-            high = np.where(above <= n, split[np.minimum(above, n)], at - 1)
-            _choose(intervals, before, at, low, np.minimum(high, at - 1), cost, split)
+        i = np.arange(k - 1 + step, n + 1, 2 * step)
+        if len(i):
+            next_i = i + step
+            low = split[i - step].astype(np.intp)
+            high = np.where(next_i <= n, split[np.minimum(next_i, n)], i - 1)
+            _choose(intervals, before, i, low, np.minimum(high, i - 1), cost, split)
         step >>= 1
     return cost, split
 
@@ -213,19 +215,19 @@ def _layer(intervals: _Intervals, before: Array, k: int) -> tuple[Array, NDArray
 def _choose(
     intervals: _Intervals,
     before: Array,
-    at: Labels,
+    i: Labels,
     low: Labels,
     high: Labels,
     cost: Array,
     split: NDArray[np.int32],
 ) -> None:
-    """Set `cost` and `split` (OUT) of each `at`: the best j from `low` to `high`."""
+    """Set `cost[i]` and `split[i]` to the least cost and its j, from `low` to `high`."""
     lengths = high - low + 1
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    owner = np.repeat(np.arange(len(at)), lengths)
+    owner = np.repeat(np.arange(len(i)), lengths)
     j = np.arange(len(owner)) + (low - starts)[owner]
-    total = before[j] + intervals.cost(j, at[owner])
+    total = before[j] + intervals.cost(j, i[owner])
     least = np.minimum.reduceat(total, starts)
     hits = np.flatnonzero(total == least[owner])
-    first = hits[np.searchsorted(owner[hits], np.arange(len(at)))]
-    cost[at], split[at] = least, j[first]
+    first = hits[np.searchsorted(owner[hits], np.arange(len(i)))]
+    cost[i], split[i] = least, j[first]

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="Params")
 
-Each = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
-"""A function like `map`, for run numbers."""
+MapRuns = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
+"""A function like `map` that calls a function for run numbers, possibly at the same time."""
 
 _EQUAL = 1e-10
-"""Improvements up to this may be rounding errors. Of equal runs, the first is the best."""
+"""Improvements up to this may be rounding errors. The first of several equal runs is the best."""
 
 
 def best_of(
@@ -37,7 +37,7 @@ def best_of(
     *,
     tol: float,
     max_iter: int,
-    each: Each = map,
+    map_runs: MapRuns = map,
 ) -> EMResult[P]:
     """Return the best of several runs, after the final moves of split-and-merge.
 
@@ -45,13 +45,13 @@ def best_of(
     ----------
     family : KMeans or GaussianMixture
     starting : sequence of callable
-        Each returns the first parameters of one run.
+        Functions without arguments; each one returns the first parameters of one run.
     X, w : arrays of shape (N, D) and (N,)
     seed : tuple of int
-        The last number plus the number of the run is the run's seed.
+        The seed of run r is this tuple with r added to its last number.
     tol, max_iter : float and int
         See `fit`.
-    each : callable, optional
+    map_runs : callable, optional
         A function like `map`; the runs are independent of each other.
     """
 
@@ -62,7 +62,7 @@ def best_of(
             family, starting[number](), data, X, w, tol=tol, max_iter=max_iter
         ), data
 
-    runs = list(each(run, range(len(starting))))
+    runs = list(map_runs(run, range(len(starting))))
     search = search_of(family)
 
     def better(one: EMResult[P], other: EMResult[P]) -> EMResult[P]:
@@ -72,17 +72,17 @@ def best_of(
     return search.split_merge(best, runs[-1][1], X, w, tol=tol, max_iter=max_iter)
 
 
-def begins(
+def start_functions(
     family: Family[P], X: Array, w: Array, n_init: int, seed: tuple[int, ...]
 ) -> list[Callable[[], P]]:
-    """Return functions that return the first parameters of runs: the known optimum, or seeds.
+    """Return functions for the first parameters of runs: one known optimum, or `n_init` seedings.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
     X, w : arrays of shape (N, D) and (N,)
-        Points, or a sample of them, of positive weight; see `streamclust.fitting.hot_deck` for
-        gaps.
+        Points, or a sample of them, of positive weight. Gaps are filled as in
+        `streamclust.fitting.hot_deck`.
     n_init : int
         Number of seedings.
     seed : tuple of int
@@ -104,15 +104,15 @@ def begins(
 def starts(
     family: Family[P], X: Array, w: Array, n_init: int, seed: tuple[int, ...]
 ) -> Iterator[P]:
-    """Yield the first parameters of runs; see `begins`."""
-    for begin in begins(family, X, w, n_init, seed):
-        yield begin()
+    """Yield the first parameters of runs; see `start_functions`."""
+    for start in start_functions(family, X, w, n_init, seed):
+        yield start()
 
 
 def run_to_optimum(
     family: Family[P], start: P, data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
 ) -> EMResult[P]:
-    """Run EM from `start`; leave local optima while that gains more than `tol`.
+    """Run EM from `start`; leave local optima while this gains more than `tol`.
 
     `data` sums the e-steps of the points `X`, `w`; `max_iter` limits the passes to each optimum.
     """

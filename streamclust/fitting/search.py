@@ -1,7 +1,7 @@
 """The table of searches: one class per family.
 
-`streamclust.models.family.Family` is the algebra of statistics. A search has the start of a run,
-the ways out of a local optimum, and the components to split or merge.
+`streamclust.models.family.Family` is the algebra of statistics. A search gives the start of a run,
+moves that leave a local optimum, and components to split or merge.
 """
 
 from __future__ import annotations

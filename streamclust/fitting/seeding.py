@@ -9,23 +9,23 @@ from streamclust.errors import TooFewPointsError
 from streamclust.kernels import assign, plusplus, swaps
 
 SWAP_TRIALS = 100
-"""Number of swaps to try; more hardly lower J after Lloyd's algorithm."""
+"""Number of swaps to try. More swaps hardly lower J after Lloyd's algorithm."""
 
 GREEDY_WORK = 1 << 34
-"""Largest number of products of coordinates, N K D per candidate, for greedy seeding."""
+"""Largest number of products of coordinates in greedy seeding: N K D times the candidates."""
 
 _ROUNDS = 8
-"""Number of chosen points per point that a round draws."""
+"""A round draws one point for each `_ROUNDS` points chosen so far."""
 
 
 def seed_centroids(X: Array, w: Array, n_clusters: int, rng: np.random.Generator) -> Array:
-    """Choose `n_clusters` distinct points of `X` by greedy k-means++ and `SWAP_TRIALS` of LS++.
+    """Choose `n_clusters` distinct points of `X` by greedy k-means++ and 100 swaps of LS++.
 
-    If that would take more than `GREEDY_WORK`, the points are drawn in rounds. The functions
-    `kmeans_plusplus`, `local_search` and `in_rounds` have the same parameters and errors.
+    If that would take more than `GREEDY_WORK`, the points are drawn in rounds (`draw_in_rounds`).
+    Parameters and errors are those of `kmeans_plusplus`.
     """
     if is_large(X, n_clusters):
-        return in_rounds(X, w, n_clusters, rng)
+        return draw_in_rounds(X, w, n_clusters, rng)
     centroids = kmeans_plusplus(X, w, n_clusters, rng)
     return local_search(X, w, centroids, rng) if n_clusters > 1 else centroids
 
@@ -70,14 +70,14 @@ def _trials(n_clusters: int) -> int:
     return 2 + int(np.log(n_clusters))
 
 
-def _too_few(found: int, wanted: int) -> TooFewPointsError:
+def _too_few(n_distinct: int, K: int) -> TooFewPointsError:
     return TooFewPointsError(
-        f"{found} distinct points are too few for {wanted} components; "
+        f"{n_distinct} distinct points are too few for {K} components; "
         "give more points or fewer components"
     )
 
 
-def in_rounds(X: Array, w: Array, n_clusters: int, rng: np.random.Generator) -> Array:
+def draw_in_rounds(X: Array, w: Array, n_clusters: int, rng: np.random.Generator) -> Array:
     """Choose `n_clusters` distinct points of `X` in rounds that grow with the number of points.
 
     A round draws an eighth of the number of points chosen so far, without replacement and with

@@ -1,12 +1,12 @@
 """The search for better unit centroids: K-means with the metric cosine.
 
-Seeds and swaps are those of K-means: of unit vectors, ||x - u||^2 = 2 (1 - cos), so D^2 sampling
-samples by angle. A cluster's sum R_k, of length r_k, gives its centroid R_k / r_k and its loss
-n_k - r_k; so moves and merges compare lengths of sums.
+Seeds and swaps are those of K-means, because ||x - u||^2 = 2 (1 - cos) for unit vectors. Let R_k be
+the sum of the vectors of cluster k, and r_k its length. The centroid is R_k / r_k and the loss is
+n_k - r_k, so moves and merges compare lengths of sums.
 
-If K adapts, each cluster is a von Mises-Fisher distribution with its own concentration, for which
-a Gaussian in the D - 1 directions tangent to the sphere stands, with the variance 2 (1 - r / n) /
-(D - 1) = 1 / kappa (Mardia & Jupp 2000, section 9.3).
+If K adapts, each cluster is a von Mises-Fisher distribution with its own concentration kappa. It is
+approximated by a Gaussian in the D - 1 directions tangent to the sphere, of the variance
+2 (1 - r / n) / (D - 1) = 1 / kappa (Mardia & Jupp 2000, section 9.3).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class SphericalSearch(KMeansSearch):
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> KMeansParams:
         """Return centroids drawn by greedy k-means++ and improved by swaps (LS++)."""
         K = self.family.n_clusters
-        if (found := number_of_directions(X, K)) < K:
+        if (n_directions := number_of_directions(X, K)) < K:
             raise TooFewPointsError(
-                f"{found} distinct directions are too few for {K} components; "
+                f"{n_directions} distinct directions are too few for {K} components; "
                 "give more points or fewer components"
             )
         return super().init(X, w, rng)
@@ -55,15 +55,15 @@ class SphericalSearch(KMeansSearch):
     def exact_optimum(self, X: Array, w: Array) -> None:
         """Return None: in one dimension there are only two directions."""
 
-    def _moved(self, X: Array, w: Array, centroids: Array) -> Array | None:
+    def _move_points(self, X: Array, w: Array, centroids: Array) -> Array | None:
         return first_variation(X, w, centroids)
 
-    def _strength(self, stats: Stats, params: KMeansParams) -> Array:
-        """Return half of the length of each cluster's sum, instead of its mass."""
+    def _cost_per_sqdist(self, stats: Stats, params: KMeansParams) -> Array:
+        """Return half of the length r_k of each cluster's sum."""
         averages = stats.averages(otherwise=params.centroids)
         return np.asarray(0.5 * stats.weight * np.linalg.norm(averages, axis=1))
 
-    def _freedom(self, n_features: int) -> int:
+    def _centroid_parameters(self, n_features: int) -> int:
         return max(n_features - 1, 1)
 
     def _centroid(self, centroid: Array) -> Array:
@@ -74,7 +74,7 @@ class SphericalSearch(KMeansSearch):
         """Return the merge of each cluster with the most similar one."""
         centroids, D = params.centroids, params.centroids.shape[1]
         mass, inertia, _ = self._clusters(centroids, points.X, points.mass)
-        apart, price = self._misfit(mass, inertia, points), self._price(D, points)
+        apart, price = self._misfit(mass, inertia, points), self._bic_of_parameters(D, points)
         sums = (mass - 0.5 * inertia)[:, None] * centroids
         square = (sums**2).sum(axis=1)
         length = np.sqrt(np.maximum(square[:, None] + square + 2.0 * sums @ sums.T, 0.0))
@@ -89,10 +89,10 @@ class SphericalSearch(KMeansSearch):
 
 
 def first_variation(X: Array, w: Array, centroids: Array) -> Array | None:
-    """Move single points to other clusters where that makes the clusters' sums longer.
+    """Move single points to other clusters where that increases the total length of the sums.
 
-    A point of weight w that leaves the cluster of sum R_a for the one of R_b gains
-    |R_a - w x| - |R_a| + |R_b + w x| - |R_b|, which can be positive although the centroid of b is
+    If a point x of weight w moves from cluster a to cluster b, the total length grows by
+    |R_a - w x| - |R_a| + |R_b + w x| - |R_b|. This can be positive although the centroid of b is
     farther away (Dhillon, Guan & Kogan 2002). The best moves that share no cluster are made
     together.
 
@@ -122,8 +122,8 @@ def first_variation(X: Array, w: Array, centroids: Array) -> Array | None:
     labels[chosen] = target[chosen]
     sums = _sums(X, w, labels, centroids)
     length = np.linalg.norm(sums, axis=1, keepdims=True)
-    known = length > _NO_GAIN * w.max()
-    return np.asarray(np.where(known, sums / np.where(known, length, 1.0), centroids))
+    is_defined = length > _NO_GAIN * w.max()
+    return np.asarray(np.where(is_defined, sums / np.where(is_defined, length, 1.0), centroids))
 
 
 def _sums(X: Array, w: Array, labels: Labels, centroids: Array) -> Array:
@@ -132,7 +132,7 @@ def _sums(X: Array, w: Array, labels: Labels, centroids: Array) -> Array:
 
 
 def _gains(X: Array, w: Array, labels: Labels, sums: Array) -> tuple[Array, Labels]:
-    """Return the largest gain of a move of each point, and where it goes."""
+    """Return the largest gain of a move of each point, and the target cluster, both (N,)."""
     inner, square = X @ sums.T, (sums**2).sum(axis=1)
     length, rows, w_column = np.sqrt(square), np.arange(len(X)), w[:, None]
     # |R + w x| - |R|, without the cancellation of a difference of two large lengths

@@ -1,7 +1,6 @@
-"""Ways out of a local optimum of EM: two components merge, and a third one is split.
+"""Split-and-merge EM: two components merge and a third one is split, to leave a local optimum.
 
-These are the moves of split-and-merge EM at a fixed number of components (Ueda, Nakano, Ghahramani
-& Hinton 2000).
+The number of components stays the same (Ueda, Nakano, Ghahramani & Hinton 2000).
 """
 
 from __future__ import annotations
@@ -35,9 +34,8 @@ _GAIN = 1e-3
 _LEAST_SHARE = 0.01
 """Least mass of a component beside a background, relative to the average component."""
 
-_EFFORT = 1 << 34
+_MAX_PRODUCTS = 1 << 34
 """Largest number of products of coordinates for all moves together: a few seconds."""
-
 
 _CELLS = 1 << 24
 """Largest number of responsibilities in memory; with more points, every n-th point is used."""
@@ -53,7 +51,7 @@ def rearrange(
     tol: float,
     max_iter: int,
 ) -> EMResult[MixtureParams]:
-    """Return a run that continues `run` by the best moves found, or `run` itself.
+    """Return the run after the best moves found, or `run` itself.
 
     A move merges a pair with similar responsibilities and splits a wide component; EM continues
     after each move. The search ends when no move gains. A move must not add a component with fewer
@@ -77,14 +75,14 @@ def rearrange(
     N, D = X.shape
     wide = D if family.covariance_type in ("full", "tied") else 1
     products = N * family.n_components * (D * wide + 32)  # an exponential takes as long as 32
-    passes = int(_EFFORT / float(products))
-    every = -(-N * family.n_components // _CELLS)
-    X, w = X[::every], w[::every]
+    passes = int(_MAX_PRODUCTS / float(products))
+    stride = -(-N * family.n_components // _CELLS)
+    X, w = X[::stride], w[::stride]
     better: EMResult[MixtureParams] | None = run
     while better is not None:
         run, better = better, None
         responsibilities = family.memberships(run.params, X)
-        starved = int(thin(family, X, w, responsibilities).sum())
+        n_few = int(has_few_points(family, X, w, responsibilities).sum())
         stats = recentre(run.stats, run.stats.averages(otherwise=run.stats.reference))
         for move in _moves(responsibilities, w, widths(stats)):
             if passes <= 0:
@@ -94,19 +92,21 @@ def rearrange(
             passes -= len(trial.history)
             if run.loss - trial.loss <= _GAIN:
                 continue
-            if thin(family, X, w, family.memberships(trial.params, X)).sum() <= starved:
+            if has_few_points(family, X, w, family.memberships(trial.params, X)).sum() <= n_few:
                 better = trial
                 break
     return run
 
 
-def thin(family: GaussianMixture, X: Array, w: Array, memberships: Array) -> NDArray[np.bool_]:
-    """Return which components, (K,), have an effective sample size (Kish 1965) that is too small.
+def has_few_points(
+    family: GaussianMixture, X: Array, w: Array, memberships: Array
+) -> NDArray[np.bool_]:
+    """Return which components, (K,), have too few points.
 
-    A covariance needs `points_needed`, so that it isn't singular. With a background, the points of
-    a component are outliers if they are fewer than `points_for_shape`, or than a hundredth of the
-    average component's. In a component with no more than the share of outliers, equal points count
-    as one: they are sentinel values.
+    The effective sample size (Kish 1965) must be at least `points_needed`, so that the covariance
+    isn't singular. With a background, it must be at least `points_for_shape`, and the mass at least
+    a hundredth of the average mass; otherwise the points are outliers. In a component whose mass is
+    at most that of the outliers, equal points count as one point: they are sentinel values.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def _effective_size(shares: Array) -> Array:
 
 
 def _moves(responsibilities: Array, w: Array, width: Array) -> Iterator[tuple[int, int, int]]:
-    """Yield (k, into, wide): component k merges into another and takes half of a wide one."""
+    """Yield (k, into, wide): component k merges into `into`, then gets half of component `wide`."""
     overlaps = overlap(responsibilities, w)
     first, second = np.triu_indices(len(width), 1)
     widest = np.argsort(-width, kind="stable").tolist()

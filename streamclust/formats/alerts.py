@@ -1,12 +1,12 @@
 """The fields of the entries in `:alerts`: one entry per flagged point, as text.
 
-``stream``, ``id`` and ``index`` name the point: its stream, its entry, and its place in the entry.
-``code``, ``version`` and ``model_id`` are those of the codes. ``score`` is the anomaly score (see
-`streamclust.models.scores`), and ``quantile`` the share of the remembered points with a smaller
-score. ``event_time`` is the time in the ID of the entry, and ``time`` the wall clock when the alert
-was written, both in milliseconds. ``top`` is JSON: the features with the largest shares of the
-score, largest first, each with its name, its share, its value, and the value that the model
-expects::
+``stream``, ``id`` and ``index`` are the stream of the point, the ID of its entry, and its place in
+the entry. ``code``, ``version`` and ``model_id`` have the same meaning as in `:codes`. ``score`` is
+the anomaly score (see `streamclust.models.scores`), and ``quantile`` the share of the remembered
+points with a smaller score. ``event_time`` is the time in the ID of the entry, and ``time`` the
+wall clock when the alert was written, both in milliseconds. ``top`` is JSON: the features with the
+largest shares of the score, largest first, each with its name, its share, its value, and the value
+that the model expects::
 
     [{"feature": "temperature", "share": 0.83, "value": 95.2, "expected": 61.0}, ...]
 
@@ -30,14 +30,14 @@ _LABEL = b"label:"
 
 @dataclass(frozen=True)
 class FeatureShare:
-    """The part of a feature in the score of a point.
+    """The share of a feature in the score of a point.
 
     Parameters
     ----------
     feature : str
         Name of the feature; its number if features have no names.
     share : float
-        Part of the score, from 0 to 1.
+        Share of the score, from 0 to 1.
     value : float
         Value of the feature.
     expected : float
@@ -52,7 +52,9 @@ class FeatureShare:
 
 @dataclass(frozen=True)
 class Alert:
-    """A point that was flagged as an anomaly. Its texts come from producers; see `text.printable`.
+    """A point that was flagged as an anomaly.
+
+    Texts come from producers; use `streamclust.text.printable` to show them.
 
     Parameters
     ----------
@@ -65,7 +67,7 @@ class Alert:
     index : int
         Place of the point in the entry.
     code : int
-        Its component or centroid.
+        Number of its component.
     score : float
         Anomaly score.
     quantile : float
@@ -102,7 +104,7 @@ class Alert:
 
     @property
     def one_in(self) -> float:
-        """Number of points of which one has a score of at least this size."""
+        """Number of points among which one is expected to have a score of at least this size."""
         rest = 1.0 - self.quantile
         return math.inf if rest <= 0.0 else 1.0 / rest
 

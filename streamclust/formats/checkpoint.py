@@ -1,7 +1,7 @@
-"""The checkpoint in `:state`: what was learned, and the stream position that it covers.
+"""The checkpoint in `:state`: the learner's state, and the stream position that it covers.
 
-A commit writes the points of the state to a value of their own (`state_points`). A proposal, or the
-state of an earlier release, has all in one value.
+A commit writes the points of the state to another value, `:coreset` (`state_points`). A proposal,
+and a state of an earlier release, are a single value.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from streamclust.online.state import Counts
 
 FORMAT = "streamclust.state/2"
 FORMATS = (FORMAT, "streamclust.state/1")
-"""Formats that are read. The second has no factor of the coreset's weights."""
+"""Formats that are read. States of format 1 don't have `CoresetState.unit`."""
 
 
 @dataclass(frozen=True)
 class Covered:
-    """What a checkpoint covers of its streams; the parts of it that need no family to be read.
+    """The parts of a checkpoint that describe its streams; they are read without the family.
 
     The fields are those of `Checkpoint`.
     """
@@ -44,7 +44,7 @@ class Covered:
 
 @dataclass(frozen=True)
 class Outline:
-    """A checkpoint without what was learned: what is shown of a model that isn't in memory.
+    """A checkpoint without the learner's state, for figures of a model that isn't in memory.
 
     The fields are those of `Checkpoint` and of its parts.
 
@@ -70,39 +70,40 @@ class Outline:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One committed moment of a model.
+    """The state of a model in a commit.
 
     Parameters
     ----------
     learner : LearnerState
     position : dict of str to str
-        Points' stream -> ID of the last entry that is learned (or dead).
+        Points' stream -> ID of the last entry that was learned or refused.
     layout : Layout or None
-        How the entries are laid out, once the first good one was seen.
+        Layout of the entries; None before the first good entry.
     version : int
-        Newest published version; 0 before the first.
+        Number of the newest published version; 0 before the first version.
     published_points : int
-        Points that had been learned when it was published.
+        Number of points learned when that version was published.
     published_threshold : float or None
-        Its score from which on points are flagged, if the settings have a rate.
+        Anomaly score of that version above which points are flagged, if the settings have a rate.
     published : Counts
-        The learner's counts at that time.
+        The learner's counts when that version was published.
     unpublished : int
-        Points taken since publishing was last due, so that a restart keeps the cadence.
+        Number of points since publishing was last due. With it, a restart doesn't change the
+        interval.
     dead : int
-        Points refused ever; also the number of the newest entry of `:dead`.
+        Total number of refused points; also the number of the newest entry of `:dead`.
     read : dict of str to (int or None)
-        Points' stream -> number of entries that it ever had up to the position, if known.
-        A stream that nothing was read of may be left out.
+        Points' stream -> number of entries ever added to it up to the position, if known. Streams
+        without a read entry may be absent.
     lost : dict of str to Lost
-        Points' stream -> what was gone before it was read.
+        Points' stream -> totals of the entries that were trimmed before they were read.
     refit : str
-        ID of the newest refit that was taken over.
-    left : Covered
-        Positions of streams that the settings no longer name: a stream that comes back continues
-        there.
+        ID of the newest refit that was accepted.
+    former_streams : Covered
+        Positions of streams that the settings no longer name. If the settings name such a stream
+        again, learning continues there.
     missing : int
-        Missing values of all points learned; see `points.missing`.
+        Total number of missing values in learned points; see `points.missing`.
     """
 
     learner: LearnerState[Any] = field(default_factory=LearnerState)
@@ -116,7 +117,7 @@ class Checkpoint:
     read: dict[str, int | None] = field(default_factory=dict)
     lost: dict[str, Lost] = field(default_factory=dict)
     refit: str = ""
-    left: Covered = field(default_factory=Covered)
+    former_streams: Covered = field(default_factory=Covered)
     missing: int = 0
     published_threshold: float | None = None
 
@@ -127,9 +128,9 @@ _REQUIRED = {
     "learner": ("averaged", "steps", "points", "held", "time_ms", "revivals"),
     "array": ("sample", "sample_weight"),
 }
-"""What the first version of this format wrote. A state without one of these is refused; every later
-field has a default, so that a state of an earlier version is read. A new field needs no entry here:
-its default is that of its dataclass, or `from_stored` derives it from the statistics."""
+"""Fields that the first release of this format wrote. A state without one of them is refused. Each
+later field has a default: that of its dataclass, or one that `from_stored` derives from the
+statistics. So states of earlier releases are read, and a new field needs no entry here."""
 
 
 def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
@@ -146,9 +147,9 @@ class EncodedCommit:
     state : bytes
         The value of `:state`.
     change : Change
-        How `:coreset` changes.
+        The change of `:coreset`.
     points : StatePoints
-        What `:coreset` has then.
+        The points in `:coreset` after the commit.
     """
 
     state: bytes
@@ -157,7 +158,7 @@ class EncodedCommit:
 
 
 def stored_points(checkpoint: Checkpoint, family: Family[Any]) -> StatePoints:
-    """Return what `:coreset` has after a commit of this checkpoint."""
+    """Return the points in `:coreset` after a commit of this checkpoint."""
     _, points = split(to_stored(checkpoint.learner, family).arrays)
     return change_of(None, points)[0]
 
@@ -165,14 +166,14 @@ def stored_points(checkpoint: Checkpoint, family: Family[Any]) -> StatePoints:
 def encode_commit(
     checkpoint: Checkpoint, family: Family[Any], before: StatePoints | None
 ) -> EncodedCommit:
-    """Return what a commit of a checkpoint writes.
+    """Return the bytes that a commit of a checkpoint writes.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     family : KMeans or GaussianMixture
     before : StatePoints or None
-        What the server's `:coreset` has; None if unknown.
+        The points in the server's `:coreset`; None if unknown.
     """
     stored = to_stored(checkpoint.learner, family)
     rest, points = split(stored.arrays)
@@ -200,7 +201,7 @@ def _encoded(checkpoint: Checkpoint, family: Family[Any], stored: Fields) -> byt
         "unpublished": checkpoint.unpublished,
         "dead": checkpoint.dead,
         "refit": checkpoint.refit,
-        "left": asdict(checkpoint.left),
+        "left": asdict(checkpoint.former_streams),
     }
     if checkpoint.missing:
         meta["missing"] = checkpoint.missing
@@ -232,7 +233,7 @@ def decode_checkpoint(
     arrays, meta = unpack(data, FORMATS, where)
     _same_family(meta, family, where)
     if "points" in meta:
-        with _damage_named(where):
+        with _errors_named(where):
             arrays = with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
     _refuse_missing(arrays, meta, where)
     if family.missing == "reject" and any(
@@ -251,7 +252,7 @@ def decode_checkpoint(
             layout=None if meta["layout"] is None else Layout.from_dict(meta["layout"]),
             version=whole(meta, "version"),
             published_points=int(meta["published"]),
-            published=Counts(  # without a stored count, nothing of it is news
+            published=Counts(  # default: the present count, so that no event is published again
                 drifts=int(meta.get("published_drifts", counts.drifts)),
                 revived=int(meta.get("published_revivals", counts.revived)),
                 reclustered=int(meta.get("published_resolves", counts.reclustered)),
@@ -260,7 +261,7 @@ def decode_checkpoint(
             unpublished=int(meta.get("unpublished", 0)),
             dead=whole(meta, "dead"),
             refit=str(meta.get("refit", "")),
-            left=_covered({"position": {}, **meta.get("left", {})}),
+            former_streams=_covered({"position": {}, **meta.get("left", {})}),
             missing=int(meta.get("missing", 0)),
             published_threshold=None if threshold is None else float(threshold),
         )
@@ -278,7 +279,7 @@ def decode_outline(data: bytes, family: Family[Any], where: str) -> Outline:
     """
     meta, arrays = unpack_meta(data, len(data), FORMATS, where)
     _same_family(meta, family, where)
-    with _damage_named(where):
+    with _errors_named(where):
         gathered = None
         if not meta["sums"]:
             described = meta["points"] if "points" in meta else arrays["sample"]
@@ -298,7 +299,9 @@ def decode_outline(data: bytes, family: Family[Any], where: str) -> Outline:
 
 
 def decode_covered(data: bytes, where: str, length: int = 0) -> tuple[Covered, int | None]:
-    """Return what a checkpoint covers, and the points of an unfinished warm-up; None after it.
+    """Return the streams of a checkpoint, and the number of points of an unfinished warm-up.
+
+    After the warm-up, the second result is None.
 
     Parameters
     ----------
@@ -307,7 +310,7 @@ def decode_covered(data: bytes, where: str, length: int = 0) -> tuple[Covered, i
     where : str
         Key of the bytes, for errors.
     length : int
-        Number of bytes of the whole value. Default: `data` is whole.
+        Number of bytes of the whole value. Default: `data` is the whole value.
 
     Raises
     ------
@@ -315,7 +318,7 @@ def decode_covered(data: bytes, where: str, length: int = 0) -> tuple[Covered, i
         If the bytes are damaged or of another format.
     """
     meta, arrays = unpack_meta(data, length or len(data), FORMATS, where)
-    with _damage_named(where):
+    with _errors_named(where):
         if meta["sums"]:
             return _covered(meta), None
         described = meta["points"] if "points" in meta else arrays["sample"]
@@ -323,7 +326,7 @@ def decode_covered(data: bytes, where: str, length: int = 0) -> tuple[Covered, i
 
 
 def decode_streams(data: bytes, where: str) -> list[str]:
-    """Return the streams that the model has read, including those that it no longer reads.
+    """Return the names of all streams that the model reads or has read.
 
     Raises
     ------
@@ -331,12 +334,12 @@ def decode_streams(data: bytes, where: str) -> list[str]:
         If the bytes are damaged or of another format.
     """
     _, meta = unpack(data, FORMATS, where)
-    with _damage_named(where):
+    with _errors_named(where):
         return sorted({*meta["position"], *meta.get("left", {}).get("position", {})})
 
 
 def decode_layout(data: bytes, where: str) -> Layout | None:
-    """Return the layout of the learned entries; None before the first good one.
+    """Return the layout of the learned entries; None before the first good entry.
 
     Raises
     ------
@@ -344,13 +347,13 @@ def decode_layout(data: bytes, where: str) -> Layout | None:
         If the bytes are damaged or of another format.
     """
     _, meta = unpack(data, FORMATS, where)
-    with _damage_named(where):
+    with _errors_named(where):
         return None if meta["layout"] is None else Layout.from_dict(meta["layout"])
 
 
 @contextmanager
-def _damage_named(where: str) -> Iterator[None]:
-    """Turn an error of damaged contents into one that names the key or file."""
+def _errors_named(where: str) -> Iterator[None]:
+    """Turn an error from damaged contents into a FormatError that names the key or file."""
     try:
         yield
     except _DAMAGES as error:
@@ -362,12 +365,12 @@ def _covered(meta: dict[str, Any]) -> Covered:
     return Covered(
         position=dict(meta["position"]),
         read=dict(meta.get("read", {})),
-        lost={stream: Lost(**_known(Lost, each)) for stream, each in lost},
+        lost={stream: Lost(**_known(Lost, totals)) for stream, totals in lost},
     )
 
 
 def _known(kind: type[Any], stored: dict[str, Any]) -> dict[str, Any]:
-    """Return what a dataclass has fields for; a later version may have written more."""
+    """Return the stored values for fields of a dataclass; later releases may write more values."""
     names = {each.name for each in fields(kind)}
     return {name: value for name, value in stored.items() if name in names}
 
@@ -375,13 +378,13 @@ def _known(kind: type[Any], stored: dict[str, Any]) -> dict[str, Any]:
 def _refuse_missing(arrays: dict[str, Array], meta: dict[str, Any], where: str) -> None:
     """Refuse a state that lacks a field without a default."""
     for part, names in _REQUIRED.items():
-        found: Any = {"": meta, "array": arrays}.get(part, meta.get(part))
+        section: Any = {"": meta, "array": arrays}.get(part, meta.get(part))
         for name in names:
-            if not isinstance(found, dict) or name not in found:
+            if not isinstance(section, dict) or name not in section:
                 raise FormatError(
-                    f"{where} holds a damaged state: it lacks the field "
-                    f"{f'{part} {name}'.strip()!r}; if another version of streamclust wrote it, "
-                    "use that version, or move it away"
+                    f"{where} holds a damaged state: the field {f'{part} {name}'.strip()!r} is "
+                    "missing; if another version of streamclust wrote this state, use that "
+                    "version, or move it away"
                 )
 
 
@@ -393,26 +396,26 @@ def _gaps(where: str) -> FormatError:
 
 
 def _same_family(meta: dict[str, Any], family: Family[Any], where: str) -> None:
-    """Refuse a state whose arrays would not fit; a changed floor or threshold does fit."""
-    found = meta.get("family")
-    if not isinstance(found, dict):
+    """Refuse a state whose arrays don't fit the settings of the family."""
+    stored = meta.get("family")
+    if not isinstance(stored, dict):
         raise FormatError(f"{where} holds a damaged state: no family; move it away")
-    before = found.get("fewest")
-    if (before is None) != (family.fewest is None):
+    before = stored.get("fewest")
+    if (before is None) != (family.min_components is None):
         how = {True: "a fixed number of components", False: "one that adapts (auto)"}
         raise FormatError(
             f"{where} was learned with {how[before is None]}, the config says "
-            f"{how[family.fewest is None]}: change it back, or give the model a new name"
+            f"{how[family.min_components is None]}: change it back, or give the model a new name"
         )
     sizes = (size_name(type(family)),) if before is None else ()  # else its bounds may change
     if hasattr(family, "metric"):
-        found = {"metric": "euclidean", **found}  # as in states from before there was a metric
+        stored = {"metric": "euclidean", **stored}  # as in states from before there was a metric
     for name in ("kind", *sizes, "covariance_type", "metric"):
-        wanted = getattr(family, name, None) if name in found else None
-        if name in found and found[name] != wanted:
+        configured = getattr(family, name, None) if name in stored else None
+        if name in stored and stored[name] != configured:
             raise FormatError(
-                f"{where} was learned with {name} {found[name]!r}, the config says {wanted!r}: "
-                "change it back, or give the model a new name"
+                f"{where} was learned with {name} {stored[name]!r}, the config says "
+                f"{configured!r}: change it back, or give the model a new name"
             )
     if meta.get("missing") and family.missing == "reject":
         raise _gaps(where)

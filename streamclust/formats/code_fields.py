@@ -1,14 +1,14 @@
-"""Names of fields in `:codes`, which the settings need without NumPy."""
+"""Names of fields in `:codes`. The settings import them, so this module doesn't import NumPy."""
 
 TOP_VALUES = {"kmeans": "top_distance", "gaussian_mixture": "top_responsibility"}
-"""Kind of a family -> the field that holds the values of the `top` components."""
+"""Kind of a family -> the field with the values of the `top` components."""
 
 SCORE_KINDS = {
     "log_density": "gaussian_mixture",
     "mahalanobis": "gaussian_mixture",
     "scaled_distance": "kmeans",
 }
-"""Scores of `encode.score` that only one kind of family has, and this kind."""
+"""Score of `encode.score` that only one kind of family has -> this kind."""
 
 SCORE_FIELDS = (*SCORE_KINDS, "tail_score", "quantile")
 """Fields of the scores that `encode.score` adds to the codes."""

@@ -1,10 +1,10 @@
 """Codes in a file: ceil(log2 K) bits per point, with the codebook or the name of the model.
 
-The container is safetensors: ``codes``, the packed bits (uint8, the highest bit first), and
-``codebook``, the centroids or means (float64, shape (K, D)), unless the file only names the model.
-Scores of the points (`encode.score`) are arrays of shape (n,) with names such as
-``score.log_density``: float32, but ``score.quantile`` is float64.
-Its JSON (see `streamclust.formats.container`) has the fields of `Header`.
+The format is safetensors. The array ``codes`` has the packed bits (uint8, the highest bit first).
+The array ``codebook`` has the centroids or means (float64, shape (K, D)); it is absent if the file
+only names the model. Scores of the points (`encode.score`) are arrays of shape (n,), such as
+``score.log_density``: float64 for ``score.quantile``, float32 for the others. The JSON in the
+metadata (see `streamclust.formats.container`) has the fields of `Header`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FORMAT = "streamclust.codes/1"
 
 MOST_EXPANSION = 4096
-"""Maximum bytes of the points divided by the bytes of the file, where the points exceed 1 GiB."""
+"""If the points exceed 1 GiB: the largest ratio of their bytes to the bytes of the file."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _MOST_POINTS = 1 << 53
@@ -58,9 +58,9 @@ class Header:
     picture : tuple of int or None
         Height, width and channels, if the points are the pixels of a picture, row by row.
     peak : float
-        The value of white in the picture, in the model's units.
+        The value of white in the picture, in the units of the model.
     model_id : int
-        Of the model, if the file has no codebook; 0 if not known.
+        Model ID, if the file has no codebook; 0 if unknown.
     """
 
     model: str
@@ -156,7 +156,7 @@ def from_bytes(data: bytes, where: str) -> tuple[Header, NDArray[np.int32], Arra
 
 
 def parse(data: bytes, where: str) -> tuple[Header, NDArray[np.uint8], Array | None]:
-    """Return the header, the packed codes, and the codebook or None, after checking all of them.
+    """Return the header, the packed codes, and the codebook or None, all of them checked.
 
     Raises
     ------

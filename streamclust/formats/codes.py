@@ -8,18 +8,20 @@ The entry of a block of n points has raw little-endian arrays, in the order of t
 
     n 1024  code <n int32>  distance <n float32>  version 42
 
-With ``encode.top`` m > 1 an entry also has ``m``, ``top`` (the m best components, best first) and,
-by the model's kind, their ``top_distance`` or ``top_responsibility``: text separated by spaces, or
-``<n x m int32>`` and ``<n x m float32>``, row by row. `version` is the version of the model. With
-the metric cosine, distances are 1 - cos, and ``similarity``, in the form of ``distance``, is the
-cosine of the point and its centroid. The scores in ``encode.score`` have fields of their names, in
-the form of ``distance``, but ``quantile`` is ``<n float64>`` in a block, because scores in the far
-tail differ by less than float32 can hold. A point that can't be read has code -1 and distance NaN;
-`reason` is the reason of the first such point of the entry. An entry that can't be read as a whole
-counts as one such point. Fields in
-``encode.labels`` are copied unchanged. If an earlier model of the same name has codes in the
-stream, codes of the later model also have the field ``model_id``, because the versions of both
-models have the same numbers.
+`version` is the version of the model. Other fields are optional:
+
+* ``encode.top`` m > 1: ``m``, ``top`` (the m best components, best first), and their
+  ``top_distance`` (K-means) or ``top_responsibility`` (mixtures): text separated by spaces, or
+  ``<n x m int32>`` and ``<n x m float32>``, row by row.
+* Metric cosine: distances are 1 - cos, and ``similarity`` is the cosine of the point and its
+  centroid, in the form of ``distance``.
+* Each score in ``encode.score`` has a field of its name, in the form of ``distance``. Only
+  ``quantile`` is ``<n float64>`` in a block, because float32 is too coarse near 1.
+* A point that can't be read has code -1 and distance NaN, and ``reason`` is the reason for the
+  first such point of the entry. An entry that can't be read as a whole counts as one such point.
+* The fields in ``encode.labels`` are copied unchanged.
+* ``model_id``: only if an earlier model of the same name has codes in the stream, because the
+  versions of both models have the same numbers.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ _INTEGERS = np.dtype("<i4")
 _NUMBERS = np.dtype("<f4")
 _DOUBLES = np.dtype("<f8")
 _OPTIONAL = ("similarity", *SCORE_FIELDS)
-"""Fields that some codes have: numbers, one per point."""
+"""Optional fields with one number per point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +101,8 @@ def score_type(name: str) -> np.dtype[Any]:
     return _DOUBLES if name == "quantile" else _NUMBERS
 
 
-def spread(codes: Codes, good: NDArray[np.bool_]) -> Codes:
-    """Return the codes of the points that are `good`, (n,), with code -1 and NaN for the others."""
+def with_bad_points(codes: Codes, good: NDArray[np.bool_]) -> Codes:
+    """Return codes for all n points: those of the `good` ones, (n,), and -1 and NaN for others."""
 
     def placed(values: NDArray[Any], missing: float) -> NDArray[Any]:
         out = np.full((len(good), *values.shape[1:]), missing, values.dtype)
@@ -194,11 +196,15 @@ def _decoded(entry_id: str, fields: Mapping[bytes, bytes]) -> CodedEntry:
     top, values, name = None, None, b"top_distance"
     if b"m" in fields:
         shape = n, int(fields[b"m"])
-        name = next(each.encode() for each in TOP_VALUES.values() if each.encode() in fields)
+        name = next(
+            field_name.encode()
+            for field_name in TOP_VALUES.values()
+            if field_name.encode() in fields
+        )
         top = _array(fields[b"top"], _INTEGERS, shape, raw)
         values = _array(fields[name], _NUMBERS, shape, raw)
-    reason, found = fields.get(b"reason"), _optional(fields, n, raw)
-    taken = set(CODE_FIELDS) - (set(_OPTIONAL) - set(found))
+    reason, optional = fields.get(b"reason"), _optional(fields, n, raw)
+    known = set(CODE_FIELDS) - (set(_OPTIONAL) - set(optional))
     return CodedEntry(
         entry_id,
         int(fields[b"version"]),
@@ -207,26 +213,26 @@ def _decoded(entry_id: str, fields: Mapping[bytes, bytes]) -> CodedEntry:
         top,
         values,
         None if reason is None else reason.decode(),
-        {name: value for name, value in fields.items() if name.decode() not in taken},
+        {name: value for name, value in fields.items() if name.decode() not in known},
         int(fields.get(b"model_id", 0)),
         name.decode(),
-        found.pop("similarity", None),
-        found,
+        optional.pop("similarity", None),
+        optional,
     )
 
 
 def _optional(fields: Mapping[bytes, bytes], n: int, raw: bool) -> dict[str, Array]:
-    """Return the fields that only some codes have, except those that are labels.
+    """Return the optional fields with one number per point.
 
-    An earlier release copied any field of these names as a label.
+    A field of such a name may be a label: an earlier release copied labels of any name.
     """
-    found: dict[str, Array] = {}
+    values: dict[str, Array] = {}
     for name in _OPTIONAL:
         if (data := fields.get(name.encode())) is None:
             continue
         with suppress(ValueError):
-            found[name] = _array(data, score_type(name), (n,), raw)
-    return found
+            values[name] = _array(data, score_type(name), (n,), raw)
+    return values
 
 
 def _array(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], raw: bool) -> NDArray[Any]:

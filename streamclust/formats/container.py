@@ -2,9 +2,9 @@ r"""The wire format of models and checkpoints: safetensors, with one metadata en
 
     {"streamclust": "{\"format\": \"streamclust.model/1\", ...}"}  +  named arrays
 
-The metadata is one JSON entry, because safetensors writes metadata entries in no fixed order. So
-equal contents have equal bytes. The ``crc32`` in the JSON covers the rest of the JSON and the
-arrays, so that each damaged byte is found.
+Equal contents have equal bytes. So the metadata is a single entry, because safetensors writes
+several entries in any order. The ``crc32`` in the JSON is computed from the rest of the JSON and
+the arrays, so that each damaged byte is detected.
 """
 
 from __future__ import annotations
@@ -42,14 +42,17 @@ class Fields:
     values: dict[str, Any] = field(default_factory=dict)
 
     def add_part(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Add the arrays of a part, with the part's name before their own."""
-        self.arrays.update({f"{name}.{own}": array for own, array in arrays.items()})
+        """Add the arrays of a part as ``<name of the part>.<name of the array>``."""
+        self.arrays.update({f"{name}.{array_name}": a for array_name, a in arrays.items()})
 
     def part(self, name: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays of a part by their own names."""
+        """Return the arrays of a part by their names without the name of the part."""
         start = f"{name}."
-        found = ((own, array) for own, array in self.arrays.items() if own.startswith(start))
-        return {own.removeprefix(start): array for own, array in found}
+        return {
+            full_name.removeprefix(start): array
+            for full_name, array in self.arrays.items()
+            if full_name.startswith(start)
+        }
 
 
 def pack(form: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
@@ -82,22 +85,22 @@ def unpack(
     try:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         meta = json.loads(header["__metadata__"][_ENTRY])
-        expected, found = meta.pop(_SUM), meta["format"]
+        expected, form_found = meta.pop(_SUM), meta["format"]
         arrays = load(data)
-        whole = _checksum(meta, arrays) == expected
+        is_whole = _checksum(meta, arrays) == expected
     except _DAMAGES as error:
         raise FormatError(_damaged(where, form, type(error).__name__)) from None
-    if not whole:
+    if not is_whole:
         raise FormatError(_damaged(where, form, "wrong checksum"))
     del meta["format"]
-    _refuse_format(found, accepted, where)
+    _refuse_format(form_found, accepted, where)
     return arrays, meta
 
 
-def _refuse_format(found: Any, accepted: tuple[str, ...], where: str) -> None:
-    if found not in accepted:
+def _refuse_format(form: Any, accepted: tuple[str, ...], where: str) -> None:
+    if form not in accepted:
         raise FormatError(
-            f"{where} holds format {found!r}; this version of streamclust reads {accepted[0]!r}: "
+            f"{where} holds format {form!r}; this version of streamclust reads {accepted[0]!r}: "
             "use the version that wrote it, or move the key away"
         )
 
@@ -105,9 +108,9 @@ def _refuse_format(found: Any, accepted: tuple[str, ...], where: str) -> None:
 def unpack_meta(
     head: bytes, length: int, forms: tuple[str, ...], where: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the metadata of `pack`ed bytes, and the description of the arrays, from the head.
+    """Return the metadata of `pack`ed bytes, and the descriptions of the arrays, from the head.
 
-    The checksum is checked only if all bytes are given; else only the length is.
+    The checksum is checked if all bytes are given; otherwise only the length is checked.
 
     Parameters
     ----------
@@ -132,13 +135,13 @@ def unpack_meta(
         size = 8 + int.from_bytes(head[:8], "little")
         described = json.loads(head[8:size])
         meta = json.loads(described.pop("__metadata__")[_ENTRY])
-        found = meta.pop("format")
+        form_found = meta.pop("format")
         ends = [entry["data_offsets"][1] for entry in described.values()]
         if size + max(ends, default=0) != length:
             raise ValueError("truncated")
     except (*_DAMAGES, IndexError) as error:
         raise FormatError(_damaged(where, forms[0], type(error).__name__)) from None
-    _refuse_format(found, forms, where)
+    _refuse_format(form_found, forms, where)
     meta.pop(_SUM, None)
     return meta, described
 
@@ -166,8 +169,8 @@ def _short(value: Any) -> str:
 
 def _damaged(where: str, form: str, reason: str) -> str:
     return (
-        f"{where} does not hold a {form} payload ({reason}); it is damaged or something else: "
-        "move it away, or name another namespace or model"
+        f"{where} does not hold a {form} payload ({reason}); it is damaged, or another program "
+        "wrote it: move it away, or name another namespace or model"
     )
 
 

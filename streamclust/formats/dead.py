@@ -1,4 +1,4 @@
-"""Points that can't be learned. All are counted; objects are made when they are accessed."""
+"""Points that can't be learned. All are counted; their objects are created when accessed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ EXCERPT_BYTES = 1024
 MOST_DEAD = 100_000
 """Maximum number of dead letters per commit; a server accepts about a million arguments."""
 
-Made = TypeVar("Made")
+Item = TypeVar("Item")
 
 Explain: TypeAlias = Callable[[NDArray[np.int64]], Iterable[tuple[str, bytes]]]
-"""Returns the reason and an excerpt of the bad points at these places of an entry."""
+"""A function: places of bad points in an entry -> the reason and an excerpt of each point."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,18 @@ class DeadPoint:
 
 @dataclass(frozen=True, eq=False)
 class DeadBlock:
-    """Bad points of one entry. Only their places are stored, since there can be millions.
+    """Bad points of one entry. Only their places are stored, because there can be millions.
 
     Parameters
     ----------
     entry_id
         The entry, as the caller named it.
     index : array of int, shape (n,)
-        Their places in the entry, ascending.
+        Places of the points in the entry, ascending.
     explain : callable
         See `Explain`.
     nbytes : int
-        Number of bytes that `explain` holds in memory.
+        Memory that `explain` needs, in bytes.
     """
 
     entry_id: Any
@@ -74,8 +74,8 @@ class DeadBlock:
             yield DeadPoint(self.entry_id, index, reason, data[:EXCERPT_BYTES])
 
 
-class Dead(Sequence[Made], ABC):
-    """A sequence of objects made from dead points, in the order of the stream.
+class Dead(Sequence[Item], ABC):
+    """A sequence of dead points in the order of the stream; subclasses define their type.
 
     Parameters
     ----------
@@ -87,14 +87,14 @@ class Dead(Sequence[Made], ABC):
         self._stops = list(accumulate(map(_size, self.parts)))
 
     @abstractmethod
-    def _made(self, point: DeadPoint) -> Made:
-        """Return the object for a point."""
+    def _item(self, point: DeadPoint) -> Item:
+        """Return the object that stands for a point in this sequence."""
 
     def __len__(self) -> int:
         return self._stops[-1] if self._stops else 0
 
     @overload
-    def __getitem__(self, part: int) -> Made: ...
+    def __getitem__(self, part: int) -> Item: ...
     @overload
     def __getitem__(self, part: slice) -> Self: ...
     def __getitem__(self, part: Any) -> Any:
@@ -121,10 +121,10 @@ class Dead(Sequence[Made], ABC):
         """Return the last `n` points, or all if there are fewer."""
         return self[max(len(self) - n, 0) :]
 
-    def __iter__(self) -> Iterator[Made]:
+    def __iter__(self) -> Iterator[Item]:
         for part in self.parts:
             for point in part.points() if isinstance(part, DeadBlock) else (part,):
-                yield self._made(point)
+                yield self._item(point)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
@@ -138,9 +138,9 @@ class Dead(Sequence[Made], ABC):
 
 
 class DeadPoints(Dead[DeadPoint]):
-    """Dead points whose entries are named by the caller."""
+    """Dead points; the caller has named their entries."""
 
-    def _made(self, point: DeadPoint) -> DeadPoint:
+    def _item(self, point: DeadPoint) -> DeadPoint:
         return point
 
     def shifted(self, start: int) -> DeadPoints:
@@ -152,10 +152,10 @@ class DeadPoints(Dead[DeadPoint]):
         counts = np.zeros(n, np.int64)
         if not self.parts:
             return counts
-        found: Counter[int] = Counter()
+        per_place: Counter[int] = Counter()
         for part in self.parts:
-            found[part.entry_id] += _size(part)
-        counts[list(found)] = list(found.values())
+            per_place[part.entry_id] += _size(part)
+        counts[list(per_place)] = list(per_place.values())
         return counts
 
     def places(self) -> NDArray[np.int64]:
@@ -195,8 +195,8 @@ class DeadLetter:
 
 
 class DeadLetters(Dead[DeadLetter]):
-    """Dead letters of points whose entries are named by (stream, ID)."""
+    """Dead letters; the caller has named the entries by (stream, ID)."""
 
-    def _made(self, point: DeadPoint) -> DeadLetter:
+    def _item(self, point: DeadPoint) -> DeadLetter:
         stream, entry_id = point.entry_id
         return DeadLetter(stream, entry_id, point.index, point.reason, point.data)

@@ -1,4 +1,4 @@
-"""Detects the layout of all entries from a first entry and the configuration."""
+"""Detection of the layout of all entries from the first entry and the configuration."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def guess_layout(flat: Flat, spec: PointsFormat) -> Layout:
     """Return the layout of an entry, without a check of its values."""
     if not flat:
         raise DataError("empty entry")
-    found, field = (spec.format, spec.field) if spec.format != "auto" else _guess(flat, spec)
-    layout = _LAYOUTS[found](flat, replace(spec, format=found, field=field))
+    entry_format, field = (spec.format, spec.field) if spec.format != "auto" else _guess(flat, spec)
+    layout = _LAYOUTS[entry_format](flat, replace(spec, format=entry_format, field=field))
     return replace(layout, directions=spec.directions, missing=spec.missing)
 
 
 def _guess(flat: Flat, spec: PointsFormat) -> tuple[EntryFormat, str | None]:
     values = _without_weight(flat, spec)
-    enough = any if spec.missing == "learn" else all
-    if spec.features and enough(name.encode() in values for name in spec.features):
+    quantifier = any if spec.missing == "learn" else all
+    if spec.features and quantifier(name.encode() in values for name in spec.features):
         return "fields", None
     if spec.field is not None:
         return _guess_from_value(one_value(flat, spec.field.encode()), spec.field)
@@ -51,7 +51,7 @@ def _guess(flat: Flat, spec: PointsFormat) -> tuple[EntryFormat, str | None]:
 
 
 def _are_numbers(texts: Collection[bytes], spec: PointsFormat) -> bool:
-    """Return whether all values are numbers, or some are and the others are missing."""
+    """Return whether all values are numbers; with missing values, all values that are present."""
     if spec.missing == "reject":
         return all(map(fields.is_number, texts))
     present = [text for text in texts if not is_missing(text)]
@@ -63,7 +63,7 @@ def _without_weight(flat: Flat, spec: PointsFormat) -> dict[bytes, bytes]:
     if spec.weight_field is not None:
         values.pop(spec.weight_field.encode(), None)
     if not values:
-        raise DataError("no field but the weight")
+        raise DataError("the entry has no field except the weight")
     return values
 
 
@@ -112,9 +112,9 @@ def _fields_layout(flat: Flat, spec: PointsFormat) -> Layout:
     return Layout("fields", None, spec.weight_field, names, len(names), strict=not spec.features)
 
 
-def _block_layout(found: EntryFormat, n_features: int, spec: PointsFormat) -> Layout:
-    field = spec.field or DEFAULT_FIELD[found]
-    return Layout(found, field, spec.weight_field, spec.features, n_features, strict=False)
+def _block_layout(entry_format: EntryFormat, n_features: int, spec: PointsFormat) -> Layout:
+    field = spec.field or DEFAULT_FIELD[entry_format]
+    return Layout(entry_format, field, spec.weight_field, spec.features, n_features, strict=False)
 
 
 def _json_layout(flat: Flat, spec: PointsFormat) -> Layout:
@@ -125,19 +125,19 @@ def _json_layout(flat: Flat, spec: PointsFormat) -> Layout:
     return _block_layout("json", n_features, spec)
 
 
-def _raw_layout(found: EntryFormat) -> Callable[[Flat, PointsFormat], Layout]:
+def _raw_layout(entry_format: EntryFormat) -> Callable[[Flat, PointsFormat], Layout]:
     def layout(flat: Flat, spec: PointsFormat) -> Layout:
-        n_features = spec.n_features or len(spec.features) or _raw_length(flat, found, spec)
-        return _block_layout(found, n_features, spec)
+        n_features = spec.n_features or len(spec.features) or _raw_length(flat, entry_format, spec)
+        return _block_layout(entry_format, n_features, spec)
 
     return layout
 
 
-def _raw_length(flat: Flat, found: EntryFormat, spec: PointsFormat) -> int:
+def _raw_length(flat: Flat, entry_format: EntryFormat, spec: PointsFormat) -> int:
     """Return D from the companion field; without this field the block is one point."""
     if DIMENSION_FIELD.encode() not in flat[::2]:
-        value = one_value(flat, (spec.field or DEFAULT_FIELD[found]).encode())
-        return -(-len(value) // RAW_DTYPE[found].itemsize) or 1
+        value = one_value(flat, (spec.field or DEFAULT_FIELD[entry_format]).encode())
+        return -(-len(value) // RAW_DTYPE[entry_format].itemsize) or 1
     text = one_value(flat, DIMENSION_FIELD.encode())
     if not (text.isdigit() and int(text[:9]) > 0):
         raise DataError(f"d={show(text)} is not a number of features")

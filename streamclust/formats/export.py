@@ -1,4 +1,4 @@
-"""Exports models to scikit-learn, faiss, JSON and NumPy's .npz."""
+"""Export of models to scikit-learn, faiss, JSON and NumPy's .npz."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _sklearn_plain(centroids: Array) -> Any:
 
     fitted = KMeans(len(centroids), init=centroids, n_init=1, max_iter=1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about equal centroids
+        warnings.simplefilter("ignore")  # scikit-learn warns of equal centroids
         fitted.fit(centroids)  # sets all attributes of a fitted estimator
     fitted.cluster_centers_ = centroids.copy()
     return fitted
@@ -117,8 +117,8 @@ def _precision_root(params: MixtureParams) -> Array:
 def to_faiss(family: Family[Any], params: Any) -> bytes:
     """Return the bytes of a flat index of faiss with the centroids, in float32.
 
-    It can be the coarse quantizer of an IVF index. It has the inner product for the metric cosine,
-    else L2.
+    The index can be the coarse quantizer of an IVF index. Its metric is L2, or the inner product
+    for the metric cosine.
 
     Raises
     ------
@@ -130,8 +130,8 @@ def to_faiss(family: Family[Any], params: Any) -> bytes:
     vectors = by_kind(FAISS, family.kind, "FAISS")(params)
     if vectors is None:
         raise DataError(
-            "a faiss index needs plain distances to centroids: kind kmeans, scale none; "
-            "write .safetensors instead"
+            "a faiss index needs a model of kind kmeans without scales (scale: none); write "
+            "another format, such as .safetensors"
         )
     try:
         import faiss

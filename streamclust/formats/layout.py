@@ -1,4 +1,4 @@
-"""The layout of points in the entries of a stream, by the configuration and by an entry.
+"""The layout of points in the entries of a stream: as configured, and as detected.
 
 ==========  =====================================================  =================
 format      an entry                                               points per entry
@@ -7,10 +7,10 @@ fields      ``x 1.5 y 2``: one field per feature, numbers as text  one
 json        ``json [1.5,2]`` or ``json [[1.5,2],[3,4]]``,          one, or a block
             or objects by feature name
 float32     ``f4 <bytes>``: little-endian, shape (n, D), C order   a block
-float64     ``f8 <bytes>``: the same                               a block
+float64     ``f8 <bytes>``: as float32                             a block
 ==========  =====================================================  =================
 
-A raw block can have its D in a companion field ``d`` (an ASCII integer), which is then checked.
+A raw block can have its D in a second field ``d`` (an ASCII integer), which is then checked.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ DIMENSION_FIELD = "d"
 
 @dataclass(frozen=True)
 class PointsFormat:
-    """The format of the entries in the configuration; unset values are detected.
+    """The configured format of the entries. Values that aren't set are detected.
 
     Parameters
     ----------
     format
-        One of the formats above, or "auto".
+        A format of the table above, or "auto".
     field
         Field of the JSON text or the raw bytes. Default: ``json``, ``f4`` or ``f8``.
     weight_field
@@ -50,9 +50,9 @@ class PointsFormat:
     features
         Names of the features, in the order of the model. If given, other fields are ignored.
     n_features
-        D, for entries that don't contain it: raw blocks without the companion field.
+        D, for entries that don't contain it: raw blocks without the field ``d``.
     directions
-        Whether only the direction of a point counts: a zero vector is refused, and any finite
+        Whether points are directions (metric cosine): zero vectors are refused, and any finite
         magnitude is accepted.
     missing : 'reject' or 'learn'
         Whether a point with missing values is refused, or its missing values become NaN.
@@ -74,7 +74,7 @@ class PointsFormat:
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of all entries, known after the first good entry.
+    """The layout of all entries, detected from the first good entry.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Layout:
     n_features
         D.
     strict
-        Whether the names are from an entry. If so, an entry with an unexpected field is refused.
+        Whether the names were detected. If so, an entry with an unexpected field is refused.
     directions, missing
         As in `PointsFormat`.
     """
@@ -111,14 +111,14 @@ class Layout:
                 f"{len(self.features)} feature names for {self.n_features} features; "
                 "make points.features and n_features agree"
             )
-        if self.weight_field is not None and self.weight_field in self._taken:
+        if self.weight_field is not None and self.weight_field in self._other_fields:
             raise DataError(
-                f"weight field {self.weight_field!r} has another meaning in the entry; "
-                "give the weights a field of their own"
+                f"weight field {self.weight_field!r} is already used in the entry; use another "
+                "field for the weights"
             )
 
     @property
-    def _taken(self) -> tuple[str | None, ...]:
+    def _other_fields(self) -> tuple[str | None, ...]:
         companion = (DIMENSION_FIELD,) if self.format in RAW_DTYPE else ()
         return (*self.features, self.field, *companion)
 
@@ -158,10 +158,10 @@ class Layout:
         return repr(self.features[index]) if self.features else str(index)
 
     def under(self, spec: PointsFormat, where: str) -> Layout:
-        """Return the layout under a new configuration, after points were learned.
+        """Return the layout after a change of the configuration.
 
-        The configuration can leave out a value, or repeat the detected one. It can give names to
-        features without names. A change of the meaning of a column or a weight is refused.
+        The configuration may omit a value, repeat the detected one, or give names to features
+        without names. Another meaning of a column or a weight is refused.
 
         Parameters
         ----------
@@ -187,9 +187,9 @@ class Layout:
                 spec.weight_field == self.weight_field,
             ),
         )
-        for name, learned, wanted, fits in checks:
+        for name, learned, configured, fits in checks:
             if not fits:
-                raise _changed(name, learned, wanted, where)
+                raise _changed(name, learned, configured, where)
         check_columns(self.features, self.n_features, spec, where)
         return replace(
             self,
@@ -203,7 +203,7 @@ class Layout:
         """Return a dict for JSON."""
         stored = asdict(self) | {"features": list(self.features)}
         if not self.directions:
-            del stored["directions"]  # as in layouts from before there was a metric
+            del stored["directions"]  # as in layouts from before metrics
         if self.missing == "reject":
             del stored["missing"]
         return stored
@@ -224,7 +224,7 @@ def _max_magnitude(directions: bool) -> float:
 def check_columns(
     features: tuple[str, ...], n_features: int, spec: PointsFormat, where: str
 ) -> None:
-    """Refuse a configuration with another number of columns, or other names, than were learned.
+    """Refuse a configuration whose number or names of columns differ from the learned ones.
 
     Raises
     ------
@@ -240,8 +240,8 @@ def check_columns(
         raise _changed("n_features", n_features, spec.n_features, where)
 
 
-def _changed(name: str, learned: Any, wanted: Any, where: str) -> FormatError:
+def _changed(name: str, learned: Any, configured: Any, where: str) -> FormatError:
     return FormatError(
-        f"{where} was learned with points.{name} {learned!r}, the config says {wanted!r}: "
+        f"{where} was learned with points.{name} {learned!r}, the config says {configured!r}: "
         "change it back, or give the model a new name"
     )

@@ -1,7 +1,7 @@
-"""A learner's state as named arrays and JSON values, part by part.
+"""A learner's state as named arrays and JSON values.
 
-Each field of the nested parts is stored by its own name: an array as an array, a number in the JSON
-object of its section. `_NAMES` lists the fields that have another name in stored states.
+Each field of the nested parts is stored under its name: an array as an array, a number in the JSON
+object of its section. `_NAMES` has the fields that are stored under another name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from streamclust.models.scores import AnomalyScore
 from streamclust.models.spread import Spread
 from streamclust.models.stats import Stats
 from streamclust.online.averaging import Averaging
-from streamclust.online.components import Components, first
+from streamclust.online.components import Components, numbered_components
 from streamclust.online.coreset_fit import Pending, Problem, ReclusterState
 from streamclust.online.forgetting import Fall, ForgettingState
 from streamclust.online.learner import LearnerState
@@ -33,7 +33,7 @@ from streamclust.online.scores import ScoreMemory
 T = TypeVar("T")
 
 _SECTIONS = ("averaging", "drift")
-"""Parts whose numbers have a JSON object of their own. Those of all others are in 'learner'."""
+"""Parts whose numbers are in a separate section; those of all other parts are in 'learner'."""
 
 _NAMES = {
     "averaging.averaged": "learner.averaged",
@@ -55,21 +55,20 @@ _NAMES = {
     "components.peak_total": "learner.best_total",
     "forgetting.weight": "learner.forgotten",
 }
-"""Path of a field -> its section and name in stored states, where these are others."""
+"""Path of a field -> its section and name in stored states, if they differ from the path."""
 
 _OWN_FORM = {
     *("params", "stats", "averaging.average", "averaging.tail"),
     *("recluster.pending", "scaling", "spread", "scores", "feature_distribution"),
 }
-"""Paths of the parts that may be None. Each has a form of its own."""
-
+"""Paths of the parts that may be None. Each part is stored in its own way."""
 
 _MEMORIES = ("usual", "recent")
-"""The distributions of `ScoreMemory`. Each is the array of its masses and four numbers."""
+"""The distributions of `ScoreMemory`. Each is stored as an array of masses and four numbers."""
 
 
 def to_stored(state: LearnerState[Any], family: Family[Any]) -> Fields:
-    """Return what a checkpoint stores of a state."""
+    """Return the arrays and values of a state, as a checkpoint stores them."""
     averaging = state.averaging
     optional = {"stats": state.stats, "average": averaging.average, "tail": averaging.tail}
     sums = {name: stats for name, stats in optional.items() if stats is not None}
@@ -78,7 +77,7 @@ def to_stored(state: LearnerState[Any], family: Family[Any]) -> Fields:
         values={
             "learner": {},
             "drift": {},
-            "averaging": {"tail": None},  # the tail is in "sums"; the first versions wrote a None
+            "averaging": {"tail": None},  # as the first releases wrote it; the tail is in "sums"
             "scaling": "none" if scaling is None else scaling.kind,
             "pending": None,
             "sums": {name: [stats.objective, stats.count] for name, stats in sums.items()},
@@ -105,9 +104,9 @@ def to_stored(state: LearnerState[Any], family: Family[Any]) -> Fields:
         stored.add_part("scores", {name: getattr(state.scores, name).mass for name in _MEMORIES})
         numbers = {name: getattr(state.scores, name).numbers for name in _MEMORIES}
         defaults = ScoreMemory()
-        others = {name: getattr(state.scores, name) for name in ("outdated", "score")}
+        plain_fields = {name: getattr(state.scores, name) for name in ("outdated", "score")}
         stored.values["scores"] = numbers | {
-            name: value for name, value in others.items() if value != getattr(defaults, name)
+            name: value for name, value in plain_fields.items() if value != getattr(defaults, name)
         }
     if state.feature_distribution is not None:
         stored.add_part("feature_distribution", state.feature_distribution.arrays)
@@ -121,9 +120,9 @@ def to_stored(state: LearnerState[Any], family: Family[Any]) -> Fields:
 
 
 def from_stored(stored: Fields, family: Family[Any]) -> LearnerState[Any]:
-    """Return the state that `to_stored` has stored; a field that is missing has its default.
+    """Return the state that `to_stored` has stored; an absent field has its default.
 
-    The default of masses and of the weight of forgotten points is derived from the statistics.
+    The defaults of masses and of the forgotten weight follow from the statistics.
 
     Raises
     ------
@@ -132,8 +131,8 @@ def from_stored(stored: Fields, family: Family[Any]) -> LearnerState[Any]:
     """
     stats = _stats(stored, "stats", family)
     components = Components()
-    if stats is not None and family.fewest is not None:
-        components = first(len(stats.weight))
+    if stats is not None and family.min_components is not None:
+        components = numbered_components(len(stats.weight))
         ids = stored.arrays.get("ids", components.ids)
         components = replace(components, next_id=1 + int(max(ids, default=-1)))
     if stats is not None:
@@ -144,7 +143,7 @@ def from_stored(stored: Fields, family: Family[Any]) -> LearnerState[Any]:
         averaging=Averaging(_stats(stored, "average", family), tail=_stats(stored, "tail", family)),
         recluster=ReclusterState(pending=_pending(stored, family)),
         components=components,
-        # an older state doesn't have the weight: its parameters are worth all points
+        # Default for older states without this weight: the parameters represent all points.
         forgetting=ForgettingState(float(stored.values["learner"]["points"])),
         scaling=_scaling(stored),
         spread=_spread(stored),
@@ -155,9 +154,9 @@ def from_stored(stored: Fields, family: Family[Any]) -> LearnerState[Any]:
 
 
 def _leaves(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the path and the value of each field of nested parts, except those in `_OWN_FORM`."""
-    for each in fields(part):
-        path, value = prefix + each.name, getattr(part, each.name)
+    """Yield path and value of each field of nested parts, except parts in `_OWN_FORM`."""
+    for spec in fields(part):
+        path, value = prefix + spec.name, getattr(part, spec.name)
         if path in _OWN_FORM:
             continue
         if is_dataclass(value):
@@ -180,27 +179,27 @@ def _array_name(section: str, name: str) -> str:
 
 
 def _filled(part: T, stored: Fields, prefix: str = "") -> T:
-    """Return nested parts with the stored values in place of their own.
+    """Return nested parts with stored values in place of the defaults.
 
-    The points and the weights of a coreset are stored together: if one is missing, both are.
+    If one of the points and the weights of a coreset is absent, both keep their defaults.
     """
-    found: dict[str, Any] = {}
-    for each in fields(part):  # type: ignore[arg-type]
-        path, default = prefix + each.name, getattr(part, each.name)
+    values_of_fields: dict[str, Any] = {}
+    for spec in fields(part):  # type: ignore[arg-type]
+        path, default = prefix + spec.name, getattr(part, spec.name)
         section, name = _place(path)
         if path in _OWN_FORM:
             continue
         if is_dataclass(default):
-            found[each.name] = _filled(default, stored, f"{path}.")
+            values_of_fields[spec.name] = _filled(default, stored, f"{path}.")
         elif not isinstance(default, np.ndarray | bytes):
             values = stored.values.get(section, {})
             if name in values:
-                found[each.name] = _plain(path, values[name], default)
+                values_of_fields[spec.name] = _plain(path, values[name], default)
         elif (array := stored.arrays.get(_array_name(section, name))) is not None:
-            found[each.name] = array.tobytes() if isinstance(default, bytes) else array
-    if isinstance(part, Coreset) and len(found) < len(fields(part)):
+            values_of_fields[spec.name] = array.tobytes() if isinstance(default, bytes) else array
+    if isinstance(part, Coreset) and len(values_of_fields) < len(fields(part)):
         return part
-    return replace(part, **found)  # type: ignore[type-var]
+    return replace(part, **values_of_fields)  # type: ignore[type-var]
 
 
 _KINDS: dict[type, tuple[type, ...]] = {
@@ -213,11 +212,12 @@ _KINDS: dict[type, tuple[type, ...]] = {
 
 
 def _plain(path: str, value: Any, default: Any) -> Any:
-    """Return a value from JSON, if it is of the kind of the default."""
+    """Return a value from JSON; refuse another type than that of the default."""
     if isinstance(default, tuple):
         return tuple(Fall(*each) for each in value)
     if type(value) not in _KINDS[type(default)]:
-        raise FormatError(f"{path} is a {type(value).__name__}")
+        expected = type(default).__name__
+        raise FormatError(f"{path} is a {type(value).__name__}; expected {expected}")
     return value
 
 
@@ -228,7 +228,7 @@ def _params_arrays(params: Any, family: Family[Any]) -> dict[str, NDArray[Any]]:
 
 
 def _params(stored: Fields, name: str, family: Family[Any]) -> Any:
-    """Return the stored parameters bit for bit; `from_arrays` would normalise the weights again."""
+    """Return the stored parameters, bit for bit: `from_arrays` alone would normalise weights."""
     arrays = stored.part(name)
     return replace(family.from_arrays(arrays), **arrays)
 
@@ -237,10 +237,10 @@ def _stats(stored: Fields, name: str, family: Family[Any]) -> Stats | None:
     arrays, covariance_type = stored.part(name), family.covariance_type
     if name not in stored.values["sums"]:
         if arrays:
-            raise FormatError(f"the arrays of {name} lack their field in sums")
+            raise FormatError(f"there are arrays of {name}, but sums has no entry {name}")
         return None
     if (covariance_type is None) != ("second" not in arrays):
-        raise FormatError(f"{name}.second doesn't suit the model's kind")
+        raise FormatError(f"{name}.second is for another kind of model than {family.kind}")
     objective, count = stored.values["sums"][name]
     return Stats(
         weight=arrays["weight"],
@@ -291,6 +291,6 @@ def _feature_distribution(stored: Fields, stats: Stats | None) -> FeatureDistrib
 def _spread(stored: Fields) -> Spread | None:
     arrays = stored.part("spread")
     if "variance" not in arrays:
-        return None  # the learner takes the variance of its mixture
+        return None  # the learner then starts from the variance of its mixture
     has_block = {"X", "w"} <= arrays.keys()
     return Spread(**arrays) if has_block else Spread(arrays["variance"])

@@ -1,4 +1,4 @@
-"""Missing entries of a stream, and their totals in the state."""
+"""Entries of a stream that were lost before they were read, and their totals in the state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Gap:
-    """Missing entries of a stream.
+    """A gap in a stream: entries that were lost before they were read.
 
     Parameters
     ----------
@@ -20,11 +20,11 @@ class Gap:
         'restarted': the stream was deleted and created again. It is read from its beginning.
         'waiting': the stream was created again, or lost its newest entries. It is not read until
         its IDs are larger than `after`.
-        'gone': the key doesn't exist any more.
+        'gone': the key no longer exists.
         'refused': the entry at `position` is too large to be read.
     entries : int or None
-        Number of missing entries; None if unknown. The number can include entries that were
-        trimmed after the next entries were read.
+        Number of lost entries; None if unknown. It can include entries that were trimmed after the
+        next entries were read.
     position : str or None
         ID after which reading continues, if the next entry doesn't determine the position.
     entries_added : int or None
@@ -49,7 +49,7 @@ class Lost:
     Parameters
     ----------
     entries : int
-        Number of missing entries, in the gaps of known size.
+        Number of lost entries in the gaps of known size.
     unknown : int
         Number of gaps of unknown size.
     restarts : int

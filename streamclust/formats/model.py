@@ -39,7 +39,7 @@ from streamclust.models.family import (
 from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.imputation import impute, predict_conditional
 from streamclust.models.score_distribution import ScoreDistribution
-from streamclust.models.scores import AnomalyScore, Remembered, anomaly_score, tail_score
+from streamclust.models.scores import AnomalyScore, Distributions, anomaly_score, tail_score
 from streamclust.text import printable
 from streamclust.times import local_time
 
@@ -79,10 +79,10 @@ class Model:
     reason : str
         Why it was published; see `Reason`.
     family : KMeans or GaussianMixture
-        The kind of model, with its hyperparameters.
+        The model family with its hyperparameters.
     params : KMeansParams or MixtureParams
     mass : array of shape (K,)
-        Effective number of points behind each component, after forgetting.
+        Effective number of points of each component, after forgetting.
     position : dict of str to str
         Points' stream -> ID of the last learned entry.
     points : int
@@ -95,8 +95,8 @@ class Model:
     features : tuple of str
         Names of the D features; empty if the features have no names.
     ids : array of int, shape (K,)
-        The components' IDs if the number of components adapts; else empty. IDs rise, and a
-        component keeps its ID.
+        IDs of the components, ascending, if K adapts; else empty. The ID of a component never
+        changes.
     layout : Layout or None
         Layout of the learned entries; None if unknown.
     scale : str or None
@@ -105,11 +105,11 @@ class Model:
         Distinguishes successive models of the same name; 0 if unknown.
     published_ms : int or None
         Time of publication by the worker's clock, in milliseconds since the epoch. It is stored
-        beside the payload, so None stands for a version that was read from a file.
+        beside the payload, so it is None for a version that was read from a file.
     scores : ScoreDistribution or None
-        The distribution of the scores of learned points; None if the model doesn't remember it.
+        The distribution of the scores of learned points; None if the model doesn't store it.
     feature_distribution : FeatureDistribution or None
-        The distribution of each feature; None if the model doesn't remember it.
+        The distribution of each feature; None if the model doesn't store it.
     anomaly_score : {'model', 'tail_score'}
         Which scores `scores` has; see `anomaly_scores`.
     """
@@ -182,7 +182,7 @@ class Model:
 
     @property
     def code_id(self) -> int:
-        """The model ID in codes by this model; 0 for none. See `Keys.id`."""
+        """The model ID in the codes of this model; 0 if they have none. See `Keys.id`."""
         return self.model_id if self.model_id % 2 else 0
 
     @property
@@ -238,18 +238,18 @@ class Model:
         return self.family.score_points(self.params, self._points(X))
 
     def anomaly_scores(self, X: ArrayLike) -> Array:
-        """Return how unusual each point is, shape (N,); higher is more unusual.
+        """Return the anomaly score of each point, shape (N,); higher is more unusual.
 
         Mixture: minus the log density. K-means: the squared distance to the nearest centroid, in
-        scaled features, or 1 - cos for the metric cosine. This needs no setting of the model. With
-        ``anomaly.score: tail_score``: `tail_scores`.
+        scaled features, or 1 - cos for the metric cosine. With ``anomaly.score: tail_score``:
+        `tail_scores`. Otherwise, no setting of the model is needed.
         """
         if self.anomaly_score == "tail_score":
             return self.tail_scores(X)
         return anomaly_score(self.family, self.params, self._points(X))
 
     def tail_scores(self, X: ArrayLike) -> Array:
-        """Return how far out in their tails the values of each point are, shape (N,).
+        """Return the tail score of each point, shape (N,); higher is more unusual.
 
         The score is a sum over the features; see `streamclust.models.feature_distribution`. With
         the metric cosine, the features are those of unit vectors.
@@ -257,31 +257,33 @@ class Model:
         Raises
         ------
         DataError
-            If the model doesn't remember the distribution of each feature: see `encode.score` and
-            `anomaly.score`.
+            If the model doesn't store the distribution of each feature; the settings `encode.score`
+            and `anomaly.score` make it do so.
         """
         known = self.remembered_for(["tail_score"])
         return tail_score(self.family, self._points(X), known)
 
     def quantiles(self, X: ArrayLike) -> Array:
-        """Return the share of the remembered points whose score is less unusual, shape (N,).
+        """Return the share of the remembered points with a lower anomaly score, shape (N,).
 
         Raises
         ------
         DataError
-            If the model doesn't remember scores: see `anomaly.rate` and `encode.score`.
+            If the model doesn't store scores; the settings `anomaly.rate` and `encode.score` make
+            it do so.
         """
         return self.remembered_scores.quantile(self.anomaly_scores(X))
 
     def anomalies(self, X: ArrayLike, rate: float = 0.001) -> NDArray[np.bool_]:
-        """Return which points are among the share `rate` of the most unusual ones, shape (N,).
+        """Return which points have a score above the threshold for `rate`, shape (N,).
 
-        No point is one as long as the model remembers too few scores.
+        A share `rate` of the remembered points is above the threshold. As long as the model has
+        too few scores, no point is.
 
         Raises
         ------
         DataError
-            If the model doesn't remember scores, or `rate` isn't between 0 and 1.
+            If the model doesn't store scores, or `rate` isn't between 0 and 1.
         """
         if not 0.0 < rate < 1.0:
             raise DataError(f"rate is {rate}; expected a number between 0 and 1, such as 0.001")
@@ -291,8 +293,8 @@ class Model:
     def attribution(self, X: ArrayLike) -> Attribution:
         """Return the contribution of each feature to the score of each point.
 
-        See `streamclust.models.attribution`. This needs no setting of the model. If `anomaly_score`
-        is the tail score, the contributions are those to the tail score.
+        See `streamclust.models.attribution`. No setting of the model is needed. If `anomaly_score`
+        is 'tail_score', these are contributions to the tail score.
         """
         points = self._points(X)
         if self.anomaly_score == "tail_score":
@@ -305,7 +307,7 @@ class Model:
         """`scores`, or an error that explains how to get them."""
         if self.scores is None:
             raise DataError(
-                f"version {self.version} of {self.name!r} doesn't remember scores; set "
+                f"version {self.version} of {self.name!r} doesn't store scores; set "
                 f"models.{self.name}.anomaly.rate, or quantile in encode.score"
             )
         return self.scores
@@ -315,18 +317,18 @@ class Model:
         """`feature_distribution`, or an error that explains how to get it."""
         if self.feature_distribution is None:
             raise DataError(
-                f"version {self.version} of {self.name!r} doesn't remember the distribution of "
+                f"version {self.version} of {self.name!r} doesn't store the distribution of "
                 f"each feature; set models.{self.name}.encode.score or anomaly.score to tail_score"
             )
         return self.feature_distribution
 
     @property
-    def remembered(self) -> Remembered:
-        """What scores of points need besides the parameters."""
-        return Remembered(self.scores, self.feature_distribution, self.anomaly_score)
+    def remembered(self) -> Distributions:
+        """The stored distributions, which some scores of points need."""
+        return Distributions(self.scores, self.feature_distribution, self.anomaly_score)
 
-    def remembered_for(self, names: Collection[str]) -> Remembered:
-        """Return `remembered`, or an error if it lacks what the scores of these names need."""
+    def remembered_for(self, names: Collection[str]) -> Distributions:
+        """Return `remembered`; raise an error if a score of these names needs more."""
         return self.remembered._replace(
             scores=self.remembered_scores if "quantile" in names else self.scores,
             features=self.remembered_features
@@ -339,10 +341,10 @@ class Model:
         return as_points(X, self.means.shape[1], family.max_magnitude, family.missing)
 
     def displacement_from(self, other: Model) -> Array:
-        """Return how far each component has moved since another version, shape (K,).
+        """Return the distance between each component here and in another version, shape (K,).
 
-        The distance is Euclidean, in units of the data. If the number of components adapts, the
-        components are matched by their IDs, and new components have NaN.
+        The distance is Euclidean, in units of the data. If K adapts, components are matched by
+        their IDs, and new components have NaN.
 
         Raises
         ------
@@ -351,11 +353,11 @@ class Model:
         """
         if len(self.ids) and len(other.ids) and other.means.shape[1] == self.means.shape[1]:
             moved = np.full(len(self.ids), np.nan)
-            _, here, there = np.intersect1d(self.ids, other.ids, return_indices=True)
-            moved[here] = np.linalg.norm(self.means[here] - other.means[there], axis=1)
+            _, rows, other_rows = np.intersect1d(self.ids, other.ids, return_indices=True)
+            moved[rows] = np.linalg.norm(self.means[rows] - other.means[other_rows], axis=1)
             return moved
         if other.means.shape != self.means.shape:
-            sizes = " and ".join("{} x {}".format(*each.means.shape) for each in (other, self))
+            sizes = " and ".join("{} x {}".format(*model.means.shape) for model in (other, self))
             raise DataError(f"versions {other.version} and {self.version} differ in size: {sizes}")
         return np.asarray(np.linalg.norm(self.means - other.means, axis=1))
 
@@ -364,7 +366,8 @@ class Model:
     ) -> VersionMap:
         """Return how points move from the components of another version to those of this one.
 
-        An index with one list per component can then move only the points that change lists.
+        A search index with one list of points per component then moves only the points that change
+        their list.
 
         Parameters
         ----------
@@ -379,8 +382,12 @@ class Model:
             If the versions differ in the number of features or in the metric, or are of different
             models of this name.
         """
-        mine, its = ((each.means.shape[1], each.metric, each.kind) for each in (self, other))
-        if mine != its or (self.model_id and other.model_id and self.model_id != other.model_id):
+        own_format, other_format = (
+            (model.means.shape[1], model.metric, model.kind) for model in (self, other)
+        )
+        if own_format != other_format or (
+            self.model_id and other.model_id and self.model_id != other.model_id
+        ):
             raise DataError(
                 f"versions {other.version} and {self.version} are of different models; "
                 "there is no map between them"
@@ -440,10 +447,10 @@ class Model:
         Raises
         ------
         DataError
-            If the points don't fit the model.
+            If the points have another D, or values that the model refuses.
         """
-        found = impute(self.family, self.params, X)
-        return (found.X, found.variances) if return_variance else found.X
+        imputed = impute(self.family, self.params, X)
+        return (imputed.X, imputed.variances) if return_variance else imputed.X
 
     def predict_conditional(
         self,
@@ -472,11 +479,13 @@ class Model:
         Raises
         ------
         DataError
-            If the model isn't a mixture, or the points or targets don't fit it.
+            If the model isn't a mixture, or X or `targets` have other features than the model.
         """
         places = [self._place(target) for target in targets]
-        found = predict_conditional(self.family, self.params, X, places)
-        return (found.mean, found.covariance) if return_covariance else found.mean
+        conditional = predict_conditional(self.family, self.params, X, places)
+        if return_covariance:
+            return conditional.mean, conditional.covariance
+        return conditional.mean
 
     def _place(self, feature: int | str) -> int:
         """Return the number of a feature."""
@@ -488,10 +497,10 @@ class Model:
         return self.features.index(feature)
 
     def replaces(self, before: Model) -> bool:
-        """Return whether this is a version of another model than `before`, under the same name.
+        """Return whether this version belongs to another model of the same name than `before`.
 
-        This happens when the keys of the earlier model were deleted, or when the server lost its
-        newest versions. `before` is a version that was read earlier.
+        `before` is a version that was read earlier. Its model is another one if its keys were
+        deleted since, or if the server has lost its newest versions.
         """
         if self.model_id and before.model_id and self.model_id != before.model_id:
             return True
@@ -502,7 +511,7 @@ class Model:
     def check_settings(
         self, spec: PointsFormat, scale: str, stream: str | None = None
     ) -> Layout | None:
-        """Check that the settings of points agree with those during learning.
+        """Refuse settings of points that contradict those during learning.
 
         Return the layout of the stream's entries if the model has learned from this stream.
 
@@ -512,8 +521,8 @@ class Model:
         scale : str
             The setting of the model.
         stream : str, optional
-            Stream of the points. Entries of other streams than the learned ones, and files, can
-            have another format, but must have the same columns.
+            Stream of the points. Files, and entries of streams that the model hasn't learned from,
+            may have another format, but need the same columns.
 
         Raises
         ------
@@ -524,10 +533,10 @@ class Model:
         learned = self.layout is not None and stream in self.position
         layout = self.layout.under(spec, where) if learned and self.layout is not None else None
         check_columns(self.features, self.means.shape[1], spec, where)
-        wanted = "cosine" if spec.directions else "euclidean"
-        if self.metric != wanted:
+        configured = "cosine" if spec.directions else "euclidean"
+        if self.metric != configured:
             raise FormatError(
-                f"{where} was learned with metric {self.metric!r}, the config says {wanted!r}: "
+                f"{where} was learned with metric {self.metric!r}, the config says {configured!r}: "
                 "change it back, or give the model a new name"
             )
         if self.scale not in (None, scale):
@@ -539,7 +548,7 @@ class Model:
 
     def to_sklearn(self) -> Any:
         """Return a fitted estimator of scikit-learn with the same `predict`."""
-        from streamclust.formats.export import to_sklearn  # late: SciPy's solvers take time to load
+        from streamclust.formats.export import to_sklearn  # imported here: it loads SciPy
 
         return to_sklearn(self.family, self.params)
 
@@ -580,7 +589,9 @@ class Model:
         }
         suffix = Path(path).suffix.lower() if file_format is None else f".{file_format}"
         if suffix not in writers:
-            raise DataError(f"can't write {path}: expected a name in {', '.join(writers)}")
+            raise DataError(
+                f"can't write {path}: expected a name that ends in {', '.join(writers)}"
+            )
         write_whole(path, writers[suffix]())
 
     def named_arrays(self) -> dict[str, NDArray[Any]]:
@@ -620,7 +631,7 @@ _SHOWN, _SHOWN_NAME = 6, 40
 
 def encode_model(model: Model) -> bytes:
     """Return the safetensors bytes of a version."""
-    known = {
+    optional = {
         "layout": None if model.layout is None else model.layout.to_dict(),
         "scale": model.scale,
         "model_id": model.model_id or None,
@@ -631,14 +642,14 @@ def encode_model(model: Model) -> bytes:
     if model.scores is not None:
         arrays[_SCORES] = model.scores.mass
     if model.feature_distribution is not None:
-        found = model.feature_distribution.arrays
-        arrays |= {_FEATURES + name: array for name, array in found.items()}
+        feature_arrays = model.feature_distribution.arrays
+        arrays |= {_FEATURES + name: array for name, array in feature_arrays.items()}
     family = to_hyperparameters(model.family)
-    meta = {**model.summary(), **known, "loss": model.loss, "family": family}
+    meta = {**model.summary(), **optional, "loss": model.loss, "family": family}
     return pack(
         FORMAT,
         arrays,
-        {k: v for k, v in meta.items() if v is not None or k not in known},
+        {k: v for k, v in meta.items() if v is not None or k not in optional},
     )
 
 
@@ -682,12 +693,16 @@ def decode_model(data: bytes, where: str) -> Model:
 def _feature_distribution(
     arrays: dict[str, Array], meta: dict[str, Any]
 ) -> FeatureDistribution | None:
-    found = {
+    feature_arrays = {
         name.removeprefix(_FEATURES): array
         for name, array in arrays.items()
         if name.startswith(_FEATURES)
     }
-    return FeatureDistribution.of(found, whole(meta, "n_features")) if found else None
+    return (
+        FeatureDistribution.of(feature_arrays, whole(meta, "n_features"))
+        if feature_arrays
+        else None
+    )
 
 
 def _anomaly_score(meta: dict[str, Any]) -> AnomalyScore:
@@ -700,7 +715,7 @@ def _anomaly_score(meta: dict[str, Any]) -> AnomalyScore:
 def _ids(arrays: dict[str, Array], K: int) -> Labels:
     ids = np.asarray(arrays.get("ids", ()), dtype=np.intp)
     if len(ids) and (ids.shape != (K,) or ids.min() < 0 or (np.diff(ids) <= 0).any()):
-        raise DataError("ids don't rise from component to component")
+        raise DataError(f"ids are {ids[:8].tolist()}; expected {K} ascending numbers from 0 on")
     return ids
 
 
@@ -709,5 +724,5 @@ def _number_or_none(value: Any) -> float | None:
 
 
 def family_of(hyper: dict[str, Any]) -> Family[Any]:
-    """Return the family that ``{'kind': ..., hyperparameters}`` describe."""
+    """Return the family from a dict of its kind and its hyperparameters."""
     return from_hyperparameters(by_kind(FAMILIES, hyper["kind"], "FAMILIES"), hyper)

@@ -1,4 +1,4 @@
-"""A published version without its parameters: what tables and figures of many models need."""
+"""A published version without its parameters, for tables and figures of many models."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class ModelHead:
 
     def summary(self) -> dict[str, Any]:
         """Return all values except the arrays, for JSON, as `Model.summary`."""
-        mine = {"model": self.name, "effective_weight": float(self.mass.sum())}
-        return {**self.facts, **mine, "model_id": self.model_id or None}
+        computed = {"model": self.name, "effective_weight": float(self.mass.sum())}
+        return {**self.facts, **computed, "model_id": self.model_id or None}
 
 
 def decode_head(
@@ -77,11 +77,11 @@ def decode_head(
     Parameters
     ----------
     head : bytes
-        At least the header of safetensors.
+        The first bytes: at least the header of safetensors.
     length : int
         Number of bytes of the whole payload.
     mass : bytes
-        The array `mass`, if `head` isn't whole.
+        The array `mass`, if `head` isn't the whole payload.
     name : str
     where : str
         Key of the payload, for errors.

@@ -1,8 +1,8 @@
-"""Exports models to ONNX: a graph that any ONNX runtime can evaluate.
+"""Export of models to ONNX: a graph that any ONNX runtime can evaluate.
 
-The graph is that of the fitted estimator of scikit-learn (`streamclust.formats.export.to_sklearn`),
-converted by skl2onnx, in float64. Its first step subtracts the average of the means: distances are
-computed from differences of squares, which would lose all digits far from the origin.
+skl2onnx converts the fitted estimator of scikit-learn (`streamclust.formats.export.to_sklearn`) to
+a graph in float64. The graph computes distances from differences of squares, which would lose all
+digits far from the origin. So its first step subtracts the average of the means.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def to_onnx(family: Family[Any], params: Any, ids: Labels, summary: Mapping[str,
     ids : array of int, shape (K,)
         IDs of the components.
     summary : mapping
-        It becomes the metadata `summary`, as JSON.
+        Stored as JSON in the metadata entry `summary`.
 
     Raises
     ------
@@ -68,19 +68,19 @@ def to_onnx(family: Family[Any], params: Any, ids: Labels, summary: Mapping[str,
         raise MissingExtraError("a .onnx file needs skl2onnx: pip install onnx skl2onnx") from error
     pipeline, has_densities = by_kind(PIPELINES, family.kind, "PIPELINES")
     estimator = pipeline(family.with_components(len(params.means)), params)
-    found = skl2onnx.to_onnx(
+    model = skl2onnx.to_onnx(
         estimator,
         initial_types=[("X", DoubleTensorType([None, params.means.shape[1]]))],
         options={id(estimator.steps[-1][1]): {"score_samples": True}} if has_densities else None,
         target_opset=_OPSET,
     )
-    _finish(found.graph, ids)
-    found.metadata_props.add(key="summary", value=json.dumps(dict(summary)))
-    return bytes(found.SerializeToString())
+    _finish(model.graph, ids)
+    model.metadata_props.add(key="summary", value=json.dumps(dict(summary)))
+    return bytes(model.SerializeToString())
 
 
 def _kmeans(family: Family[Any], params: Any) -> Any:
-    """Return a pipeline of scikit-learn; that of scaled features subtracts a center."""
+    """Return a pipeline of scikit-learn; for the Euclidean metric, it subtracts a center first."""
     if params.scale is None and family.metric == "euclidean":
         params = replace(params, scale=np.ones(params.centroids.shape[1]))
     return to_sklearn(family, params)
@@ -102,23 +102,24 @@ PIPELINES: dict[str, tuple[Callable[[Any, Any], Any], bool]] = {
     KMeans.kind: (_kmeans, False),
     GaussianMixture.kind: (_mixture, True),
 }
-"""Kind of a family -> the function that makes a pipeline of scikit-learn; if it has densities."""
+"""Kind of a family -> a function that returns a pipeline of scikit-learn, and whether it has
+densities."""
 
 
 def _finish(graph: Any, ids: Labels) -> None:
-    """Replace the outputs of skl2onnx by those of `to_onnx`."""
+    """Replace the outputs of skl2onnx by the outputs that `to_onnx` documents."""
     from onnx import helper, numpy_helper
 
     for name, values in (("ids", ids), ("flat", [-1])):
         array = numpy_helper.from_array(np.asarray(values, np.int64), name)
         graph.initializer.append(array)
-    given = [each.name for each in graph.output]
+    names_of_outputs = [output_info.name for output_info in graph.output]
     for node in graph.node:
         for names in (node.input, node.output):
-            names[:] = [f"{name}_raw" if name in given else name for name in names]
+            names[:] = [f"{name}_raw" if name in names_of_outputs else name for name in names]
     del graph.output[:]
     graph.node.append(helper.make_node("Reshape", ["label_raw", "flat"], ["label_rows"]))
-    for name in given:
+    for name in names_of_outputs:
         operator, inputs, output, is_flat = _OUTPUTS[name]
         graph.node.append(helper.make_node(operator, inputs, [output]))
         kind = helper.np_dtype_to_tensor_dtype(

@@ -3,7 +3,7 @@
 `detect` returns the layout of all entries from one entry. `decode` converts a chunk of entries into
 arrays, and reports the points that can't be learned. `encode` is the inverse of `decode`. An entry
 is ``(entry_id, [field, value, field, value, ...])``, as in the server's raw reply. The ID can be
-any value that names the entry for the caller.
+any value by which the caller identifies the entry.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Points, are_sane, are_weights
+from streamclust.arrays import Points, are_weights, are_within
 from streamclust.errors import DataError
 from streamclust.formats.codecs import CODECS
 from streamclust.formats.codecs.common import (
@@ -49,8 +49,11 @@ __all__ = [
     "join",
 ]
 
-PARTS = 8  # a chunk with an error is cut into this number of parts, and each part likewise,
-FEW = 16  # down to this number of entries, which are decoded one by one
+PARTS = 8
+"""A chunk with a bad point is cut into this number of parts, again and again."""
+
+FEW = 16
+"""A part of at most this number of entries is decoded entry by entry."""
 
 Entry = tuple[Any, Flat]
 
@@ -65,11 +68,11 @@ class Decoded:
         Good points, (n, D), C order, finite; NaN for missing values. Points of the format float32
         can be float32.
     w
-        Their weights, (n,), each 0 or from 1e-100 to 1e100; None without a weight field.
+        Weights of the points, (n,), each 0 or from 1e-100 to 1e100; None without a weight field.
     counts
         Number of good points of each entry, (n_entries,).
     dead
-        Bad points, in the order of the stream. Objects are made when they are accessed.
+        Bad points, in the order of the stream.
     """
 
     X: Points
@@ -116,15 +119,15 @@ def dead_entry(entry_id: Any, flat: Flat, reason: str) -> DeadPoint:
 def decode(entries: Sequence[Entry], layout: Layout) -> Decoded:
     """Return the good points of a chunk of entries, in order, and the bad points.
 
-    A chunk without bad points is decoded at once. Only the few entries around a bad point are
-    decoded point by point.
+    A chunk without bad points is decoded at once. Otherwise only the few entries around a bad point
+    are decoded point by point.
     """
     whole = _decode_at_once([flat for _, flat in entries], layout)
     return _decode_in_parts(entries, layout) if whole is None else whole
 
 
 def decode_flats(flats: Sequence[Flat], layout: Layout) -> Decoded:
-    """Decode entries that are named by their places."""
+    """Return the same as `decode` for entries whose IDs are their places in `flats`."""
     whole = _decode_at_once(flats, layout)
     return _decode_in_parts(list(enumerate(flats)), layout) if whole is None else whole
 
@@ -141,7 +144,7 @@ def _decode_in_parts(entries: Sequence[Entry], layout: Layout) -> Decoded:
 
 
 def _decode_block(entry_id: Any, flat: Flat, layout: Layout, judge: Judge) -> Decoded:
-    """Decode an entry by whole arrays, so that bad points are almost as fast as good points."""
+    """Decode one entry with array operations, so that bad points are nearly as fast as others."""
     codec = CODECS[layout.format]
     try:
         X, w, bad, at = judge(_not_empty(flat), layout)
@@ -184,7 +187,7 @@ def _decode_at_once(flats: Sequence[Flat], layout: Layout) -> Decoded | None:
         return None
     if w is not None and len(w) and not are_weights(w):
         return None
-    if not are_sane(X, layout.max_magnitude):
+    if not are_within(X, layout.max_magnitude):
         if not (layout.learns_missing and are_good(X, layout).all()):
             return None
         unify_gaps(X)
@@ -264,13 +267,13 @@ def encode(
     w
         Weights, (n,); required if the layout has a weight field, else None.
     block
-        Points per entry; the last entry can have fewer. Raw blocks of more than one point have
-        their D in the companion field.
+        Points per entry; the last entry can have fewer. Raw blocks of more than one point have D in
+        the field ``d``.
     """
     if X.ndim != 2 or X.shape[1] != layout.n_features:
         raise DataError(f"X has shape {X.shape}, expected (n, {layout.n_features})")
     if (w is None) != (layout.weight_field is None):
-        raise DataError("weights and a weight field belong together; give both or neither")
+        raise DataError("only one of w and layout.weight_field is given; give both or neither")
     if w is not None and w.shape != (len(X),):
         raise DataError(f"w has shape {w.shape}, expected ({len(X)},)")
     if block < 1:

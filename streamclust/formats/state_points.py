@@ -1,10 +1,11 @@
-"""The points of a state, in a value of their own that a commit can append to.
+"""The points of a state, in the separate value `:coreset`, to which a commit can append.
 
 A state has statistics and parameters, which change in each step, and points: the coreset, the
-sample of the warm-up, the problem of a pending fit. The points are the larger part, and most steps
-only add some. So `:coreset` has two parts: a base (safetensors) with the points that a commit
-doesn't change, and rows of a growing set of points. A row is the D coordinates and the weight of
-one point, as little-endian float64. The bytes depend on the state alone, not on the commits before.
+sample of the warm-up, and the problem of a pending fit. The points are the larger part, and most
+steps only add a few. So `:coreset` has two parts: a base (safetensors) with the points that most
+commits don't change, and rows of the set of points that grows. A row has the D coordinates and the
+weight of one point, as little-endian float64. The bytes depend only on the state, not on earlier
+commits.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 _GROWING = (("fresh", "fresh_weight"), ("sample", "sample_weight"))
-"""Points and weights that can be the rows; the first pair that isn't empty."""
+"""Points and weights that can be the rows. The first pair that isn't empty is used."""
 
 _NAMES = (
     *(name for pair in _GROWING for name in pair),
@@ -45,7 +46,7 @@ class Change:
     data : bytes
         The bytes to append, or the whole value.
     before : int
-        Number of bytes that the value must have before, unless it is set.
+        Number of bytes that the value must have before the commit; not used for 'set'.
     """
 
     how: Literal["keep", "append", "set"] = "set"
@@ -55,7 +56,7 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class StatePoints:
-    """The value of `:coreset`, without its bytes.
+    """The contents of `:coreset`, and the checksums of its bytes.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ class StatePoints:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What `:state` stores of the value: enough to read it, and to find any damage."""
+        """The description of the value in `:state`, for reading it and for detecting damage."""
         return {
             "base": self.base_bytes,
             "growing": list(self.growing),
@@ -98,7 +99,7 @@ class StatePoints:
         return np.ascontiguousarray(rows, "<f8").tobytes()
 
     def starts_with(self, other: StatePoints) -> bool:
-        """Return whether the base is that of `other`, and its rows are the first ones here."""
+        """Return whether `other` has the same base, and its rows are the first rows here."""
         n = len(other.rows)
         return (
             same_arrays(self.base, other.base)
@@ -110,7 +111,7 @@ class StatePoints:
 
 
 def split(arrays: Arrays) -> tuple[Arrays, StatePoints]:
-    """Return the arrays that stay in `:state`, and the points; the CRCs are not computed yet."""
+    """Return the arrays that stay in `:state`, and the points, without CRCs."""
     large = {name: arrays[name] for name in _NAMES if name in arrays and len(arrays[name])}
     growing = next((pair for pair in _GROWING if pair[0] in large), ())
     base = {name: array for name, array in large.items() if name not in growing}
@@ -121,14 +122,14 @@ def split(arrays: Arrays) -> tuple[Arrays, StatePoints]:
 
 
 def change_of(before: StatePoints | None, after: StatePoints) -> tuple[StatePoints, Change]:
-    """Return the points with their CRCs, and what a commit has to write.
+    """Return the points with their CRCs, and the change that a commit writes.
 
     Parameters
     ----------
     before : StatePoints or None
-        What the server has, with its CRCs; None if unknown, so that the value is set.
+        The points on the server, with CRCs; None if unknown: the whole value is written.
     after : StatePoints
-        From `split`.
+        Result of `split`.
     """
     if before is None or not after.starts_with(before):
         named = {
@@ -161,16 +162,16 @@ def with_points(rest: Arrays, meta: Mapping[str, Any], value: bytes, where: str)
     Raises
     ------
     FormatError
-        If the value isn't the one that was committed with the state.
+        If the value wasn't committed together with the state.
     LookupError, TypeError, ValueError
         If `meta` is damaged.
     """
     size, growing, (n, dimension) = meta["base"], tuple(meta["growing"]), meta["shape"]
     if len(value) != size + 8 * n * (dimension + 1) or zlib.crc32(value) != meta["crc32"]:
         raise FormatError(
-            f"{where} holds the points of another state ({len(value):,} bytes): was one of the two "
-            "keys deleted, or restored from a backup? Restore both of the same time, or delete all "
-            "keys of the model to learn from the start"
+            f"{where} holds the points of another state ({len(value):,} bytes): one of the two "
+            "keys may have been deleted, or restored from a backup; restore both keys of the same "
+            "time, or delete all keys of the model to learn from the start"
         )
     try:
         points = load(value[:size]) if size else {}
@@ -178,16 +179,16 @@ def with_points(rest: Arrays, meta: Mapping[str, Any], value: bytes, where: str)
         raise ValueError(str(error)) from None
     if growing:
         if growing not in _GROWING:
-            raise ValueError(f"the rows are {growing}")
+            raise ValueError(f"growing is {growing}; expected one of {_GROWING}")
         rows = np.frombuffer(value, "<f8", offset=size).reshape(n, dimension + 1)
         points |= {growing[0]: rows[:, :-1].copy(), growing[1]: rows[:, -1].copy()}
     return {**rest, **points}
 
 
-def same_arrays(some: Arrays, others: Arrays) -> bool:
-    """Return whether two sets have the same arrays; most are the same objects."""
-    return some.keys() == others.keys() and all(
-        array is others[name] or np.array_equal(array, others[name]) for name, array in some.items()
+def same_arrays(a: Arrays, b: Arrays) -> bool:
+    """Return whether two sets have equal arrays; most arrays are the same objects."""
+    return a.keys() == b.keys() and all(
+        array is b[name] or np.array_equal(array, b[name]) for name, array in a.items()
     )
 
 

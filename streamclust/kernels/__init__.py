@@ -1,9 +1,9 @@
-"""The numerical inner loops, in C++ if the library was built, else in NumPy.
+"""The numerical inner loops, in C++ if the native library was built, else in NumPy.
 
 Points are float64 or float32; all other arrays and all sums are float64. The sums of a batch are
-those of its chunks of 8,192 points, added in their order, so results don't depend on threads or
-tiles. `streamclust.kernels.choice` selects the kernels, `streamclust.kernels.threads` the number of
-threads; `streamclust.kernels.twin` is the reference for all kernels.
+the sums of its chunks of 8,192 points, added in their order. So results don't depend on threads or
+tiles. `streamclust.kernels.choice` selects the kernels, and `streamclust.kernels.threads` the
+number of threads. `streamclust.kernels.twin` has the NumPy kernels, the reference for the others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from streamclust.kernels.choice import REMEDY, available, chosen, describe, missing, using
+from streamclust.kernels.choice import (
+    REMEDY,
+    available,
+    describe,
+    kernels_in_use,
+    native_missing,
+    using,
+)
 from streamclust.kernels.chunks import CHUNK
 from streamclust.kernels.identity import Identity, identity
 from streamclust.kernels.patterns import Patterns
@@ -65,10 +72,10 @@ __all__ = [
     "log_gaussians",
     "marginal_log_dets",
     "marginal_log_gaussians",
-    "missing",
     "mixture_moments",
     "mixture_step",
     "moves",
+    "native_missing",
     "normalise",
     "partial_step",
     "plusplus",
@@ -98,18 +105,19 @@ def assign(X: Points, centroids: Array) -> Assigned:
     Assigned
         `labels` of shape (N,), `sqdist` of shape (N,) in squared units of the data.
     """
-    return chosen().assign(X, centroids)
+    return kernels_in_use().assign(X, centroids)
 
 
 def cluster_moments(X: Points, w: Array, labels: Labels, reference: Array) -> tuple[Array, Array]:
     """Return weight (K,) and first moment (K, D) of each cluster about `reference` (K, D)."""
-    return chosen().cluster_moments(X, w, labels, reference)
+    return kernels_in_use().cluster_moments(X, w, labels, reference)
 
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
-    """Return each cluster's weight and first moment about its centroid, J, and the assignments.
+    """Return the e-step of K-means: weight and first moment of each cluster, J, and assignments.
 
-    The result is the same as that of `assign` and `cluster_moments`, in one pass (Lloyd 1982).
+    The moments are about the centroids. The result equals that of `assign` and `cluster_moments`,
+    computed in one pass (Lloyd 1982).
 
     Parameters
     ----------
@@ -118,7 +126,7 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
         Sample weights.
     centroids : array of shape (K, D)
     """
-    return chosen().kmeans_step(X, w, centroids)
+    return kernels_in_use().kmeans_step(X, w, centroids)
 
 
 def kmeans_sums(X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
@@ -126,11 +134,11 @@ def kmeans_sums(X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
 
     The points can be in a file.
     """
-    return chosen().kmeans_sums(X, w, centroids)
+    return kernels_in_use().kmeans_sums(X, w, centroids)
 
 
 def interleave(columns: Sequence[NDArray[Any]], out: Points) -> None:
-    """Write columns, each of shape (N,), to those of a table; numbers are converted to its type.
+    """Write F arrays of shape (N,) to the columns of a table, converted to its dtype.
 
     Parameters
     ----------
@@ -138,17 +146,17 @@ def interleave(columns: Sequence[NDArray[Any]], out: Points) -> None:
     out : array of shape (N, F)
         C-contiguous.
     """
-    chosen().interleave(columns, out)
+    kernels_in_use().interleave(columns, out)
 
 
 def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:
     """Draw about `size` points, at least one, by their sensitivity; all kernels draw the same.
 
     The probability of a point is min(1, tau s_n). Its sensitivity
-    s_n = w_n / (K W_k) + w_n d_n / sum_i w_i d_i is its part of its cluster's weight plus its part
-    of the cost (see `streamclust.models.coreset`). tau makes the terms tau s_n sum to `size`. The
-    sample is systematic: intervals as long as the probabilities are put on a line, and a grid picks
-    points.
+    s_n = w_n / (K W_k) + w_n d_n / sum_i w_i d_i is its share of the weight W_k of its cluster plus
+    its share of the cost (see `streamclust.models.coreset`). tau is chosen so that the sum of
+    tau s_n is `size`. The sample is systematic: each point gets an interval on a line, as long as
+    its probability, and a grid picks the points whose intervals it hits.
 
     Parameters
     ----------
@@ -162,7 +170,7 @@ def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: fl
     start : float
         Start of the grid, from 0 to 1.
     """
-    return chosen().sample(w, assigned, n_clusters, size, start)
+    return kernels_in_use().sample(w, assigned, n_clusters, size, start)
 
 
 def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType) -> Array:
@@ -177,7 +185,7 @@ def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType
         deviations: diag (K, D), spherical (K,).
     kind : {'full', 'tied', 'diag', 'spherical'}
     """
-    return chosen().log_gaussians(X, means, cholesky, kind)
+    return kernels_in_use().log_gaussians(X, means, cholesky, kind)
 
 
 def mixture_step(
@@ -204,13 +212,15 @@ def mixture_step(
     cholesky, kind
         See `log_gaussians`.
     background : float, default=-inf
-        Log of a constant density that is added to p(x): that of points that belong to no
-        component. Such points have responsibilities with a sum near 0.
+        Log of a constant density that is added to p(x), for points that belong to no component.
+        The sum of the responsibilities of such a point is near 0.
     log_density : array of shape (N,), optional
         OUT: log p(x_n) of each point, without the background.
     """
     mixture = (log_weights, means, cholesky, kind)
-    return chosen().mixture_step(X, w, *mixture, background=background, log_density=log_density)
+    return kernels_in_use().mixture_step(
+        X, w, *mixture, background=background, log_density=log_density
+    )
 
 
 def expected_step(
@@ -220,7 +230,7 @@ def expected_step(
     components: Components,
     floor: Array,
     background: Array | None = None,
-    each: PointScores | None = None,
+    scores: PointScores | None = None,
 ) -> Expected:
     """Return the expected moments of the points with gaps, and their log-likelihood.
 
@@ -238,23 +248,23 @@ def expected_step(
     floor : array of shape (D,)
         Subtracted from the conditional variances of missing values.
     background : array of shape (P,), optional
-        As for `mixture_step`, for the points of each pattern.
-    each : PointScores, optional
+        As for `mixture_step`, one number per pattern.
+    scores : PointScores, optional
         OUT: the rows of the points with gaps are written.
     """
-    return chosen().expected_step(X, w, patterns, components, floor, background, each)
+    return kernels_in_use().expected_step(X, w, patterns, components, floor, background, scores)
 
 
 def marginal_log_gaussians(
     X: Points, patterns: Patterns, components: Components, out: Array
 ) -> None:
     """Write log N(x_o | mu_o, Sigma_oo) to the rows of `out` (N, K) whose points have gaps."""
-    chosen().marginal_log_gaussians(X, patterns, components, out)
+    kernels_in_use().marginal_log_gaussians(X, patterns, components, out)
 
 
 def marginal_log_dets(absent: NDArray[np.bool_], components: Components) -> Array:
     """Return log det Sigma_oo of each pattern (P, D) and component: (P, K), or (P, 1) if tied."""
-    return chosen().marginal_log_dets(absent, components)
+    return kernels_in_use().marginal_log_dets(absent, components)
 
 
 def find_patterns(X: Points) -> Patterns:
@@ -270,18 +280,18 @@ def find_patterns(X: Points) -> Patterns:
     DataError
         If a point has no value.
     """
-    return chosen().find_patterns(X)
+    return kernels_in_use().find_patterns(X)
 
 
 def split_rows(X: Points) -> tuple[Labels, Labels]:
-    """Return the rows of points without gaps, and of those with gaps (NaN); both ascend."""
-    return chosen().split_rows(X)
+    """Return the rows of points without gaps and the rows of points with gaps, both ascending."""
+    return kernels_in_use().split_rows(X)
 
 
 def partial_step(
     X: Points, w: Array | None, rows: Labels, centroids: Array, assigned: Assigned
 ) -> tuple[Array, Array, float]:
-    """Do a step of K-means with points that have gaps, by partial distances.
+    """Return the e-step of K-means for points with gaps, by partial distances.
 
     See `streamclust.models.partial`. All kernels return the same bits.
 
@@ -290,9 +300,9 @@ def partial_step(
     X : array of shape (N, D)
         NaN is a missing value.
     w : array of shape (N,) or None
-        Sample weights; None only assigns.
+        Sample weights. With None, points are only assigned, and the results are 0.
     rows : array of shape (n,)
-        Rows of the points with gaps. Each has a value.
+        Rows of the points with gaps. Each of these points needs one present value.
     centroids : array of shape (K, D)
     assigned : Assigned
         OUT: `rows` of the labels (N,) and of the squared distances (N,) are written.
@@ -303,7 +313,7 @@ def partial_step(
         Moments about the centroids.
     inertia : float
     """
-    return chosen().partial_step(X, w, rows, centroids, assigned)
+    return kernels_in_use().partial_step(X, w, rows, centroids, assigned)
 
 
 def squared_distances(X: Points, C: Array) -> Array:
@@ -314,11 +324,11 @@ def squared_distances(X: Points, C: Array) -> Array:
     X : array of shape (N, D)
     C : array of shape (K, D)
     """
-    return chosen().squared_distances(X, C)
+    return kernels_in_use().squared_distances(X, C)
 
 
 def plusplus(X: Array, w: Array, K: int, uniform: Array) -> Labels:
-    """Return the indices of points chosen by greedy k-means++: K, or all distinct ones if fewer.
+    """Return the indices of K points chosen by greedy k-means++; fewer if too few are distinct.
 
     Parameters
     ----------
@@ -329,7 +339,7 @@ def plusplus(X: Array, w: Array, K: int, uniform: Array) -> Labels:
     uniform : array of shape (1 + (K - 1) * trials,)
         Random numbers from [0, 1): one for the first point, `trials` for each of the others.
     """
-    return chosen().plusplus(X, w, K, uniform)
+    return kernels_in_use().plusplus(X, w, K, uniform)
 
 
 def swaps(X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
@@ -345,15 +355,16 @@ def swaps(X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
     uniform : array of shape (trials,)
         Random numbers from [0, 1), one per trial.
     """
-    return chosen().swaps(X, w, centroids, uniform)
+    return kernels_in_use().swaps(X, w, centroids, uniform)
 
 
 def moves(
     X: Array, w: Array, labels: Labels, weight: Array, centroids: Array
 ) -> tuple[Array, Labels]:
-    """Return the fall of J, (N,), if one point alone moves to its best other cluster, and that one.
+    """Return the best move of each point to another cluster: the fall of J and the cluster, (N,).
 
-    The fall is 0 if no move lowers J by more than a rounding error.
+    The fall of J is that of a move of this point alone, with updated centroids. It is 0 if no move
+    lowers J by more than a rounding error.
 
     Parameters
     ----------
@@ -364,6 +375,6 @@ def moves(
     weight : array of shape (K,)
         Weight of each cluster.
     centroids : array of shape (K, D)
-        Each cluster's average; K at least 2.
+        Averages of the clusters; K at least 2.
     """
-    return chosen().moves(X, w, labels, weight, centroids)
+    return kernels_in_use().moves(X, w, labels, weight, centroids)

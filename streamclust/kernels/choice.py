@@ -1,8 +1,8 @@
 """The choice of the kernels: by default the fastest ones that this processor can run.
 
 `STREAMCLUST_KERNELS` (numpy, baseline, avx2, avx512 or avx512vnni) selects other kernels; the
-number of threads is set in `streamclust.kernels.threads`. The library is loaded at the first call.
-Without it, NumPy does its work, and a warning says so once.
+number of threads is set in `streamclust.kernels.threads`. The native library is loaded at the first
+call. Without the library, NumPy computes, and one warning is given.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Kernels(Protocol):
         components: Components,
         floor: Array,
         background: Array | None = ...,
-        each: PointScores | None = ...,
+        scores: PointScores | None = ...,
     ) -> Expected:
         """See `streamclust.kernels.expected_step`."""
 
@@ -136,13 +136,13 @@ class Kernels(Protocol):
         """See `streamclust.kernels.moves`."""
 
 
-_chosen: Kernels | None = None
+_in_use: Kernels | None = None
 
 _reason = ""
 """Why the native kernels can't be used."""
 
 
-def chosen() -> Kernels:
+def kernels_in_use() -> Kernels:
     """Return the kernels in use.
 
     Raises
@@ -151,37 +151,40 @@ def chosen() -> Kernels:
         If `STREAMCLUST_KERNELS` names kernels that don't exist or can't run on this processor, or
         `STREAMCLUST_THREADS` isn't a positive integer.
     """
-    if _chosen is None:
-        kernels = _first()
+    if _in_use is None:
+        kernels = _load_once()
         if _reason:
-            warnings.warn(f"{missing()}; {REMEDY}", SlowKernelsWarning, stacklevel=3)
+            warnings.warn(f"{native_missing()}; {REMEDY}", SlowKernelsWarning, stacklevel=3)
         return kernels
-    return _chosen
+    return _in_use
 
 
-def _first() -> Kernels:
-    global _chosen  # noqa: PLW0603
-    if _chosen is None:
-        _chosen = _choose(os.environ.get("STREAMCLUST_KERNELS", ""), threads_of_process())
-    return _chosen
+def _load_once() -> Kernels:
+    global _in_use  # noqa: PLW0603
+    if _in_use is None:
+        _in_use = _choose(os.environ.get("STREAMCLUST_KERNELS", ""), threads_of_process())
+    return _in_use
 
 
-def missing() -> str:
-    """Return that the native kernels can't be used, and why; "" if they can, or aren't wanted."""
-    _first()
+def native_missing() -> str:
+    """Return a sentence with the reason why the native kernels can't be used.
+
+    The text is empty if they are in use, or if the user has selected NumPy.
+    """
+    _load_once()
     words = "NumPy computes, which is several times slower: native kernels are"
     return f"{words} {_reason}" if _reason else ""
 
 
 def library() -> ctypes.CDLL | None:
     """Return the native library, which also has parsers; None if the NumPy kernels are in use."""
-    kernels = chosen()
+    kernels = kernels_in_use()
     return kernels.library if isinstance(kernels, native.Native) else None
 
 
 def describe() -> str:
-    """Return the name of the kernels in use; for NumPy, also why native ones can't be used."""
-    kernels = _first()
+    """Return the name of the kernels in use; for NumPy, also why native kernels can't be used."""
+    kernels = _load_once()
     if isinstance(kernels, native.Native):
         return kernels.name
     return f"{NUMPY} ({_reason})" if _reason else NUMPY
@@ -197,13 +200,13 @@ def available() -> tuple[str, ...]:
 
 @contextmanager
 def using(name: str, threads: int = 1) -> Iterator[None]:
-    """Use the kernels `name` within a block; for tests and benchmarks, in one thread."""
-    global _chosen  # noqa: PLW0603
-    before, _chosen = _chosen, _choose(name, threads)
+    """Use the kernels `name` within a block, with `threads` threads; for tests and benchmarks."""
+    global _in_use  # noqa: PLW0603
+    before, _in_use = _in_use, _choose(name, threads)
     try:
         yield
     finally:
-        _chosen = before
+        _in_use = before
 
 
 def _choose(name: str, threads: int) -> Kernels:

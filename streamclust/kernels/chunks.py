@@ -1,4 +1,4 @@
-"""The chunks of a batch. The sums of a batch are those of its chunks, added in their order."""
+"""The chunks of a batch. The sums of a batch are the sums of its chunks, added in their order."""
 
 from __future__ import annotations
 

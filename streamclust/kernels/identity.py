@@ -1,4 +1,4 @@
-"""The identity of the kernels: results of kernels with equal identities have equal bits."""
+"""The identity of the kernels: kernels with equal identities return equal bits."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from streamclust.kernels import native
-from streamclust.kernels.choice import NUMPY, chosen
+from streamclust.kernels.choice import NUMPY, kernels_in_use
 
 _KMEANS = "kmeans sums 2"
-"""The definition of K-means' sums; all kernels give its bits. The number grows with a change."""
+"""The definition of the sums of K-means for all kernels. A change increases the number."""
 
 _SAME_MIXTURES = {"avx512vnni": "avx512"}
-"""Targets with the code of another target, except for K-means."""
+"""Target -> the target with the same code for mixtures."""
 
 
 class Identity(NamedTuple):
@@ -28,11 +28,11 @@ class Identity(NamedTuple):
     Parameters
     ----------
     kmeans : str
-        The definition of the sums. All targets and NumPy have the same bits.
+        The definition of the sums. All targets and NumPy return the same bits.
     mixture : str
         The target, the sources, the compiler and the C library. Targets with vectors of another
         width, or without fused multiplication, round differently. For NumPy: the versions of NumPy
-        and of its BLAS, and the kind of processor that BLAS has found.
+        and of its BLAS, and the kind of processor that BLAS has detected.
     """
 
     kmeans: str
@@ -41,7 +41,7 @@ class Identity(NamedTuple):
 
 def identity() -> Identity:
     """Return the identity of the kernels in use."""
-    kernels = chosen()
+    kernels = kernels_in_use()
     if isinstance(kernels, native.Native):
         target = _SAME_MIXTURES.get(kernels.name, kernels.name)
         sources, compiler = native.sources(kernels.library), native.compiler(kernels.library)
@@ -56,14 +56,14 @@ def _c_library() -> str:
 
 @lru_cache
 def _blas() -> str:
-    """Return the BLAS of NumPy and SciPy, whatever other libraries have loaded."""
-    import scipy.linalg.lapack  # noqa: F401  # late, as in `twin`
+    """Return the BLAS of NumPy and SciPy; other libraries may have loaded another one."""
+    import scipy.linalg.lapack  # noqa: F401  # imported here, as in `twin`
     from threadpoolctl import threadpool_info
 
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    own = [pool for pool in pools if re.search("(numpy|scipy)[^/]*/", pool["filepath"])]
-    found = {
+    of_numpy = [pool for pool in pools if re.search("(numpy|scipy)[^/]*/", pool["filepath"])]
+    names = {
         f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".rstrip()
-        for pool in own or pools
+        for pool in of_numpy or pools
     }
-    return ", ".join(sorted(found)) or "unknown BLAS"
+    return ", ".join(sorted(names)) or "unknown BLAS"

@@ -33,11 +33,11 @@ SOURCES = Path(__file__).parent / "src"
 LIBRARY = Path(__file__).parent / "_native.so"
 
 TARGETS = ("avx512vnni", "avx512", "avx2", "baseline")
-"""The fastest first."""
+"""Instruction sets of the processor, the fastest first."""
 
 
 class UnavailableError(Exception):
-    """Raised when the library is missing or doesn't fit."""
+    """Raised when the native library is missing or can't be used."""
 
 
 def sources_hash() -> str:
@@ -92,14 +92,14 @@ def supported(library: ctypes.CDLL) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
-    """One target's kernels.
+    """The kernels of one target.
 
     Parameters
     ----------
     library : ctypes.CDLL
     name : {'avx512vnni', 'avx512', 'avx2', 'baseline'}
     threads : int, default=1
-        Maximum number of threads of a call; see src/threads.cpp. Results don't depend on it.
+        Maximum number of threads of a call (src/threads.cpp). Results don't depend on it.
     """
 
     library: ctypes.CDLL
@@ -118,7 +118,7 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
     def _call(self, function: str, *arguments: Any) -> int:
         """Call a function with the addresses of arrays, which must be contiguous.
 
-        Returns 0, or another number that the function returns, except for a lack of memory.
+        Return the number that the function returns. Raise MemoryError for 1, a lack of memory.
         """
         values = [address_of(a) if type(a) is np.ndarray else a for a in arguments]
         result = self._functions[function](*values)
@@ -262,7 +262,7 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
 def _gaussians(
     log_weights: Array, means: Array, root: Array, kind: CovarianceType
 ) -> tuple[NDArray[Any] | int, ...]:
-    """Return the components as arguments for C; spherical ones as diagonal."""
+    """Return the components as arguments for C; spherical covariances become diagonal."""
     K, D = means.shape
     if kind == "spherical":
         root = np.repeat(root[:, None], D, axis=1)
@@ -277,7 +277,7 @@ def address_of(a: NDArray[Any], first_byte: Any = ctypes.c_char.from_buffer) -> 
     """Return the address of a contiguous array. ``a.ctypes.data`` takes twice as long."""
     try:
         return ctypes.addressof(first_byte(a))
-    except (TypeError, ValueError):  # read-only or empty; this takes five times as long
+    except (TypeError, ValueError):  # read-only or empty arrays; the next line is five times slower
         return int(a.__array_interface__["data"][0])
 
 
@@ -286,7 +286,7 @@ def _single(X: Points) -> bool:
 
 
 def _points(X: Points, places: Array) -> Points:
-    """Return `X` as C reads it; refuse wrong shapes, which would make C read other memory."""
+    """Return `X` as C reads it; refuse wrong shapes, with which C would read other memory."""
     if X.ndim != 2 or places.ndim != 2 or X.shape[1] != places.shape[1] or not len(places):
         raise ValueError(f"shapes {X.shape} and {places.shape} don't fit: expected (N, D), (K, D)")
     if _single(X):
@@ -323,7 +323,7 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
     **native_seeding.ARGUMENTS,
     **native_gaps.ARGUMENTS,
 }
-"""As in src/kernels.cpp."""
+"""Function -> types of its arguments, as in src/kernels.cpp."""
 
 _STEP = struct.Struct("15q")
-"""A `KmeansStep` of src/kmeans.hpp: conversions by ctypes take longer than a small step."""
+"""A `KmeansStep` of src/kmeans.hpp. Conversions by ctypes would take longer than a small step."""

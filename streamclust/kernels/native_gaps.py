@@ -34,14 +34,14 @@ ARGUMENTS: dict[str, Sequence[Any]] = {
     "find_patterns": (_BOOL, _ARRAY, *2 * (_SIZE,), *4 * (_ARRAY,)),
     "partial_step": (_BOOL, _SIZE, *3 * (_ARRAY,), *3 * (_SIZE,), *6 * (_ARRAY,)),
 }
-"""As in src/kernels.cpp."""
+"""Function -> types of its arguments, as in src/kernels.cpp."""
 
 
 class NativeGaps:
     """The part of `Native` for points with gaps.
 
-    NumPy computes mixtures whose features depend on each other so strongly that their precisions
-    have too few digits.
+    If the features of a component are nearly linearly dependent, its precision has too few digits.
+    NumPy then computes the step.
     """
 
     _functions: Any
@@ -77,7 +77,7 @@ class NativeGaps:
         components: Components,
         floor: Array,
         background: Array | None = None,
-        each: PointScores | None = None,
+        scores: PointScores | None = None,
     ) -> Expected:
         """See `streamclust.kernels.expected_step`."""
         means, kind = components.means, components.kind
@@ -86,20 +86,22 @@ class NativeGaps:
         w, floor, covariances = _doubles(w), _doubles(floor), _doubles(components.covariances)
         if w.shape != (len(X),) or floor.shape != means.shape[1:]:
             raise ValueError(f"weights have shape {w.shape}; expected ({len(X)},)")
-        noise = None if background is None else _doubles(background)
-        if noise is not None and noise.shape != (len(patterns),):
-            raise ValueError(f"background has shape {noise.shape}; expected ({len(patterns)},)")
-        out = (None, None) if each is None else _per_point(each, len(X))
+        log_backgrounds = None if background is None else _doubles(background)
+        if log_backgrounds is not None and log_backgrounds.shape != (len(patterns),):
+            raise ValueError(
+                f"background has shape {log_backgrounds.shape}; expected ({len(patterns)},)"
+            )
+        out = (None, None) if scores is None else _per_point(scores, len(X))
         weight, first, totals = np.zeros(len(means)), np.zeros(means.shape), np.zeros(2)
         second = np.zeros(arguments[-1].shape)
         if kind == "spherical":
             floor = np.full(X.shape[1], floor.mean())
-        sums = (covariances, floor, noise, weight, first, second, totals, *out)
+        sums = (covariances, floor, log_backgrounds, weight, first, second, totals, *out)
         points = (single, self._threads(), X, w, *groups)
         if self._call("expected_step", *points, *arguments, *sums):
             complete = twin_gaps.Complete(self.mixture_step, self.log_gaussians)
             return twin_gaps.expected_step(
-                complete, X, w, patterns, components, floor, background, each
+                complete, X, w, patterns, components, floor, background, scores
             )
         if kind == "spherical":
             second = second.mean(axis=1)
@@ -156,7 +158,7 @@ class NativeGaps:
         if X.ndim != 2 or X.shape[1] != C.shape[1] or not len(C):
             raise ValueError(f"shapes {X.shape} and {C.shape} don't fit: expected (N, D), (K, D)")
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(X):
-            raise ValueError("a row isn't a point's")
+            raise ValueError(f"rows are {rows.min()} to {rows.max()}; expected 0 to {len(X) - 1}")
         labels, sqdist = assigned
         if not labels.shape == sqdist.shape == (len(X),) or labels.dtype != np.int64:
             raise ValueError(f"labels have shape {labels.shape}; expected ({len(X)},)")
@@ -171,8 +173,8 @@ class NativeGaps:
         return weight, first, float(inertia[0])
 
 
-def _per_point(each: PointScores, n: int) -> tuple[Array, Array]:
-    density, entropy = each.log_density, each.entropy
+def _per_point(scores: PointScores, n: int) -> tuple[Array, Array]:
+    density, entropy = scores.log_density, scores.entropy
     if entropy is None or not density.shape == entropy.shape == (n,):
         raise ValueError(f"the scores of points have other shapes; expected ({n},)")
     return density, entropy
@@ -194,7 +196,7 @@ def _groups(X: Points, patterns: Patterns, means: Array) -> tuple[Points, bool, 
     P = len(patterns.absent)
     fits = X.ndim == 2 and X.shape[1:] == means.shape[1:] and starts.shape == (P + 1,)
     if not fits or (len(order) and not 0 <= order.min() <= order.max() < len(X)):
-        raise ValueError("shapes of points, patterns and means don't fit, or a row isn't a point's")
+        raise ValueError("shapes of points, patterns and means don't fit, or a row has no point")
     if starts[0] != 0 or starts[-1] != len(order) or (np.diff(starts) < 0).any():
         raise ValueError("the starts of patterns don't rise from 0 to the number of rows")
     return X, single, (P, order, starts, _bytes(patterns.absent, means))
@@ -202,16 +204,18 @@ def _groups(X: Points, patterns: Patterns, means: Array) -> tuple[Points, bool, 
 
 def _bytes(absent: NDArray[np.bool_], means: Array) -> NDArray[np.uint8]:
     if absent.shape[1:] != means.shape[1:] or absent.all(axis=1).any():
-        raise ValueError("patterns have another number of features, or no present one")
+        raise ValueError("patterns have another number of features, or a pattern has no feature")
     return np.ascontiguousarray(absent).view(np.uint8)
 
 
 def _components(components: Components) -> tuple[Any, ...]:
-    """Return the components as arguments for C; spherical ones as diagonal."""
+    """Return the components as arguments for C; spherical covariances become diagonal."""
     log_weights, means, covariances, root, kind = components
     K, D = means.shape
     if kind == "spherical":
-        covariances, root = (np.repeat(each[:, None], D, axis=1) for each in (covariances, root))
+        covariances, root = (
+            np.repeat(matrices[:, None], D, axis=1) for matrices in (covariances, root)
+        )
     expected = {"full": (K, D, D), "tied": (D, D)}.get(kind, (K, D))
     if log_weights.shape != (K,) or not covariances.shape == root.shape == expected or not K:
         raise ValueError(f"covariances have shape {covariances.shape}; expected {expected}")

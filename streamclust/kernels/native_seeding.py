@@ -1,4 +1,4 @@
-"""The searches of K-means seeding in C++, one call per search; see src/seeding.hpp."""
+"""The searches for seeds of K-means in C++, one call per search; see src/seeding.hpp."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ ARGUMENTS: dict[str, Sequence[Any]] = {
     "swaps": (_SIZE, *2 * (_ARRAY,), *2 * (_SIZE,), _ARRAY, _SIZE, _ARRAY, _SIZE),
     "moves": (_SIZE, *3 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *3 * (_ARRAY,)),
 }
-"""As in src/kernels.cpp; the first one is the maximum number of threads."""
+"""Function -> types of its arguments, as in src/kernels.cpp. The first argument is the maximum
+number of threads."""
 
 
 class NativeSeeding:
@@ -36,9 +37,9 @@ class NativeSeeding:
         X, w, uniform = _doubles(X), _doubles(w), _doubles(uniform)
         trials = (len(uniform) - 1) // (K - 1) if K > 1 else 1
         _check(X.ndim == 2 and w.shape == (len(X),) and K > 0 and trials > 0 and len(uniform) > 0)
-        chosen, found = np.empty(K, dtype=np.int64), np.zeros(1, dtype=np.int64)
-        self._call("plusplus", self._threads(), X, w, *X.shape, K, trials, uniform, chosen, found)
-        return chosen[: found[0]]
+        chosen, count = np.empty(K, dtype=np.int64), np.zeros(1, dtype=np.int64)
+        self._call("plusplus", self._threads(), X, w, *X.shape, K, trials, uniform, chosen, count)
+        return chosen[: count[0]]
 
     def swaps(self, X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
         """See `streamclust.kernels.swaps`."""

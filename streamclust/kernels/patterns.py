@@ -1,4 +1,4 @@
-"""Missingness patterns: which values of a point are present, and which points share a pattern."""
+"""Missingness patterns: the set of missing features of each point, and the points of each set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Labels, Points
 
 _WORD = 8
-"""Bytes of a number that holds 64 features."""
+"""Bytes of a sort key for 64 features."""
 
 
 class Patterns:
@@ -26,12 +26,12 @@ class Patterns:
     complete : array of shape (n,)
         Rows without a gap, ascending.
     absent : array of bool, shape (P, D)
-        The different patterns, in an order that depends on the patterns alone: True where the value
-        is missing.
+        The different patterns: True where the value is missing. Their order depends on the patterns
+        alone.
     order : array of shape (N - n,)
-        Rows with gaps, pattern by pattern; the rows of one pattern ascend.
+        Rows with gaps, grouped by pattern; ascending within a pattern.
     starts : array of shape (P + 1,)
-        Where the rows of each pattern start in `order`.
+        The rows of pattern p are ``order[starts[p] : starts[p + 1]]``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The results of kernels, and types of their arguments."""
+"""The types of results and arguments of kernels."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ class Expected(NamedTuple):
     log_likelihood : float
         sum_n w_n log p(x_o), with the background.
     entropy : float
-        The sum over points and components of w_n gamma_nk times the entropy of the missing values,
-        given the present ones.
+        sum_nk w_n gamma_nk h_nk, where h_nk is the entropy of the missing values of point n in
+        component k, given the present ones.
     """
 
     moments: Moments
@@ -97,7 +97,7 @@ class PointScores(NamedTuple):
     log_density : array of shape (N,)
         OUT: log p of the present values, without the background.
     entropy : array of shape (N,), optional
-        OUT: entropy of the missing values, given the present ones; of points with gaps only.
+        OUT: entropy of the missing values, given the present ones; only for points with gaps.
     """
 
     log_density: Array

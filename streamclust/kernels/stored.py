@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class StoredPoints:
-    """Points in the rows of an array in a file, known to be sane (`streamclust.arrays.are_sane`).
+    """Points in the rows of an array in a file, already checked (`streamclust.arrays.are_within`).
 
-    A kernel reads each chunk into memory that stays in the processor's cache. To read all points
-    first takes 1.2 times the processor time of a step with K 64 and D 16.
+    A kernel reads each chunk into memory that stays in the processor's cache. If all points were
+    read first, a step with K 64 and D 16 would take 1.2 times the processor time.
 
     Parameters
     ----------
     file : file
         An open file.
     offset : int
-        Place of the first point, in bytes.
+        Position of the first point in the file, in bytes.
     shape : (int, int)
         Number of points N, and of features D.
     dtype : dtype
@@ -60,7 +60,7 @@ class StoredPoints:
 
 
 def read_into(out: NDArray[Any], file: IO[bytes], offset: int, label: str) -> None:
-    """Fill a contiguous array from a place in a file.
+    """Fill a contiguous array from the bytes at `offset` of a file.
 
     Raises
     ------

@@ -21,10 +21,10 @@ limit: ContextVar[int] = ContextVar("limit", default=NO_LIMIT)
 
 @contextmanager
 def limit_threads(threads: int) -> Iterator[None]:
-    """Let the calls of kernels within a block use at most `threads` threads each.
+    """Let each call of a kernel within a block use at most `threads` threads.
 
-    The limit is for the thread that enters the block (a context variable), not for other threads.
-    Results don't depend on it.
+    The limit applies only to the thread that enters the block (a context variable). Results don't
+    depend on the limit.
     """
     token = limit.set(max(1, threads))
     try:

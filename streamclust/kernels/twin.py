@@ -1,10 +1,10 @@
 """The kernels in NumPy: the reference for tests, and the fallback without a native library.
 
-Points are processed in tiles of a fixed number of rows, and the sums of a batch are those of its
-chunks, added in their order. So memory is bounded, and the bits of a result don't depend on the
-number of BLAS threads: products whose rounding would matter are too small for BLAS to divide among
-threads. This holds for up to 64 features; LAPACK's factors of larger covariances may depend on the
-number of threads. Parameters and results are described in `streamclust.kernels`.
+Points are processed in tiles of a fixed number of rows, so memory is bounded. The sums of a batch
+are the sums of its chunks, added in their order. The bits of a result don't depend on the number of
+BLAS threads, because matrix products are cut into pieces that BLAS computes in one thread. This
+holds for up to 64 features; LAPACK's factors of larger covariances may depend on the number of
+threads. Parameters and results are described in `streamclust.kernels`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ONE_THREAD = 1 << 18
 """Number of multiplications in a product up to which OpenBLAS uses one thread."""
 
 _FARTHEST = 1e200
-"""Largest squared Mahalanobis distance; larger ones are cut to this value."""
+"""Largest squared Mahalanobis distance; larger distances are limited to this value."""
 
 
 def _tiles(n: int, K: int, D: int) -> Iterator[slice]:
@@ -81,7 +81,7 @@ def moves(
 
 
 def assign(X: Points, centroids: Array) -> Assigned:
-    """Compare by a matrix product, or by canonical distances where rounding could matter."""
+    """Compare distances from a matrix product; where rounding could matter, canonical ones."""
     shift = centroids.mean(axis=0)
     C = centroids - shift
     c_sq = np.einsum("kd,kd->k", C, C)
@@ -144,7 +144,7 @@ def cluster_moments(X: Points, w: Array, labels: Labels, reference: Array) -> tu
 
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
-    """Assign, then add; a chunk's inertia in eight lanes, point n in lane n mod 8."""
+    """Assign, then add. The inertia of a chunk is added in eight lanes, point n in lane n mod 8."""
     assigned = assign(X, centroids)
     weight, first = cluster_moments(X, w, assigned.labels, centroids)
     inertia, cost = 0.0, w * assigned.sqdist
@@ -155,7 +155,7 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
 
 
 def kmeans_sums(X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
-    """Return the sums of the step."""
+    """Return the sums of `kmeans_step`."""
     X = X.read() if isinstance(X, StoredPoints) else X
     return Sums(*kmeans_step(X, w, centroids)[:3])
 
@@ -177,7 +177,7 @@ def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: fl
     weight, cost = np.bincount(labels, weights=w, minlength=n_clusters), w * sqdist
     total = float(np.add.accumulate(cost)[-1])
     tau = size / (np.count_nonzero(weight) / n_clusters + (1.0 if total > 0.0 else 0.0))
-    with np.errstate(divide="ignore", over="ignore"):  # of a cluster without points
+    with np.errstate(divide="ignore", over="ignore"):  # for a cluster without points
         share = tau / (weight * n_clusters)
     probability = np.fmin(1.0, w * share[labels] + tau * (cost / (total if total > 0.0 else 1.0)))
     ticks = np.floor(np.add.accumulate(probability) + start)
@@ -201,7 +201,7 @@ def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType
 
 
 def _whiten_matrix(difference: Array, root: Array) -> tuple[Array, float]:
-    from scipy.linalg.lapack import dtrtri  # late: the slowest import of all
+    from scipy.linalg.lapack import dtrtri  # imported here: this is the slowest import
 
     inverse = dtrtri(root, lower=1)[0]  # of a triangle: as accurate as solving
     whitened = np.empty_like(difference)
@@ -230,9 +230,9 @@ _WHITEN: dict[str, Callable[[Array, Array], tuple[Array, float]]] = {
 def normalise(joint: Array, background: Array | float = -np.inf) -> tuple[Array, Array]:
     """Return responsibilities gamma_nk, shape (N, K), and log sum_k exp(joint_nk), shape (N,).
 
-    The rows of gamma sum to one for any |joint|. Single components may be -inf. With a background,
-    its exponential is one more term of each sum, and the rows sum to less than one. It is one
-    number, or one per row.
+    The rows of gamma sum to one for any magnitude of `joint`; single components may be -inf. The
+    background is one number, or one per row. Its exponential is another term of each sum, so the
+    rows of gamma sum to less than one.
     """
     top, noisy = joint.max(axis=1), np.any(background > -np.inf)
     if noisy:
@@ -277,7 +277,7 @@ def _chunk_step(
     *,
     background: float,
 ) -> tuple[Moments, float]:
-    """Tile by tile: log-densities, also without background (OUT), responsibilities, moments."""
+    """Return the moments and the log-likelihood of a chunk; write `density` if it is given."""
     weight, first = np.zeros(len(means)), np.zeros_like(means)
     second: Array = np.zeros(())
     log_likelihood = 0.0
@@ -301,11 +301,11 @@ def expected_step(
     components: Components,
     floor: Array,
     background: Array | None = None,
-    each: PointScores | None = None,
+    scores: PointScores | None = None,
 ) -> Expected:
     """See `streamclust.kernels.expected_step`."""
     complete = twin_gaps.Complete(mixture_step, log_gaussians)
-    return twin_gaps.expected_step(complete, X, w, patterns, components, floor, background, each)
+    return twin_gaps.expected_step(complete, X, w, patterns, components, floor, background, scores)
 
 
 marginal_log_gaussians = partial(twin_gaps.marginal_log_gaussians, log_gaussians)
@@ -355,4 +355,4 @@ _SCATTER: dict[str, Callable[[Array, Array], Array]] = {
         np.einsum("nd,nd->", scaled, difference) / scaled.shape[1]
     ),
 }
-"""w gamma (x - r) and (x - r), both (N, D) -> one component's second moment."""
+"""w gamma (x - r) and (x - r), both (N, D) -> the second moment of one component."""

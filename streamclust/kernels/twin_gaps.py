@@ -1,8 +1,8 @@
 """Mixtures and points with gaps, in NumPy; see `streamclust.models.conditionals` for the formulas.
 
-The points of one missingness pattern share the coefficients of the regression of the missing values
-on the present ones. So the sums of a pattern follow from the moments of its present features, which
-are computed as for complete points.
+All points of one missingness pattern have the same regression of the missing values on the present
+ones. So the sums of a pattern follow from the moments of its present features, which are computed
+as for complete points.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from streamclust.kernels.results import Assigned, Components, PointScores
 
 _CELLS = 1 << 20
-"""Largest number of cells of an array for a chunk of patterns: 8 MiB."""
+"""Largest number of values in an array for a chunk of patterns: 8 MiB."""
 
 
 def chunks_of_patterns(absent: NDArray[np.bool_], covariances: Array) -> Iterator[slice]:
-    """Yield slices of patterns whose factors have at most `_CELLS` cells, or single patterns."""
+    """Yield slices of patterns: as many as have factors of at most `_CELLS` values, or one."""
     step = max(1, _CELLS // covariances.size)
     for start in range(0, len(absent), step):
         yield slice(start, min(start + step, len(absent)))
@@ -56,7 +56,7 @@ def marginal_roots(
 def root_of(
     roots: Array | None, p: int, present: Labels, covariances: Array, kind: CovarianceType
 ) -> Array:
-    """Return the factors of pattern `p`, as kernels take them."""
+    """Return the factors of the present features of pattern `p`, in the shape for kernels."""
     if roots is None:
         return np.sqrt(covariances if kind == "spherical" else covariances.take(present, axis=1))
     root = roots[p].take(present, axis=1).take(present, axis=2)
@@ -87,7 +87,7 @@ def _inverse_of_lower(L: Array) -> Array:
 
 
 class Complete(NamedTuple):
-    """The kernels for complete points, by which those for points with gaps are computed."""
+    """The kernels for complete points, which the kernels for points with gaps call."""
 
     mixture_step: Callable[..., tuple[Moments, float]]
     log_gaussians: Callable[..., Array]
@@ -101,21 +101,21 @@ def expected_step(
     components: Components,
     floor: Array,
     background: Array | None = None,
-    each: PointScores | None = None,
+    scores: PointScores | None = None,
 ) -> Expected:
-    """Add the expected moments of one chunk of patterns after the other."""
+    """Add the expected moments of the chunks of patterns, in their order."""
     _, means, covariances, _, kind = components
     total = Moments(np.zeros(len(means)), np.zeros(means.shape), np.zeros(covariances.shape))
     log_likelihood, entropy = 0.0, 0.0
     entropies = entropies_of_patterns(
         patterns.absent, components, marginal_log_dets(patterns.absent, components)
     )
-    noise = np.full(len(patterns), -np.inf) if background is None else background
+    log_backgrounds = np.full(len(patterns), -np.inf) if background is None else background
     for part in chunks_of_patterns(patterns.absent, covariances):
         absent, rows = patterns.absent[part], patterns.rows[part]
         roots = marginal_roots(absent, covariances, kind)
         moments, score = _present_moments(
-            complete, X, w, absent, rows, components, roots, noise[part]
+            complete, X, w, absent, rows, components, roots, log_backgrounds[part]
         )
         log_likelihood += score
         entropy += float((moments.weight * entropies[part]).sum())
@@ -129,8 +129,8 @@ def expected_step(
         total = Moments(*(a + b for a, b in zip(total, expected, strict=True)))
     if kind in ("full", "tied"):  # the triangles differ by rounding
         total = total._replace(second=0.5 * (total.second + total.second.swapaxes(-1, -2)))
-    if each is not None:
-        _score_points(complete, X, patterns, components, entropies, each)
+    if scores is not None:
+        _score_points(complete, X, patterns, components, entropies, scores)
     return Expected(total, log_likelihood, entropy)
 
 
@@ -140,19 +140,19 @@ def _score_points(
     patterns: Patterns,
     components: Components,
     entropies: Array,
-    each: PointScores,
+    scores: PointScores,
 ) -> None:
-    """Write the scores (OUT) of the points with gaps."""
+    """Write the rows of points with gaps to `scores`."""
     joint = np.zeros((len(X), len(components.means)))
     marginal_log_gaussians(complete.log_gaussians, X, patterns, components, joint)
     for p, rows in enumerate(patterns.rows):
-        own = components.log_weights + joint[rows]
-        top = own.max(axis=1, keepdims=True)
-        shares = np.exp(own - top)
+        joint_of_pattern = components.log_weights + joint[rows]
+        top = joint_of_pattern.max(axis=1, keepdims=True)
+        shares = np.exp(joint_of_pattern - top)
         total = shares.sum(axis=1)
-        each.log_density[rows] = top[:, 0] + np.log(total)
-        if each.entropy is not None:
-            each.entropy[rows] = (shares * entropies[p]).sum(axis=1) / total
+        scores.log_density[rows] = top[:, 0] + np.log(total)
+        if scores.entropy is not None:
+            scores.entropy[rows] = (shares * entropies[p]).sum(axis=1) / total
 
 
 def entropies_of_patterns(
@@ -186,20 +186,22 @@ def _present_moments(
     log_weights, means, covariances, _, kind = components
     weight, first = np.zeros((len(rows), len(means))), np.zeros((len(rows), *means.shape))
     second, log_likelihood = np.zeros((len(rows), *covariances.shape)), 0.0
-    for p, own in enumerate(rows):
+    for p, points in enumerate(rows):
         present = np.flatnonzero(~absent[p])
         root = root_of(roots, p, present, covariances, kind)
-        values = X.take(own, axis=0).take(present, axis=1)
+        values = X.take(points, axis=0).take(present, axis=1)
         mixture = (log_weights, means.take(present, axis=1), root, kind)
-        noise = float(background[p])
-        found, score = complete.mixture_step(values, w[own], *mixture, background=noise)
-        weight[p], first[p][:, present] = found.weight, found.first
+        log_background = float(background[p])
+        of_pattern, score = complete.mixture_step(
+            values, w[points], *mixture, background=log_background
+        )
+        weight[p], first[p][:, present] = of_pattern.weight, of_pattern.first
         if roots is not None:
-            second[p][..., present[:, None], present] = found.second
+            second[p][..., present[:, None], present] = of_pattern.second
         elif kind == "diag":
-            second[p][:, present] = found.second
+            second[p][:, present] = of_pattern.second
         else:
-            second[p] = found.second * len(present)  # the sum over the features
+            second[p] = of_pattern.second * len(present)  # the sum over the features
         log_likelihood += score
     return Moments(weight, first, second), log_likelihood
 
@@ -250,28 +252,28 @@ def marginal_log_gaussians(
     _, means, covariances, _, kind = components
     for part in chunks_of_patterns(patterns.absent, covariances):
         roots = marginal_roots(patterns.absent[part], covariances, kind)
-        for p, own in enumerate(patterns.rows[part]):
+        for p, points in enumerate(patterns.rows[part]):
             present = np.flatnonzero(~patterns.absent[part][p])
             root = root_of(roots, p, present, covariances, kind)
-            values = X.take(own, axis=0).take(present, axis=1)
-            out[own] = log_gaussians(values, means.take(present, axis=1), root, kind)
+            values = X.take(points, axis=0).take(present, axis=1)
+            out[points] = log_gaussians(values, means.take(present, axis=1), root, kind)
 
 
 def marginal_log_dets(absent: NDArray[np.bool_], components: Components) -> Array:
     """Return log det of the present features' covariances, shape (P, K), or (P, 1) if tied."""
     _, means, covariances, _, kind = components
     if kind in ("full", "tied"):
-        found = []
+        log_dets = []
         for part in chunks_of_patterns(absent, covariances):
             roots = marginal_roots(absent[part], covariances, kind)
-            found.append(2.0 * np.log(np.diagonal(roots, axis1=-2, axis2=-1)).sum(axis=-1))  # type: ignore[arg-type]
-        return np.concatenate([np.empty((0, 1 if kind == "tied" else len(means))), *found])
+            log_dets.append(2.0 * np.log(np.diagonal(roots, axis1=-2, axis2=-1)).sum(axis=-1))  # type: ignore[arg-type]
+        return np.concatenate([np.empty((0, 1 if kind == "tied" else len(means))), *log_dets])
     logs = np.log(covariances.reshape(len(means), -1))
     return np.asarray(~absent @ np.broadcast_to(logs, means.shape).T)
 
 
 def split_rows(X: Points) -> tuple[Labels, Labels]:
-    """Return the rows of points without gaps, and of those with gaps; both ascend."""
+    """Return the rows of points without gaps and the rows of points with gaps, both ascending."""
     gappy = np.isnan(X).any(axis=1)
     return np.flatnonzero(~gappy), np.flatnonzero(gappy)
 
@@ -284,7 +286,7 @@ def partial_step(
     centroids: Array,
     assigned: Assigned,
 ) -> tuple[Array, Array, float]:
-    """Assign from all distances; the coordinate of the centroid stands for a missing value."""
+    """Assign, then add; the coordinate of the centroid replaces a missing value."""
     step = max(1, _CELLS // len(centroids))
     for start in range(0, len(rows), step):
         own = rows[start : start + step]
@@ -297,7 +299,7 @@ def partial_step(
     labels, mass, points = assigned.labels[rows], w[rows], X[rows]
     imputed = np.where(np.isnan(points), centroids[labels], points)
     weight, first = cluster_moments(imputed, mass, labels, centroids)
-    # One after the other: the sum of a matrix product depends on the machine.
+    # Added one by one: the sum of a matrix product depends on the machine.
     nothing = np.zeros(len(mass), np.intp)
     return weight, first, float(np.bincount(nothing, mass * assigned.sqdist[rows], 1)[0])
 
@@ -307,9 +309,9 @@ def _partial_distances(X: Points, centroids: Array) -> tuple[Array, NDArray[np.b
     total, difference = np.zeros((2, len(X), len(centroids)))
     present = ~np.isnan(X)
     values = np.where(present, X, 0.0)
-    for x, there, u in zip(values.T, present.T, centroids.T, strict=True):
+    for x, is_present, u in zip(values.T, present.T, centroids.T, strict=True):
         np.subtract(x[:, None], u, out=difference)
-        difference *= there[:, None]
+        difference *= is_present[:, None]
         difference *= difference
         total += difference
     return total, present

@@ -1,6 +1,6 @@
-"""The searches of K-means seeding in NumPy; see `streamclust.kernels` and src/seeding.hpp.
+"""The searches for seeds of K-means in NumPy; see `streamclust.kernels` and src/seeding.hpp.
 
-Sums are those of chunks, in the order of their points, added in the order of the chunks.
+Points are added in their order within each chunk, and the sums of the chunks in their order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ SWAP_ROUNDING = 1e-9
 """Least gain of a swap relative to J; a smaller gain may be a rounding error."""
 
 MOVE_ROUNDING = 1e-12
-"""Least gain of a move relative to J, and least rest of a cluster's weight; see above."""
+"""Least gain of a move relative to J, and least share of a cluster's weight that a move leaves;
+less may be a rounding error."""
 
 _CELLS = 1 << 18
 """Largest number of distances in memory."""
@@ -62,7 +63,7 @@ def _total(values: Array) -> Array:
 
 
 def _cumulated(values: Array) -> Array:
-    """Return for each point the sum of its chunk up to it, added to that of the chunks before."""
+    """Return the sum up to each point: the sum of the chunks before, plus that within its chunk."""
     parts, before = [], 0.0
     for chunk in chunks(len(values)):
         parts.append(before + np.cumsum(values[chunk]))
@@ -78,12 +79,12 @@ def swaps(distances: Distances, X: Array, w: Array, centroids: Array, uniform: A
         cost = w * near.d1
         if not np.any(cost > 0.0):
             break
-        place = X[_drawn(cost, np.array([draw]))]
-        distance = distances(X, place)[:, 0]
+        point = X[_drawn(cost, np.array([draw]))]
+        distance = distances(X, point)[:, 0]
         after = _after_swaps(near, w, distance, len(centroids))
         k = int(after.argmin())
         if after[k] < (1.0 - SWAP_ROUNDING) * _total(cost):
-            centroids[k] = place
+            centroids[k] = point
             near = _swapped(distances, near, X, centroids, k, distance)
     return centroids
 
@@ -113,31 +114,31 @@ def _two_nearest(distances: Distances, X: Array, centroids: Array) -> _Near:
 
 
 def _after_swaps(near: _Near, w: Array, distance: Array, K: int) -> Array:
-    """Return J, shape (K,), after a swap of each centroid for the point at `distance` (N,)."""
-    kept = np.minimum(near.d1, distance)
-    lost = w * (np.minimum(near.d2, distance) - kept)
+    """Return J after a swap of each centroid, (K,), for a point with the `distance` (N,)."""
+    unchanged = np.minimum(near.d1, distance)
+    extra = w * (np.minimum(near.d2, distance) - unchanged)
     by_centroid = np.zeros(K)
-    for chunk in chunks(len(lost)):
-        by_centroid += np.bincount(near.first[chunk], weights=lost[chunk], minlength=K)
-    return _total(w * kept) + by_centroid
+    for chunk in chunks(len(extra)):
+        by_centroid += np.bincount(near.first[chunk], weights=extra[chunk], minlength=K)
+    return _total(w * unchanged) + by_centroid
 
 
 def _swapped(
     distances: Distances, near: _Near, X: Array, centroids: Array, k: int, distance: Array
 ) -> _Near:
-    """Return the two nearest after centroid `k` has moved; `distance` (N,) is to its new place."""
+    """Return the two nearest centroids after `k` has moved; `distance` (N,) is to its new place."""
     first, d1 = near.first.copy(), near.d1.copy()
     second, d2 = near.second.copy(), near.d2.copy()
-    orphaned = (first == k) | (second == k)
-    nearer = ~orphaned & (distance < d1)
+    affected = (first == k) | (second == k)
+    nearer = ~affected & (distance < d1)
     second[nearer], d2[nearer] = first[nearer], d1[nearer]
     first[nearer], d1[nearer] = k, distance[nearer]
-    between = ~orphaned & ~nearer & (distance < d2)
+    between = ~affected & ~nearer & (distance < d2)
     second[between], d2[between] = k, distance[between]
-    if orphaned.any():
-        again = _two_nearest(distances, X[orphaned], centroids)
-        first[orphaned], d1[orphaned] = again.first, again.d1
-        second[orphaned], d2[orphaned] = again.second, again.d2
+    if affected.any():
+        recomputed = _two_nearest(distances, X[affected], centroids)
+        first[affected], d1[affected] = recomputed.first, recomputed.d1
+        second[affected], d2[affected] = recomputed.second, recomputed.d2
     return _Near(first, d1, second, d2)
 
 
@@ -153,7 +154,7 @@ def moves(
         distance = distances(X[part], centroids)
         rows, own, m = np.arange(len(distance)), labels[part], w[part]
         d_own, rest = distance[rows, own], weight[own] - m
-        shared = rest > MOVE_ROUNDING * weight[own]  # else the point is the whole cluster
+        shared = rest > MOVE_ROUNDING * weight[own]  # False: the point is the whole cluster
         leaving = np.zeros(len(distance))
         np.divide(m * weight[own] * d_own, rest, out=leaving, where=shared)
         entering = distance * (m[:, None] * weight / (weight + m[:, None]))

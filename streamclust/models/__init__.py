@@ -1,4 +1,4 @@
-"""The model families: K-means and Gaussian mixtures, with the same verbs and statistics."""
+"""The model families, K-means and Gaussian mixtures, with the same methods and statistics."""
 
 from streamclust.models.family import Family, Params
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams

@@ -1,4 +1,4 @@
-r"""Why a point is unusual: the part of each feature in the score, in closed form.
+r"""The contribution of each feature to the score of a point: why the point is unusual.
 
 The contribution c_j of feature j is never negative:
 
@@ -6,15 +6,16 @@ The contribution c_j of feature j is never negative:
 
       c_j = (P (x - m))_j^2 / P_jj
 
-  This is the fall of the squared Mahalanobis distance if feature j is left out. It is also
+  By this amount the squared Mahalanobis distance falls if feature j is left out. It equals
   (x_j - e_j)^2 / v_j, where e_j and v_j are the mean and the variance of x_j given the other
-  features. So a feature counts if its value doesn't fit the others. Its value alone can be usual.
+  features. So a usual value contributes too, if it doesn't fit the values of the other features.
 * K-means: c_j = ((x_j - u_kj) / s_j)^2 for the nearest centroid u_k; s_j is the scale of the
-  feature. They sum to the squared distance.
-* K-means with the metric cosine: c_j = (x_j - u_kj)^2 / 2 of the unit vectors. They sum to 1 - cos.
-* Tail score, for both kinds: c_j is the term of the feature. They sum to the score.
+  feature. The sum of the c_j is the squared distance.
+* K-means with the metric cosine: c_j = (x_j - u_kj)^2 / 2 of the unit vectors; the sum is 1 - cos.
+* Tail score, for both kinds: c_j is the term of feature j; the sum is the score.
 
-A missing feature (NaN) contributes nothing, and the others count as if it didn't exist.
+A missing value (NaN) contributes 0. The contributions of the other features are those of a point
+without this feature.
 """
 
 from __future__ import annotations
@@ -44,16 +45,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """The parts of the features in the scores of points.
+    """The contributions of the features to the scores of points.
 
     Parameters
     ----------
     contribution : array of shape (N, D)
-        Not negative; 0 for a missing feature.
+        Not negative; 0 for a missing value.
     expected : array of shape (N, D)
-        The value of each feature that the model expects: given the other features for a mixture,
-        that of the centroid for K-means, the median for the tail score. For the metric cosine, in
-        units of the point.
+        The value of each feature that the model expects. Mixture: its mean given the other
+        features. K-means: the value of the centroid. Tail score: the median. For the metric cosine,
+        expected unit vectors are multiplied by the length of the point.
     """
 
     contribution: Array
@@ -65,7 +66,7 @@ class Attribution:
 
     @property
     def share(self) -> Array:
-        """Part of each feature in the sum of the contributions, shape (N, D); rows sum to 1."""
+        """Share of each feature in the sum of the contributions, shape (N, D); rows sum to 1."""
         total = self.contribution.sum(axis=1, keepdims=True)
         share = np.zeros_like(self.contribution)
         np.divide(self.contribution, total, out=share, where=total > 0.0)
@@ -104,11 +105,13 @@ def _of_kmeans(
     return Attribution(np.nan_to_num((X - centroids) / scale) ** 2, centroids)
 
 
-def attribution_of_tails(family: Family[Any], known: FeatureDistribution, X: Array) -> Attribution:
+def attribution_of_tails(
+    family: Family[Any], features: FeatureDistribution, X: Array
+) -> Attribution:
     """Return the contribution of each feature to the tail scores of points, (N, D)."""
-    terms = known.terms(np.asarray(family.prepare(X), np.float64))
+    terms = features.terms(np.asarray(family.prepare(X), np.float64))
     length = _lengths(X) if family.metric == "cosine" else np.ones((len(X), 1))
-    return Attribution(np.nan_to_num(terms), length * known.medians)
+    return Attribution(np.nan_to_num(terms), length * features.medians)
 
 
 def _lengths(X: Array) -> Array:
@@ -127,10 +130,10 @@ def _of_mixture(
     contribution, expected = np.zeros(X.shape), means.copy()
     for rows, features, whitening in groups(params, X, index):
         cells = np.ix_(rows, features)
-        precise = (X[cells] - means[cells]) @ whitening.T @ whitening  # P d
+        product = (X[cells] - means[cells]) @ whitening.T @ whitening  # P (x - m)
         diagonal = np.einsum("ij,ij->j", whitening, whitening)  # P_jj
-        contribution[cells] = precise * precise / diagonal
-        expected[cells] = X[cells] - precise / diagonal
+        contribution[cells] = product * product / diagonal
+        expected[cells] = X[cells] - product / diagonal
     return Attribution(contribution, expected)
 
 

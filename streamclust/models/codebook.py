@@ -1,4 +1,4 @@
-"""A codebook over time: its health, and how points move from one version to another."""
+"""How evenly a codebook is used, and how points move between components of two versions."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class CodebookHealth:
     ----------
     n_codes : int
     perplexity : float
-        exp of the entropy of the shares: the number of codes, used equally often, of the same
-        entropy. From 1 to K; 0 if no code has mass.
+        exp(entropy) of the shares of the codes, from 1 to K; 0 if no code has mass. K codes that
+        are used equally often have perplexity K.
     dead : int
         Codes with less than 1 % of the average mass of a code.
     near_dead : int
@@ -67,13 +67,12 @@ def codebook_health(mass: Array) -> CodebookHealth:
 class VersionMap:
     """How the points of a sample move from the components of one version to those of another.
 
-    Components are named by their numbers.
-
     Parameters
     ----------
-    old, new, share : arrays of shape (M,)
-        Each pair of components that have points in common, in ascending order, and the share of
-        all points that the pair has.
+    old, new : arrays of int, shape (M,)
+        Numbers of each pair of components that have points in common, in ascending order.
+    share : array of shape (M,)
+        Share of all points that are in both components of the pair.
     """
 
     old: Labels
@@ -89,7 +88,7 @@ class VersionMap:
     def successors(self) -> dict[int, int]:
         """Old number -> the new component that has most of its points.
 
-        A component without a point in the sample is left out.
+        A component without points in the sample is left out.
         """
         order = np.lexsort((self.old != self.new, -self.share, self.old))
         first = np.unique(self.old[order], return_index=True)[1]
@@ -111,8 +110,8 @@ def version_map(old: Labels, new: Labels, w: Array) -> VersionMap:
     Examples
     --------
     >>> import numpy as np
-    >>> found = version_map(np.array([0, 0, 0, 1]), np.array([0, 0, 2, 1]), np.ones(4))
-    >>> found.moved, found.successors
+    >>> moves = version_map(np.array([0, 0, 0, 1]), np.array([0, 0, 2, 1]), np.ones(4))
+    >>> moves.moved, moves.successors
     (0.25, {0: 0, 1: 1})
     """
     pairs, index = np.unique(np.stack([old, new], axis=1), axis=0, return_inverse=True)

@@ -1,22 +1,22 @@
 r"""Gaussian mixtures and points with gaps: marginal densities and conditional moments.
 
-Of a point x, the values x_o are present and x_m are missing at random. Each component's marginal
-density of x_o gives the responsibilities. The e-step adds the expected moments of the whole point,
-given x_o (Ghahramani & Jordan 1994; Little & Rubin 2019, section 11.2):
+The values x_o of a point x are present; its values x_m are missing at random. The responsibilities
+follow from each component's marginal density of x_o. The e-step adds the expected moments of the
+whole point, given x_o (Ghahramani & Jordan 1994; Little & Rubin 2019, section 11.2):
 
     x^_m = mu_m + B (x_o - mu_o),    B = Sigma_mo Sigma_oo^-1,    x^_o = x_o
     C    = Sigma_mm - B Sigma_om
     first  = sum_n w_n gamma_n (x^_n - mu)
     second = sum_n w_n gamma_n ((x^_n - mu)(x^_n - mu)^T + C)
 
-The points of one missingness pattern share B and C. So their sums follow from the moments of x_o,
-which are computed as for complete points, in |o| dimensions: with A = [I; B],
+All points of one missingness pattern have the same B and C. So their sums follow from the moments
+of x_o, which are computed as for complete points, in |o| dimensions: with A = [I; B],
 
     first = A first_o,    second = A second_oo A^T + weight C.
 
-For patterns of few points, the native kernels don't factor Sigma_oo. With the precision P of a
-component, C = P_mm^-1 and B = -C P_mo, the Mahalanobis distance of x^ is that of x_o, and
-log det Sigma_oo = log det Sigma + log det P_mm.
+For patterns of few points, the native kernels don't factor Sigma_oo. They use the precision P of a
+component: C = P_mm^-1, B = -C P_mo, and log det Sigma_oo = log det Sigma + log det P_mm. The
+Mahalanobis distance of x^ equals that of x_o.
 `docs/internals/missing.md` has the sources and the limits.
 """
 
@@ -75,14 +75,14 @@ class Step(NamedTuple):
     Attributes
     ----------
     moments : Moments
-        About the means.
+        Expected moments about the means.
     log_likelihood : float
-        sum_n w_n log p(x_o) of all points, with the background.
+        sum_n w_n log p(x_o), with the background.
     entropy : float
-        sum_n w_n times the entropy of the missing values of the point, given the present ones. It
-        is the average over the components, by the responsibilities of the point.
+        sum_n w_n h_n. h_n is the entropy of the missing values of point n, given its present
+        values: the average over the components, weighted by the responsibilities.
     log_density, entropies : arrays of shape (N,), or None
-        Of each point; `log_density` is without the background.
+        log p(x_o) without the background, and h_n, of each point.
     """
 
     moments: kernels.Moments
@@ -99,11 +99,11 @@ def e_step(
     floor: Array | float = 0.0,
     background: Array | None = None,
     *,
-    each: bool = False,
+    with_scores: bool = False,
 ) -> Step:
     """Return the expected moments about the means, and the log-likelihood of the present values.
 
-    Complete points are summed first, as without gaps; then the patterns in their order.
+    The complete points are summed first, then the patterns in their order.
 
     Parameters
     ----------
@@ -111,25 +111,29 @@ def e_step(
     X, w : arrays of shape (N, D) and (N,)
         NaN is a missing value.
     floor : array of shape (D,), optional
-        The floor in `params.covariances`; see `GaussianMixture.reg_covar`. The m-step adds it
-        again, so the expected moments must not have it: a feature that is always missing in a
-        component would get it once per step.
+        The floor that `params.covariances` include; see `GaussianMixture.reg_covar`. The expected
+        moments must not include it, because each m-step adds it again: otherwise the variance of a
+        feature that is always missing in a component would grow by the floor in each step.
     background : array of shape (N,), optional
-        Log of a density that is added to p(x_o) of each point; see `streamclust.models.background`.
-        It depends on the missingness pattern alone.
-    each : bool, default=False
-        Return `log_density` and `entropies`.
+        Log of the density that is added to p(x_o) of each point; see
+        `streamclust.models.background`. Points of one pattern have the same value.
+    with_scores : bool, default=False
+        Whether to return `log_density` and `entropies`.
     """
     patterns, components = kernels.find_patterns(X), _components(params)
     rows, means, kind = patterns.complete, params.means, params.covariance_type
-    density, entropies, own = None, None, None
-    if each:
-        density, entropies, own = np.empty(len(X)), np.zeros(len(X)), np.empty(len(rows))
-    noise, constant = None, -np.inf
+    density, entropies, complete_density = None, None, None
+    if with_scores:
+        density, entropies, complete_density = (
+            np.empty(len(X)),
+            np.zeros(len(X)),
+            np.empty(len(rows)),
+        )
+    pattern_background, constant = None, -np.inf
     if background is not None:
-        noise = background[patterns.order[patterns.starts[:-1]]]
+        pattern_background = background[patterns.order[patterns.starts[:-1]]]
         constant = float(background[rows[0]]) if len(rows) else constant
-    one, score = kernels.mixture_step(
+    complete_moments, score = kernels.mixture_step(
         X.take(rows, axis=0),
         w[rows],
         params.log_weights,
@@ -137,20 +141,22 @@ def e_step(
         params.root,
         kind,
         constant,
-        own,
+        complete_density,
     )
     scores = None
     if density is not None:
-        density[rows] = own
+        density[rows] = complete_density
         scores = kernels.PointScores(density, entropies)
     floor = np.broadcast_to(floor, means.shape[1:])
-    two = kernels.expected_step(X, w, patterns, components, floor, noise, scores)
-    moments = kernels.Moments(*(np.add(a, b, out=a) for a, b in zip(one, two.moments, strict=True)))
-    return Step(moments, score + two.log_likelihood, two.entropy, density, entropies)
+    with_gaps = kernels.expected_step(X, w, patterns, components, floor, pattern_background, scores)
+    moments = kernels.Moments(
+        *(np.add(a, b, out=a) for a, b in zip(complete_moments, with_gaps.moments, strict=True))
+    )
+    return Step(moments, score + with_gaps.log_likelihood, with_gaps.entropy, density, entropies)
 
 
 def log_densities(params: Mixture, X: Points) -> Array:
-    """Return log N(x_o | mu_o, Sigma_oo) of each point and component, (N, K)."""
+    """Return log N(x_o | mu_o, Sigma_oo) for each point and component, (N, K)."""
     patterns, kind = kernels.find_patterns(X), params.covariance_type
     rows, out = patterns.complete, np.empty((len(X), len(params.means)))
     out[rows] = kernels.log_gaussians(X.take(rows, axis=0), params.means, params.root, kind)
@@ -159,28 +165,29 @@ def log_densities(params: Mixture, X: Points) -> Array:
 
 
 def entropies_of_missing(params: Mixture, X: Points, joint: Array | None = None) -> Array:
-    """Return the entropy of the missing values of each point, given the present ones, (N,).
+    """Return the entropy of the missing values of each point, given its present values, (N,).
 
-    It is the average over the components, by their responsibilities; 0 for a complete point.
+    This is the average over the components, weighted by the responsibilities; 0 for a complete
+    point.
 
     Parameters
     ----------
     params : MixtureParams
     X : array of shape (N, D)
     joint : array of shape (N, K), optional
-        log pi_k N(x_o | mu_o, Sigma_oo) of each point, if it is known.
+        log pi_k N(x_o | mu_o, Sigma_oo) of each point, if it is already computed.
     """
-    patterns, found = kernels.find_patterns(X), np.zeros(len(X))
+    patterns, entropy_per_point = kernels.find_patterns(X), np.zeros(len(X))
     rows, components = patterns.order, _components(params)
     if joint is None:
-        own = params.log_weights + log_densities(params, X.take(rows, axis=0))
+        joint_in_order = params.log_weights + log_densities(params, X.take(rows, axis=0))
     else:
-        own = joint.take(rows, axis=0)
+        joint_in_order = joint.take(rows, axis=0)
     marginal = kernels.marginal_log_dets(patterns.absent, components)
     entropies = entropies_of_patterns(patterns.absent, components, marginal)
     entropies = np.repeat(entropies, np.diff(patterns.starts), axis=0)
-    found[rows] = np.einsum("nk,nk->n", kernels.normalise(own)[0], entropies)
-    return found
+    entropy_per_point[rows] = np.einsum("nk,nk->n", kernels.normalise(joint_in_order)[0], entropies)
+    return entropy_per_point
 
 
 def _components(params: Mixture) -> kernels.Components:
@@ -194,14 +201,14 @@ def _components(params: Mixture) -> kernels.Components:
 
 
 class Conditionals(NamedTuple):
-    """The distribution of missing values of points of one pattern: a mixture of Gaussians.
+    """The distribution of the missing values of points of one pattern: a mixture of Gaussians.
 
     Parameters
     ----------
     rows : array of shape (n,)
-        Rows of the points.
+        Rows of the points in X.
     missing : array of shape (m,)
-        Features that the points lack.
+        Numbers of the missing features.
     responsibilities : array of shape (n, K)
     means : array of shape (n, K, m)
     covariances : array of shape (K, m, m)
@@ -235,24 +242,26 @@ class Conditionals(NamedTuple):
 
 
 def conditionals(params: Mixture, X: Array) -> Iterator[Conditionals]:
-    """Yield the distribution of the missing values of all points that have some."""
+    """Yield the distribution of the missing values, for all points that lack a value."""
     patterns = kernels.find_patterns(X)
     kind, covariances = params.covariance_type, params.covariances
     for part in chunks_of_patterns(patterns.absent, covariances):
         absent = patterns.absent[part]
         roots = marginal_roots(absent, covariances, kind)
-        given = None if roots is None else regressions(absent, covariances, roots)
+        slopes_and_spreads = None if roots is None else regressions(absent, covariances, roots)
         for p, rows in enumerate(patterns.rows[part]):
             missing, present = np.flatnonzero(absent[p]), np.flatnonzero(~absent[p])
             root = root_of(roots, p, present, covariances, kind)
-            if given is None:
+            if slopes_and_spreads is None:
                 variances = COVARIANCES[kind].variances(covariances, *params.means.shape)
                 slopes = np.zeros((1, len(missing), len(present)))
                 spread = variances[:, missing, None] * np.eye(len(missing))
             else:
                 slopes, spread = (
-                    each[p][:, missing[:, None], columns]
-                    for each, columns in zip(given, (present, missing), strict=True)
+                    matrices[p][:, missing[:, None], columns]
+                    for matrices, columns in zip(
+                        slopes_and_spreads, (present, missing), strict=True
+                    )
                 )
             yield from _of_pattern(params, X, rows, (missing, present), root, slopes, spread)
 
@@ -272,10 +281,10 @@ def _of_pattern(
     spread = np.broadcast_to(spread, (K, *spread.shape[1:]))
     means, step = params.means.take(present, axis=1), max(1, _CELLS // (K * D))
     for start in range(0, len(rows), step):
-        own = rows[start : start + step]
-        values = X.take(own, axis=0).take(present, axis=1)
+        chunk = rows[start : start + step]
+        values = X.take(chunk, axis=0).take(present, axis=1)
         densities = kernels.log_gaussians(values, means, root, params.covariance_type)
         shares = kernels.normalise(params.log_weights + densities)[0]
         offset = values[:, None, :] - means
         expected = params.means[:, missing] + np.einsum("kmo,nko->nkm", slopes, offset)
-        yield Conditionals(own, missing, shares, expected, spread)
+        yield Conditionals(chunk, missing, shares, expected, spread)

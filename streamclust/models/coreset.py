@@ -35,33 +35,33 @@ _SIZE_PER_COMPONENT = 100
 _CELLS = 1 << 20
 """Largest M * D of the default size: 8 MiB."""
 
-_EFFORT = 1 << 25
+_MAX_PRODUCTS = 1 << 25
 """Largest M * K * D of the default size: products of coordinates per pass of a fit."""
 
-_FEWEST_PER_COMPONENT = 20
+_MIN_PER_COMPONENT = 20
 """With fewer points per component, a fit of the coreset is a poor fit of the stream."""
 
-_SHARE = 4.0
-"""Number of points kept of a batch, relative to the number that the reduced coreset will keep."""
+_OVERSAMPLING = 4.0
+"""Number of points sampled from a batch, divided by the number that the reduction will leave."""
 
-_FADED = 2.0**-50
-"""Weight relative to the largest, below which a point is dropped."""
+_NEGLIGIBLE = 2.0**-50
+"""A point is dropped if its weight is below this share of the largest weight."""
 
 _SMALLEST_UNIT = 2.0**-200
-"""Smallest factor of weights; then the weights themselves are multiplied."""
+"""Smallest `CoresetState.unit`; below it, the weights themselves are multiplied."""
 
 _SMALLEST = float(np.finfo(np.float64).tiny)
 
-_STRATA = 8
+_SIGN_FEATURES = 8
 """Number of features whose signs distinguish directions."""
 
-_SOME = 1000
+_SIGN_SAMPLE = 1000
 """Least number of points for the choice of these features."""
 
 
 @dataclass(frozen=True, eq=False)
 class Coreset:
-    """Weighted points.
+    """Weighted points that represent a stream.
 
     Parameters
     ----------
@@ -91,17 +91,17 @@ class Coreset:
 
 @dataclass(frozen=True, eq=False)
 class CoresetState:
-    """The coreset of a stream that continues.
+    """The coreset of a stream so far, with the parts that change at different times.
 
     Parameters
     ----------
     core : Coreset
         Result of the last reduction, decayed like the statistics.
     fresh : Coreset
-        Samples of the batches since then.
+        Samples of the batches since the last reduction.
     unit : float
-        Factor of the weights of both, in points of the stream. Forgetting changes only this factor,
-        so between two reductions points are only appended.
+        Number of points of the stream that weight 1 in `core` and `fresh` stands for. Forgetting
+        changes only this number. So between two reductions, points are only appended.
     """
 
     core: Coreset = field(default_factory=Coreset)
@@ -167,8 +167,8 @@ def default_size(n_components: int, n_features: int) -> int:
     The result is 0 if M is below 20 K, that is, 20 points per component.
     """
     size = max(_SIZE, _SIZE_PER_COMPONENT * n_components)
-    size = min(size, _CELLS // n_features, _EFFORT // (n_components * n_features))
-    return size if size >= _FEWEST_PER_COMPONENT * n_components else 0
+    size = min(size, _CELLS // n_features, _MAX_PRODUCTS // (n_components * n_features))
+    return size if size >= _MIN_PER_COMPONENT * n_components else 0
 
 
 def join(a: Coreset, b: Coreset) -> Coreset:
@@ -178,32 +178,30 @@ def join(a: Coreset, b: Coreset) -> Coreset:
     """
     if not len(a.w) or not len(b.w):
         return b if len(b.w) else a
-    return _counting(
-        Coreset(np.concatenate([a.X, b.X]), np.concatenate([a.w, b.w])),
-    )
+    return _without_negligible(Coreset(np.concatenate([a.X, b.X]), np.concatenate([a.w, b.w])))
 
 
 def reweigh(coreset: Coreset, factor: float) -> Coreset:
-    """Return the coreset with each weight multiplied by `factor`; what underflows is dropped."""
+    """Return the coreset with each weight multiplied by `factor`; weights of 0 are dropped."""
     if factor == 1.0 or not len(coreset.w):
         return coreset
-    return _counting(Coreset(coreset.X, factor * coreset.w))
+    return _without_negligible(Coreset(coreset.X, factor * coreset.w))
 
 
-def _counting(coreset: Coreset) -> Coreset:
-    kept = coreset.w > _FADED * coreset.w.max()
+def _without_negligible(coreset: Coreset) -> Coreset:
+    kept = coreset.w > _NEGLIGIBLE * coreset.w.max()
     return coreset if kept.all() else Coreset(coreset.X[kept], coreset.w[kept])
 
 
 def reduce_coreset(coreset: Coreset, means: Array, size: int, rng: np.random.Generator) -> Coreset:
     """Return at most `size` points with the same total weight.
 
-    The sensitivity of a point, with respect to the cost under `means`, is at most its part of the
-    cost plus its part of its cluster's weight (Bachem et al. 2017, lemma 2). The sample is
-    systematic: intervals as long as the points' probabilities are put on a line, cluster by cluster
-    and direction by direction, and a grid with a random start picks points. So the number of points
-    picked from a neighbourhood differs from its expectation by less than one. A point of
-    probability 1 keeps its weight.
+    The sensitivity of a point under `means` is at most its share of the cost plus its share of the
+    weight of its cluster (Bachem et al. 2017, lemma 2). The sample is systematic. Each point gets
+    an interval on a line, as long as its probability, ordered by cluster and by direction. A grid
+    with a random start picks the points whose intervals it hits. So the number of points picked
+    from a neighbourhood differs from its expectation by less than one. A point of probability 1
+    keeps its weight.
 
     Parameters
     ----------
@@ -256,11 +254,11 @@ def subsample(
     rng : numpy.random.Generator
     """
     total = float(w.sum())
-    wanted = _SHARE * size * total / (mass + total)
-    if len(X) <= wanted:
+    expected = _OVERSAMPLING * size * total / (mass + total)
+    if len(X) <= expected:
         return Coreset(np.array(X, np.float64), np.array(w))  # the caller may change the batch
     start = float(rng.random())
-    picked, probability = kernels.sample(w, assigned, n_clusters, max(1.0, wanted), start)
+    picked, probability = kernels.sample(w, assigned, n_clusters, max(1.0, expected), start)
     weight = w[picked] / probability
     return Coreset(np.asarray(X.take(picked, axis=0), np.float64), weight * (total / weight.sum()))
 
@@ -268,8 +266,9 @@ def subsample(
 def effective_size(coreset: Coreset, means: Array) -> float:
     """Return the effective sample size of the coreset (Kish 1965).
 
-    This is the larger value of (sum s)^2 / sum s^2 for two choices of s: the weights, right for
-    points of the stream that only decayed, and the sensitivities, which a reduction makes equal.
+    This is the larger value of (sum s)^2 / sum s^2 for two choices of s. The weights are right for
+    points of the stream that only decayed. The sensitivities are right after a reduction, which
+    makes them equal.
     """
     labels, sqdist = partial.assign(coreset.X, means)
     shares = (coreset.w, _sensitivity(coreset.w, labels, sqdist, len(means)))
@@ -288,30 +287,30 @@ def _inclusion(share: Array, size: int) -> Array:
     """Return probabilities min(1, tau share_n) that sum to `size`, which is less than N."""
     descending = np.sort(share)[::-1]
     rest = np.cumsum(descending[::-1])[::-1]
-    sure = np.arange(len(share))
-    fits = (size - sure) * descending < rest
-    n_sure = int(fits.argmax())
-    tau = (size - n_sure) / rest[n_sure]
+    count = np.arange(len(share))
+    fits = (size - count) * descending < rest
+    n_certain = int(fits.argmax())
+    tau = (size - n_certain) / rest[n_certain]
     return np.asarray(np.minimum(1.0, tau * share))
 
 
 def _by_neighbourhood(coreset: Coreset, labels: Labels, sqdist: Array, means: Array) -> Labels:
-    """Return an order of the points: by cluster, by direction from its mean, by distance."""
+    """Return the order of the points by cluster, direction from its mean, and distance."""
     # Directions: the signs of the features with the largest deviations, chosen from some points.
-    some = slice(None, None, max(1, len(labels) // _SOME))
-    offset = coreset.X[some] - means[labels[some]]
+    sample = slice(None, None, max(1, len(labels) // _SIGN_SAMPLE))
+    offset = coreset.X[sample] - means[labels[sample]]
     if has_gaps(offset):
         offset = partial.filled(offset, np.zeros(offset.shape[1]))
-    spread = np.einsum("n,nd,nd->d", coreset.w[some], offset, offset)
-    widest = np.argsort(-spread, kind="stable")[:_STRATA]
-    above = np.zeros((len(labels), _STRATA), np.bool_)
+    spread = np.einsum("n,nd,nd->d", coreset.w[sample], offset, offset)
+    widest = np.argsort(-spread, kind="stable")[:_SIGN_FEATURES]
+    above = np.zeros((len(labels), _SIGN_FEATURES), np.bool_)
     middle = means.take(widest, axis=1).take(labels, axis=0)
     np.greater(coreset.X.take(widest, axis=1), middle, out=above[:, : len(widest)])
     direction = np.packbits(above.ravel(), bitorder="little")  # by rows: slower
     # The upper half of a float32 orders distances, exact to 1 %.
     far = (sqdist / max(float(sqdist.max()), _SMALLEST)).astype(np.float32)
     order = _sorted(far.view(np.uint32) >> np.uint32(16), 1 << 16)
-    for key, size in ((direction, 1 << _STRATA), (labels, len(means))):
+    for key, size in ((direction, 1 << _SIGN_FEATURES), (labels, len(means))):
         order = order[_sorted(key[order], size)]
     return order
 

@@ -1,4 +1,4 @@
-"""The four covariance types and their operations, in one table."""
+"""The four covariance types and their operations; the table is `COVARIANCES`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Covariance(ABC):
-    """Operations on covariances of one shape, for K components in D dimensions.
+    """Operations on covariances of one type, for K components in D dimensions.
 
-    The common form is one covariance per component.
+    Methods that aren't abstract are those of types with one covariance per component.
     """
 
     @abstractmethod
@@ -24,24 +24,27 @@ class Covariance(ABC):
         """Return the shape of the array that holds all covariances."""
 
     def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
-        """Return covariances from second moments about the means; without mass, `otherwise`."""
+        """Return covariances from second moments about the means.
+
+        A component without mass gets its covariance from `otherwise`.
+        """
         mass = weight.reshape(-1, *[1] * (second.ndim - 1))
         return np.where(mass > 0.0, second / np.where(mass > 0.0, mass, 1.0), otherwise)
 
     @abstractmethod
     def inner_variance(self, second: Array, D: int) -> Array:
-        """Return the summed squared deviations from the means, by feature, shape (D,)."""
+        """Return the sum of squared deviations from the means of each feature, shape (D,)."""
 
     @abstractmethod
     def variances(self, covariances: Array, K: int, D: int) -> Array:
-        """Return each component's variance by feature, shape (K, D)."""
+        """Return the variance of each feature in each component, shape (K, D)."""
 
     @abstractmethod
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         """Return `covariances` with a floor added to their diagonals.
 
-        `floor` is (D,), or (K, D) with one floor per component; a tied covariance uses the
-        average of those.
+        `floor` has the shape (D,), or (K, D) with one floor per component; a tied covariance uses
+        the average of these floors.
         """
 
     @abstractmethod
@@ -50,10 +53,11 @@ class Covariance(ABC):
 
     @abstractmethod
     def repaired(self, covariances: Array) -> Array:
-        """Return covariances with no eigenvalue below the size of the most negative one.
+        """Return covariances whose eigenvalues are at least the size of the most negative one.
 
-        A negative eigenvalue, features at equal spread, is rounding left over from far points that
-        have decayed; others may be as far from their true values.
+        The eigenvalues are those with features at equal spread. A negative eigenvalue is a rounding
+        error that far points have left after they decayed. Other eigenvalues may have an error of
+        the same size.
         """
 
     def moment(self, covariances: Array, weight: Array) -> Array:
@@ -61,14 +65,14 @@ class Covariance(ABC):
         return weight.reshape(-1, *[1] * (covariances.ndim - 1)) * covariances
 
     @abstractmethod
-    def stretched(self, covariances: Array, scale: Array) -> Array:
+    def rescale(self, covariances: Array, scale: Array) -> Array:
         """Return the covariances of scale * z from the covariances of z; `scale` is (D,)."""
 
     @abstractmethod
     def inertia(self, second: Array, weight: Array) -> Array:
         """Return each component's mass times its variance along its widest axis, shape (K,).
 
-        `second` is about the means; features are taken at equal spread within components.
+        `second` is about the means. Features are scaled to equal variance within components.
         """
 
     @abstractmethod
@@ -78,20 +82,21 @@ class Covariance(ABC):
         """Split component `heavy` along its widest axis; one half replaces `light`.
 
         `second` is about the means; `weight` (K,) is the mass before the split. Return the second
-        moments of all components after the split, and d (D,): the halves' means lie at +d and -d.
+        moments of all components after the split, and d (D,): the means of the halves are the old
+        mean + d and the old mean - d.
         """
 
 
 HALF_NORMAL = float(np.sqrt(2.0 / np.pi))
-"""Mean of |z| for a standard normal z: the distance of a half's mean from the centre."""
+"""Mean of |z| for a standard normal z: the distance of the mean of a half from the centre."""
 
 
 def _widest_axis(covariance: Array) -> Array:
-    """Return the axis of the largest eigenvalue, one standard deviation long.
+    """Return the axis of the largest eigenvalue, one standard deviation long, (D,).
 
-    For an eigenvector v, it is d = C v / sqrt(v^T C v). Unlike sqrt(lambda) v, this form leaves
-    C - d d^T without negative eigenvalues if v has rounding errors: for features that never vary,
-    or whose units are far smaller than the others'.
+    For an eigenvector v of C, this is d = C v / sqrt(v^T C v). With it, C - d d^T has no negative
+    eigenvalues. With sqrt(lambda) v it can have some, because v has rounding errors, for features
+    that never vary, or whose units are far smaller than those of the others.
     """
     vector = np.linalg.eigh(covariance)[1][:, -1]
     spread = covariance @ vector
@@ -114,11 +119,11 @@ def symmetric(covariances: Array) -> Array:
     deviations = np.sqrt(np.abs(np.diagonal(covariances, axis1=-2, axis2=-1)))
     scale = deviations[..., :, None] * deviations[..., None, :]
     if (np.abs(covariances - transposed) > 1e-9 * scale).any():
-        raise DataError("covariances are not symmetric; both values of a pair must be equal")
+        raise DataError("covariances are not symmetric; the values at (i, j) and (j, i) must agree")
     return np.asarray(0.5 * (covariances + transposed))
 
 
-def _spread(variance: Array) -> Array:
+def _deviations(variance: Array) -> Array:
     return np.sqrt(np.where(variance > 0.0, variance, 1.0))
 
 
@@ -133,33 +138,33 @@ class _Matrices(Covariance):
             return np.asarray(np.linalg.cholesky(covariances), dtype=np.float64)
         except np.linalg.LinAlgError:
             raise DataError(
-                "a covariance is not positive definite (fewer distinct points than dimensions, or "
-                "features that are copies of each other); raise reg_covar"
+                "a covariance is not positive definite: there are fewer distinct points than "
+                "dimensions, or features that are copies of each other; raise reg_covar"
             ) from None
 
     def repaired(self, covariances: Array) -> Array:
-        spread = _spread(np.abs(np.diagonal(covariances, axis1=-2, axis2=-1)))
+        spread = _deviations(np.abs(np.diagonal(covariances, axis1=-2, axis2=-1)))
         scale = spread[..., :, None] * spread[..., None, :]
         values, vectors = np.linalg.eigh(covariances / scale)
-        lost = np.maximum(-values.min(axis=-1, keepdims=True), 0.0)
-        values = np.where(lost > 0.0, np.maximum(values, lost), values)
+        error = np.maximum(-values.min(axis=-1, keepdims=True), 0.0)
+        values = np.where(error > 0.0, np.maximum(values, error), values)
         repaired = (vectors * values[..., None, :]) @ vectors.swapaxes(-1, -2) * scale
-        same = (lost == 0.0)[..., None]
-        return np.where(same, covariances, 0.5 * (repaired + repaired.swapaxes(-1, -2)))
+        unchanged = (error == 0.0)[..., None]
+        return np.where(unchanged, covariances, 0.5 * (repaired + repaired.swapaxes(-1, -2)))
 
-    def stretched(self, covariances: Array, scale: Array) -> Array:
+    def rescale(self, covariances: Array, scale: Array) -> Array:
         return covariances * np.outer(scale, scale)
 
 
 class _Variances(Covariance):
-    """Covariances that are variances: numbers on a diagonal."""
+    """Covariances that are numbers on a diagonal."""
 
     def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
         return super().estimate(np.abs(second), weight, otherwise)
 
     def root(self, covariances: Array) -> Array:
         if not (covariances > 0.0).all():
-            raise DataError("a variance is not positive (points without spread); raise reg_covar")
+            raise DataError("a variance is not positive: points are equal; raise reg_covar")
         return np.sqrt(covariances)
 
     def repaired(self, covariances: Array) -> Array:
@@ -177,7 +182,7 @@ class _Full(_Matrices):
         return np.asarray(np.einsum("kdd->kd", covariances))
 
     def inertia(self, second: Array, weight: Array) -> Array:
-        spread = _spread(np.einsum("kdd->d", second))
+        spread = _deviations(np.einsum("kdd->d", second))
         return np.asarray(np.linalg.eigvalsh(second / np.outer(spread, spread))[:, -1])
 
     def halve(
@@ -232,11 +237,11 @@ class _Diag(_Variances):
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         return covariances + floor
 
-    def stretched(self, covariances: Array, scale: Array) -> Array:
+    def rescale(self, covariances: Array, scale: Array) -> Array:
         return covariances * scale**2
 
     def inertia(self, second: Array, weight: Array) -> Array:
-        return np.asarray((second / _spread(second.sum(axis=0)) ** 2).max(axis=1))
+        return np.asarray((second / _deviations(second.sum(axis=0)) ** 2).max(axis=1))
 
     def halve(
         self, second: Array, weight: Array, D: int, heavy: int, light: int
@@ -263,10 +268,11 @@ class _Spherical(_Variances):
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         return np.asarray(covariances + floor.mean(axis=-1))
 
-    def stretched(self, covariances: Array, scale: Array) -> Array:
+    def rescale(self, covariances: Array, scale: Array) -> Array:
         if (scale != scale[0]).any():
             raise DataError(
-                "spherical covariances don't stay spherical under several scales; use diag"
+                "features have different scales, so spherical covariances don't stay spherical; "
+                "use covariance_type 'diag'"
             )
         return np.asarray(covariances * scale[0] ** 2)
 
@@ -276,7 +282,7 @@ class _Spherical(_Variances):
     def halve(
         self, second: Array, weight: Array, D: int, heavy: int, light: int
     ) -> tuple[Array, Array]:
-        # A sphere has no widest axis. Different axes keep several splits apart.
+        # A sphere has no widest axis. Each split uses another axis, so that the halves differ.
         d = np.zeros(D)
         d[light % D] = HALF_NORMAL * np.sqrt(max(second[heavy], 0.0) / weight[heavy])
         second = second.copy()

@@ -1,4 +1,4 @@
-"""Criteria for models: log-likelihood, AIC, BIC and silhouette."""
+"""Criteria to compare models: log-likelihood, AIC, BIC and silhouette."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Criteria:
     log_likelihood : float
         Log-likelihood of all points, in nats.
     parameters : int
+        Number p of free parameters.
     aic, bic : float
         -2 L + 2 p (Akaike 1974) and -2 L + p log n (Schwarz 1978); lower is better.
     """
@@ -32,7 +33,7 @@ class Criteria:
 
 
 def criteria(log_likelihood: float, parameters: int, n: float) -> Criteria:
-    """Return the criteria for a log-likelihood of points of total weight `n`."""
+    """Return the criteria for the log-likelihood of points of total weight `n`."""
     twice = -2.0 * log_likelihood
     return Criteria(
         log_likelihood,
@@ -48,7 +49,7 @@ def kmeans_log_likelihood(stats: Stats, metric: Metric = "euclidean") -> float:
     The variance is its maximum-likelihood estimate J / (n D); the mixing weights are the relative
     cluster sizes (the classification likelihood; Celeux & Govaert 1992). The result is infinite
     if J is 0. With the metric cosine, the Gaussians are in the D - 1 directions tangent to the
-    sphere, where a point has the squared distance 2 (1 - cos).
+    sphere, and the squared distance is 2 (1 - cos).
 
     Parameters
     ----------
@@ -82,8 +83,8 @@ def mixture_parameters(K: int, D: int, covariance_type: str) -> int:
 def silhouette(X: Array, labels: Labels, metric: Metric = "euclidean") -> float | None:
     """Return the mean silhouette (b - a) / max(a, b) of points (Rousseeuw 1987).
 
-    a is the mean distance to the other points of the same cluster, b the mean distance to the
-    points of the nearest other cluster; the distance is Euclidean, or 1 - cos. A point alone in its
+    a is the mean distance to the other points of the same cluster. b is the mean distance to the
+    points of the nearest other cluster. The distance is Euclidean, or 1 - cos. A point alone in its
     cluster has the silhouette 0. The function computes N^2 distances, so use it with a sample.
 
     Returns
@@ -91,21 +92,21 @@ def silhouette(X: Array, labels: Labels, metric: Metric = "euclidean") -> float 
     float or None
         From -1 to 1, higher is better; None if fewer than two clusters have points.
     """
-    from scipy.spatial.distance import cdist  # late: a worker doesn't need it
+    from scipy.spatial.distance import cdist  # imported here, because a worker doesn't need it
 
-    present, own = np.unique(labels, return_inverse=True)
+    present, cluster = np.unique(labels, return_inverse=True)
     if len(present) < 2:
         return None
-    member = np.eye(len(present))[own]
+    member = np.eye(len(present))[cluster]
     sizes = member.sum(axis=0)
     distances = cdist(X, X) if metric == "euclidean" else 0.5 * cdist(X, X, "sqeuclidean")
     sums = distances @ member
-    at = np.arange(len(X))
-    others = np.maximum(sizes[own] - 1.0, 1.0)
-    a = sums[at, own] / others
+    rows = np.arange(len(X))
+    others = np.maximum(sizes[cluster] - 1.0, 1.0)
+    a = sums[rows, cluster] / others
     means = sums / sizes
-    means[at, own] = np.inf
+    means[rows, cluster] = np.inf
     b = means.min(axis=1)
     larger = np.maximum(a, b)
-    known = (sizes[own] > 1.0) & (larger > 0.0)
-    return float(np.where(known, (b - a) / np.where(known, larger, 1.0), 0.0).mean())
+    is_defined = (sizes[cluster] > 1.0) & (larger > 0.0)
+    return float(np.where(is_defined, (b - a) / np.where(is_defined, larger, 1.0), 0.0).mean())

@@ -1,4 +1,4 @@
-"""The interface of a model family: the streaming learner and the batch loop use the same verbs."""
+"""The interface of a model family, for the streaming learner and for batch fits."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ T = TypeVar("T")
 F = TypeVar("F", bound="Family[Any]")
 
 
-class Wanted(NamedTuple):
-    """What a learner needs of a batch besides the statistics.
+class StepOutputs(NamedTuple):
+    """Which results of a batch an e-step returns besides the statistics.
 
     Attributes
     ----------
     assigned : bool
-        Each point's nearest mean: a coreset needs it.
+        The nearest mean of each point: a coreset needs it.
     scores : bool
-        Each point's anomaly score.
+        The anomaly score of each point.
     """
 
     assigned: bool = True
@@ -62,7 +62,7 @@ class BatchStep(NamedTuple):
     scores : array of shape (N,) or None
         The anomaly score of each point; see `streamclust.models.scores`.
     entropy : float
-        sum_n w_n times the entropy of the missing values of the point; 0 for K-means.
+        sum_n w_n h_n, with the entropy h_n of the missing values of point n; 0 for K-means.
     """
 
     stats: Stats
@@ -88,18 +88,18 @@ class Family(Protocol[P]):
 
     @property
     def covariance_type(self) -> CovarianceType | None:
-        """That of the parameters."""
+        """Shape of the covariances; None without covariances."""
 
     @property
     def metric(self) -> Metric:
-        """'euclidean', or 'cosine' for directions, which have no scaling and no gaps."""
+        """'euclidean', or 'cosine', which excludes scaling and missing values."""
 
     @property
     def n_components(self) -> int:
         """Number of components K; the largest number if K adapts."""
 
     @property
-    def fewest(self) -> int | None:
+    def min_components(self) -> int | None:
         """The smallest K if K adapts to the stream, else None."""
 
     @property
@@ -111,10 +111,11 @@ class Family(Protocol[P]):
         """Largest |x| of a feature that `prepare` accepts."""
 
     def prepare(self, X: AnyPoints) -> AnyPoints:
-        """Return points (N, D) as the e-step and the fits take them, of the same type.
+        """Return points (N, D) as the e-step and the fits need them, of the same dtype.
 
-        Points are prepared once, where they enter. They are unchanged, or unit vectors for the
-        metric cosine. Raise a DataError for points that can't be learned.
+        For the metric cosine, these are unit vectors; otherwise the points are unchanged. Callers
+        prepare points once, when they receive them. Raise a DataError for points that can't be
+        learned.
         """
 
     def with_components(self, K: int) -> Family[P]:
@@ -123,8 +124,8 @@ class Family(Protocol[P]):
     def e_step(self, params: P, X: Array, w: Array) -> Stats:
         """Return the statistics of weighted points (N, D) under `params`, about its means."""
 
-    def batch_step(self, params: P, X: Points, w: Array, wanted: Wanted) -> BatchStep:
-        """Return the same statistics with what is wanted of the points."""
+    def batch_step(self, params: P, X: Points, w: Array, outputs: StepOutputs) -> BatchStep:
+        """Return the statistics of `e_step`, with the outputs for each point."""
 
     def m_step(self, stats: Stats, params: P) -> P:
         """Return the parameters that `stats` imply; a component without mass stays as it is."""
@@ -141,7 +142,7 @@ class Family(Protocol[P]):
         """Return the parameters with component `order[k]` as component k; others are left out."""
 
     def match(self, params: P, onto: P) -> Labels:
-        """Return the order of `params` in which the components lie nearest to those of `onto`."""
+        """Return the order of `params` that brings the components nearest to those of `onto`."""
 
     def prior_stats(self, params: P, weight: float) -> Stats:
         """Return statistics whose m-step is `params`, with `weight` points per component."""
@@ -159,7 +160,7 @@ class Family(Protocol[P]):
         """Return each point's contribution to the objective, shape (N,)."""
 
     def to_arrays(self, params: P) -> dict[str, Array]:
-        """Return the parameters by their published names."""
+        """Return the parameters by their names in published models."""
 
     def from_arrays(self, arrays: Mapping[str, Array]) -> P:
         """Return validated parameters; the inverse of `to_arrays`."""
@@ -189,12 +190,12 @@ def by_kind(table: Mapping[str, T], kind: str, name: str) -> T:
 
 
 def as_range(what: str, most: int, least: int | None) -> tuple[int, int | None]:
-    """Return a number of components, or the largest and the smallest number, as ints.
+    """Return K and None, or the largest and the smallest K, as ints.
 
     Parameters
     ----------
     what : {'clusters', 'components'}
-        The last part of both fields' names, for the error.
+        The last part of the names of both fields, for the error.
     most : int
     least : int or None
 
@@ -231,11 +232,11 @@ def to_hyperparameters(family: Family[Any]) -> dict[str, Any]:
     """Return the kind and the hyperparameters of a family, by their names in stored models."""
     values = {field.name: getattr(family, field.name) for field in fields(family)}
     if values.get("metric") == "euclidean":
-        del values["metric"]  # as in models and states from before there was a metric
+        del values["metric"]  # as in models and states from before metrics
     if values.get("outliers") == 0.0:
         del values["outliers"]
     if values.get("missing") == "reject":
-        del values["missing"]  # the same
+        del values["missing"]  # as in models and states from before missing values
     stored = {_STORED_NAMES.get(name, name): value for name, value in values.items()}
     return {**stored, "kind": family.kind}
 
@@ -249,7 +250,7 @@ def from_hyperparameters(cls: type[F], stored: Mapping[str, Any]) -> F:
 def usable(params: Any) -> bool:
     """Return whether points can be scored under these parameters.
 
-    This is false if a covariance is singular or a number is not finite.
+    They can't if a covariance is singular or a number isn't finite.
     """
     try:
         root = getattr(params, "root", None)
@@ -270,13 +271,14 @@ def named_array(arrays: Mapping[str, Array], name: str, shape: tuple[int | None,
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{name} isn't an array of numbers: {error}") from None
     fits = value.ndim == len(shape) and all(
-        want is None or want == got for want, got in zip(shape, value.shape, strict=True)
+        expected is None or expected == got
+        for expected, got in zip(shape, value.shape, strict=True)
     )
     if not fits:
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise DataError(f"{name} has shape {value.shape}; expected ({wanted})")
+        expected_shape = ", ".join("any" if size is None else str(size) for size in shape)
+        raise DataError(f"{name} has shape {value.shape}; expected ({expected_shape})")
     if not value.size:
         raise DataError(f"{name} has shape {value.shape}; expected at least one number")
     if not np.isfinite(value).all():
-        raise DataError(f"{name} holds NaN or infinity")
+        raise DataError(f"{name} holds {value[~np.isfinite(value)][0]:g}; expected finite numbers")
     return value

@@ -9,19 +9,19 @@ it is a sum over the features. The term of a feature is large if its value is fa
     sum_j max(-log s_j, (-log l_j - log r_j) / 2 + (1 - a_j) |log l_j - log r_j| / 2)
 
 where s_j is r_j if the feature is skewed to the right, else l_j; a_j = min(|skewness| / 0.2, 1). A
-skewed feature (a_j = 1) has the term of COPOD. A symmetric feature (a_j = 0) has that of ECOD (Li,
-Zhao, Hu, Botta, Ionescu & Chen 2022): the smaller one of both tail probabilities. In between, the
-term is interpolated, so that no score jumps where the sign of the skewness changes.
+skewed feature (a_j = 1) has the term of COPOD. A symmetric feature (a_j = 0) has the term of ECOD
+(Li, Zhao, Hu, Botta, Ionescu & Chen 2022), with the smaller of the two tail probabilities. The term
+is interpolated between these, so that no score jumps where the sign of the skewness changes.
 
 The probabilities come from a histogram per feature that merges and decays like statistics. Bins
 have equal width in
 
     u = asinh((x - reference) / unit),    bin = floor(16 u + 1/2),    from -128 to 128
 
-Near the reference, a bin is 1 / 16 unit wide. Far from it, the width is 1 / 16 of the distance to
-it. The outermost bins hold all values farther than 1444 units. A tail includes the whole bin of the
-value, so the probabilities are exact for values rounded to bins. A point counts once in its own
-tail, as a point of COPOD's sample does: no probability is 0.
+Near the reference, a bin is 1 / 16 unit wide. Far from the reference, a bin is 1 / 16 of the
+distance wide. The outermost bins hold all values farther than 1444 units. A tail includes the whole
+bin of the value, so the probabilities are exact for values rounded to bins. As in COPOD, the point
+itself counts once in each of its tails, so no probability is 0.
 """
 
 from __future__ import annotations
@@ -48,33 +48,33 @@ _HALF = 128
 BINS = 2 * _HALF + 1
 """Bins per feature: 2 kB."""
 
-MOST_FEATURES = 1000
+MAX_FEATURES = 1000
 """Largest number of features: 2 MB in each state and each version."""
 
 TOO_MANY_FEATURES = (
-    f"the tail score remembers {BINS} numbers per feature, and the limit is {MOST_FEATURES:,} "
+    f"the tail score remembers {BINS} numbers per feature, and the limit is {MAX_FEATURES:,} "
     "features; use another score"
 )
-"""End of errors about more features than that."""
+"""End of the error for more features than `MAX_FEATURES`."""
 
 _SYMMETRIC = 0.2
-"""Skewness from which on a feature is skewed."""
+"""A feature with at least this skewness counts as skewed."""
 
 _CLIPPED = 20.0
-"""Distance to the reference, in units, at which a value's influence on the skewness stops growing,
-so that a few far values don't decide the sign."""
+"""For the skewness, values are clipped to this distance from the reference, in units, so that a few
+far values don't decide the sign."""
 
-_FEWEST_BINS = 8
-"""Least number of bins between the first and the last tenth of a feature's values."""
+_MIN_BINS = 8
+"""Least number of bins between the first and the ninth decile of a feature."""
 
 _UNITS = 8.0
-"""Units between the first and the last tenth of a feature's values."""
+"""Units between the first and the ninth decile of a feature."""
 
-_LOCATED_BY = 1024
-"""Number of points that give references and units."""
+_LOCATION_SAMPLE = 1024
+"""Number of points from which references and units are computed."""
 
-_FADED = 2.0**-50
-"""Share of a feature's mass, below which a bin is emptied."""
+_NEGLIGIBLE = 2.0**-50
+"""A bin is emptied if its mass is below this share of the mass of the feature."""
 
 _TILE_CELLS = 1 << 18
 """Values whose bins are computed at once."""
@@ -90,7 +90,7 @@ def _empty() -> Array:
 
 @dataclass(frozen=True, eq=False)
 class FeatureDistribution:
-    """Masses of the values that a model remembers, by feature and bin.
+    """A histogram of the values of each feature.
 
     Parameters
     ----------
@@ -121,25 +121,30 @@ class FeatureDistribution:
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array], D: int) -> FeatureDistribution:
-        """Return the distribution of D features with these arrays, by the names of its fields.
+        """Return the distribution of D features from its arrays, by the names of the fields.
 
         Raises
         ------
         DataError
-            If they aren't those of a distribution.
+            If an array has a wrong shape or a value that isn't allowed.
         LookupError, TypeError, ValueError
             If an array is missing, or doesn't hold numbers.
         """
-        found = cls(*(np.asarray(arrays[each.name], np.float64) for each in fields(cls)))
-        shapes = [found.mass.shape, found.square.shape, found.reference.shape, found.unit.shape]
+        distribution = cls(*(np.asarray(arrays[each.name], np.float64) for each in fields(cls)))
+        shapes = [
+            distribution.mass.shape,
+            distribution.square.shape,
+            distribution.reference.shape,
+            distribution.unit.shape,
+        ]
         if shapes != [(D, BINS), (D,), (D,), (D,)]:
             raise DataError(f"a distribution of {D} features has arrays of the shapes {shapes}")
-        finite = all(np.isfinite(getattr(found, each.name)).all() for each in fields(cls))
-        if not (finite and (found.mass >= 0.0).all() and (found.square >= 0.0).all()):
+        finite = all(np.isfinite(getattr(distribution, each.name)).all() for each in fields(cls))
+        if not (finite and (distribution.mass >= 0.0).all() and (distribution.square >= 0.0).all()):
             raise DataError("a distribution of features holds NaN, infinity or a negative number")
-        if not (found.unit > 0.0).all():
+        if not (distribution.unit > 0.0).all():
             raise DataError("a distribution of features has a unit that isn't positive")
-        return found
+        return distribution
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -169,10 +174,7 @@ class FeatureDistribution:
         return self.observe(X, w, 1.0) if len(X) else self
 
     def observe(self, X: Points, w: Array, lam: float) -> FeatureDistribution:
-        """Return the distribution after a batch of points, (N, D) and (N,).
-
-        `lam` is the factor of the statistics.
-        """
+        """Return the distribution decayed by `lam`, with a batch of points (N, D), `w` (N,)."""
         before = self.located(X).decay(lam)
         return before.merge(before.histogram(X, w))
 
@@ -193,14 +195,14 @@ class FeatureDistribution:
         if lam == 1.0:
             return self
         square = lam * lam * self.square  # 0 also where the square of a small factor underflows
-        kept = (square[:, None] > 0.0) & (self.mass > _FADED * self.total[:, None])
+        kept = (square[:, None] > 0.0) & (self.mass > _NEGLIGIBLE * self.total[:, None])
         mass = np.where(kept, lam * self.mass, 0.0)
         return replace(self, mass=mass, square=square)
 
     def merge(self, other: FeatureDistribution) -> FeatureDistribution:
         """Return the distribution of both sets of points, in the bins of this one.
 
-        A feature that has no values here has the bins of the other one.
+        A feature without values in this distribution has the bins of the other one.
         """
         if not len(self.mass) or not len(other.mass):
             return self if len(self.mass) else other
@@ -217,12 +219,12 @@ class FeatureDistribution:
         moved = np.flatnonzero((reference != self.reference) | (unit != self.unit))
         if not len(moved):
             return self
-        found = replace(self, mass=self.mass.copy(), reference=reference, unit=unit)
+        after = replace(self, mass=self.mass.copy(), reference=reference, unit=unit)
         middles = self.reference[moved] + self.unit[moved] * _MIDDLES[:, None]
         bins = _bins_of(middles, reference[moved], unit[moved])
         for place, d in enumerate(moved):
-            found.mass[d] = np.bincount(bins[:, place], self.mass[d], minlength=BINS)
-        return found
+            after.mass[d] = np.bincount(bins[:, place], self.mass[d], minlength=BINS)
+        return after
 
     def mapped(self, scale: Array | float, offset: Array | float) -> FeatureDistribution:
         """Return the distribution of scale * x + offset, for scales above 0."""
@@ -233,24 +235,24 @@ class FeatureDistribution:
         )
 
     def scores(self, X: Points) -> Array:
-        """Return the tail score of each point, shape (N,); 0 without points.
+        """Return the tail score of each point, shape (N,); 0 if the distribution is empty.
 
-        In place of a missing value (NaN), the mean of the feature's terms counts, so that the
-        scores of points with different gaps are comparable.
+        A missing value (NaN) has the mean of the feature's terms, so that the scores of points with
+        different missing values are comparable.
         """
         score = np.empty(len(X))
         for part in _tiles(X):
             terms = self.terms(X[part])
-            score[part] = np.where(np.isnan(terms), self._usual, terms).sum(axis=1)
+            score[part] = np.where(np.isnan(terms), self._mean_terms, terms).sum(axis=1)
         return score
 
     def terms(self, X: Points) -> Array:
         """Return the term of each feature in the scores, (N, D); NaN for a missing value."""
-        found = self._table[np.arange(len(self.mass)), self._bins(X)]
-        return np.where(np.isnan(X), np.nan, found)
+        terms = self._table[np.arange(len(self.mass)), self._bins(X)]
+        return np.where(np.isnan(X), np.nan, terms)
 
     def first_scores(self, X: Points, w: Array) -> Array:
-        """Return the scores of the first points, (N,): each one's among the others of them."""
+        """Return the score of each of the first points under the distribution of the others."""
         known = self.add(X, w)
         D = np.arange(len(known.mass))
         score = np.empty(len(X))
@@ -258,7 +260,7 @@ class FeatureDistribution:
             bins, own = known._bins(X[part]), w[part, None]
             left, right = (each[D, bins] - own for each in known._tails)
             terms = known._terms(left, right, np.maximum(known.total - own, 0.0))
-            score[part] = np.where(np.isnan(X[part]), known._usual, terms).sum(axis=1)
+            score[part] = np.where(np.isnan(X[part]), known._mean_terms, terms).sum(axis=1)
         return score
 
     @cached_property
@@ -280,7 +282,7 @@ class FeatureDistribution:
         return np.asarray(self._terms(left, right, self.total).T)
 
     @cached_property
-    def _usual(self) -> Array:
+    def _mean_terms(self) -> Array:
         """Mean of the terms of each feature, (D,)."""
         total = np.where(self.total > 0.0, self.total, 1.0)
         return np.asarray(np.einsum("db,db->d", self.mass, self._table) / total)
@@ -293,15 +295,19 @@ class FeatureDistribution:
         deviation = x - (share @ x)[:, None]
         square = np.einsum("db,db,db->d", share, deviation, deviation)
         cube = np.einsum("db,db->d", share, deviation**3)
-        varies = square > _FADED / RESOLUTION**2
+        varies = square > _NEGLIGIBLE / RESOLUTION**2
         return np.where(varies, cube / np.where(varies, square, 1.0) ** 1.5, 0.0)
 
     def _terms(self, left: Array, right: Array, total: Array) -> Array:
         """Return terms from the masses of both tails, (n, D), of the total masses (D,)."""
-        has = self.total > 0.0
-        one = np.where(has, self.square / np.where(has, self.total, 1.0), 1.0)  # weight of a point
+        has_mass = self.total > 0.0
+        point_weight = np.where(
+            has_mass, self.square / np.where(has_mass, self.total, 1.0), 1.0
+        )  # weight of a point
         log_l, log_r = (
-            -np.log(np.minimum((np.maximum(mass, 0.0) + one) / (total + one), 1.0))
+            -np.log(
+                np.minimum((np.maximum(mass, 0.0) + point_weight) / (total + point_weight), 1.0)
+            )
             for mass in (left, right)
         )
         skewness = self._skewness
@@ -312,8 +318,8 @@ class FeatureDistribution:
     def located(self, X: Points) -> FeatureDistribution:
         """Return the distribution in bins that are fine enough for these points, (N, D).
 
-        The bins of a feature move if its first to last tenth of the mass, and of these points, are
-        in fewer than 8 bins, or in the outermost ones.
+        A feature gets new bins if the first and the ninth decile, of its mass and of these points,
+        are less than 8 bins apart, or in an outermost bin.
         """
         D = X.shape[1]
         if not len(self.mass):
@@ -326,30 +332,30 @@ class FeatureDistribution:
         if not len(coarse):
             return self
         reference, unit = self.reference.copy(), self.unit.copy()
-        some = np.asarray(X[:: max(1, len(X) // _LOCATED_BY)], np.float64)
+        sample = np.asarray(X[:: max(1, len(X) // _LOCATION_SAMPLE)], np.float64)
         for d in coarse.tolist():
-            reference[d], unit[d] = self._place(d, some[:, d])
+            reference[d], unit[d] = self._place(d, sample[:, d])
         return self.rebinned(reference, unit)
 
     def _place(self, d: int, values: Array) -> tuple[float, float]:
-        """Return reference and unit of a feature from values of it, (n,)."""
+        """Return reference and unit of feature `d` from its `values`, (n,)."""
         before, is_new = (float(self.reference[d]), float(self.unit[d])), self.total[d] == 0.0
         values = np.sort(values[~np.isnan(values)])
         if not len(values):
             return before
-        if not is_new:  # so that points one by one have a spread too
+        if not is_new:  # so that a batch of one point has a spread too
             values = np.sort(np.append(values, before[0]))
         n = len(values)
         low, middle, high = values[[n // 10, n // 2, n - 1 - n // 10]].tolist()
         if low == high:
             low, high = values[[0, -1]].tolist()
-        if low == high:  # the other values, if there will be any, are in the outermost bins
-            return (middle, max(abs(middle) * 2.0**-40, _SMALLEST)) if is_new else before
+        if low == high:  # later values that differ will be in the outermost bins
+            return (middle, max(abs(middle) * 2.0**-40, _MIN_UNIT)) if is_new else before
         if not is_new:
             bins = _bins_of(np.array([low, high]), *before)
             if _are_fine(bins[0], bins[1]):
                 return before
-        return middle, max((high - low) / _UNITS, _SMALLEST)
+        return middle, max((high - low) / _UNITS, _MIN_UNIT)
 
     def _bins(self, X: Points) -> Labels:
         """Return the bin of each value, (N, D); any bin for a missing one."""
@@ -357,7 +363,7 @@ class FeatureDistribution:
         return _bins_of(values, self.reference, self.unit)
 
 
-_SMALLEST = 2.0**-900
+_MIN_UNIT = 2.0**-900
 """Least unit."""
 
 
@@ -369,7 +375,7 @@ def _bins_of(values: Points, reference: Array | float, unit: Array | float) -> L
 
 def _are_fine(low: Labels, high: Labels) -> NDArray[np.bool_]:
     """Return whether the values between two bins can be distinguished."""
-    return np.asarray((high - low >= _FEWEST_BINS) & (low > 0) & (high < BINS - 1))
+    return np.asarray((high - low >= _MIN_BINS) & (low > 0) & (high < BINS - 1))
 
 
 def _tiles(X: Points) -> Iterator[slice]:

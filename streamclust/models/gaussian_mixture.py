@@ -1,4 +1,13 @@
-"""Gaussian mixtures p(x) = sum_k pi_k N(x | mu_k, Sigma_k), learned by EM on statistics."""
+"""Gaussian mixtures p(x) = sum_k pi_k N(x | mu_k, Sigma_k), learned by EM.
+
+    E-step    gamma_nk = pi_k N(x_n | mu_k, Sigma_k) / sum_j pi_j N(x_n | mu_j, Sigma_j)
+              N_k = sum_n gamma_nk
+    M-step    pi_k = N_k / N,    mu_k = sum_n gamma_nk x_n / N_k
+              Sigma_k = sum_n gamma_nk (x_n - mu_k)(x_n - mu_k)^T / N_k
+
+(Bishop 2006, section 9.2.2). The e-step returns the sums over n as statistics
+(`streamclust.models.stats`), with a weight w_n for each point. The m-step uses only these.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +22,9 @@ from streamclust.arrays import MAX_MAGNITUDE, Metric, Missing, has_gaps, short_r
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_number, check_choice, renamed, store
 from streamclust.models import conditionals, partial
-from streamclust.models.background import MOST, log_backgrounds
+from streamclust.models.background import MAX_OUTLIERS, log_backgrounds
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
-from streamclust.models.family import BatchStep, Wanted, as_range, named_array, usable
+from streamclust.models.family import BatchStep, StepOutputs, as_range, named_array, usable
 from streamclust.models.matching import match
 from streamclust.models.revive import split
 from streamclust.models.spread import positive
@@ -27,20 +36,21 @@ if TYPE_CHECKING:
     from streamclust.arrays import AnyPoints, Array, CovarianceType, Labels, Points
 
 _ROUNDING = 1e-12
-"""Least floor relative to a component's own variance: with it, a rounded covariance stays positive
-definite. It is far below any useful `reg_covar`."""
+"""Smallest floor relative to a component's own variance, so that a rounded covariance stays
+positive definite. It is far below any useful `reg_covar`."""
 
-_MOVED = 64.0 * float(np.finfo(np.float64).eps)
-"""Rounding error of moments that follow a mean, relative to the square of the mean's move."""
+_SHIFT_ROUNDING = 64.0 * float(np.finfo(np.float64).eps)
+"""Rounding error of second moments after the mean has moved, relative to the squared move."""
 
-_FEWEST = 10.0
+_MIN_POINTS = 10.0
+"""Least number of points from which a covariance is estimated alone."""
 
-_SHARE = f"a number from 0 to {MOST}"
+_OUTLIERS_RANGE = f"a number from 0 to {MAX_OUTLIERS}"
 
 
 @dataclass(frozen=True, eq=False)
 class MixtureParams:
-    """Parameters of a mixture; shapes are scikit-learn's.
+    """Parameters of a mixture. The shapes are those of scikit-learn.
 
     Parameters
     ----------
@@ -51,8 +61,8 @@ class MixtureParams:
         full (K, D, D), tied (D, D), diag (K, D), spherical (K,).
     covariance_type : {'full', 'tied', 'diag', 'spherical'}
     spread : array of shape (D,), optional
-        The variance of each feature; the floor of the next m-step is relative to it. It is part of
-        the learner's state and not of a published model.
+        The variance of each feature, to which the floor of the next m-step is relative. Published
+        models don't have it.
     """
 
     weights: Array
@@ -89,22 +99,26 @@ class GaussianMixture:
         Number of components K, at least 1.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     reg_covar : float, default=1e-6
-        Floor added to each variance, relative to that feature's variance over all data, so that
-        the fit doesn't depend on the units. A few far points have little influence on that
-        variance (`streamclust.models.spread.robust_variance`). A feature that never varies gets
-        the average variance of the features, or 1 if no feature varies.
+        Floor added to each variance, relative to the variance of the feature over all data, so that
+        the fit doesn't depend on the units. That variance is robust to a few far points
+        (`streamclust.models.spread.robust_variance`). A feature that never varies gets the average
+        variance of the features, or 1 if no feature varies.
     min_components : int, optional
         Let K adapt to the stream, between this number and `n_components`; see
         `streamclust.fitting.choose_k`.
     outliers : float, default=0.0
-        Expected share of outliers, from 0 to 0.5: points that belong to no component. Above 0,
-        learning has a background for them (`streamclust.models.background`), and no component is
-        left on fewer points than its covariance needs. The parameters are still those of a
-        mixture, and so are `score_points` and `responsibilities`; the log-likelihood that is
-        learned includes the background.
+        Expected share of outliers, from 0 to 0.5: points that belong to no component. Above 0, the
+        model that is learned has a background for them (`streamclust.models.background`), and each
+        component keeps at least as many points as its covariance needs. The log-likelihood in
+        `Stats.objective` includes the background; `score_points` and `responsibilities` don't.
     missing : {'reject', 'learn'}, default='reject'
-        'learn': NaN is a missing value. A point counts with the marginal density of the values that
-        are present (Ghahramani & Jordan 1994); see `streamclust.models.conditionals`.
+        'learn': NaN is a missing value. The density of a point is the marginal density of its
+        present values (Ghahramani & Jordan 1994); see `streamclust.models.conditionals`.
+
+    Raises
+    ------
+    DataError
+        If a value isn't allowed.
     """
 
     n_components: int
@@ -119,19 +133,21 @@ class GaussianMixture:
     metric: ClassVar[Metric] = "euclidean"
 
     def __post_init__(self) -> None:
-        n_components, least = as_range("components", self.n_components, self.min_components)
+        n_components, min_components = as_range(
+            "components", self.n_components, self.min_components
+        )
         check_choice("covariance_type", self.covariance_type, COVARIANCES)
         check_choice("missing", self.missing, get_args(Missing))
         reg_covar = as_number("reg_covar", self.reg_covar, "a number, at least 0")
-        outliers = as_number("outliers", self.outliers, _SHARE)
-        if outliers > MOST:
-            raise DataError(f"outliers is {outliers:g}; expected {_SHARE}")
-        store(self, n_components=n_components, min_components=least, reg_covar=reg_covar)
+        outliers = as_number("outliers", self.outliers, _OUTLIERS_RANGE)
+        if outliers > MAX_OUTLIERS:
+            raise DataError(f"outliers is {outliers:g}; expected {_OUTLIERS_RANGE}")
+        store(self, n_components=n_components, min_components=min_components, reg_covar=reg_covar)
         store(self, outliers=outliers)
 
     @property
     def fewest(self) -> int | None:
-        """The smallest K if K adapts, else None: `min_components`, for both families alike."""
+        """Old name of `min_components`."""
         return self.min_components
 
     @property
@@ -155,37 +171,42 @@ class GaussianMixture:
     def of_labels(
         self, X: Array, w: Array, labels: Labels, means: Array, spread: Array | None
     ) -> MixtureParams:
-        """Return the mixture of labelled points; a component without points keeps its mean.
+        """Return the m-step of hard assignments: gamma_nk is 1 for k = `labels[n]`, else 0.
 
-        `means` is (K, D). The floor is relative to `spread` (D,), the variance of each feature.
+        A component without points keeps its mean of `means` (K, D). The floor is relative to
+        `spread` (D,), the variance of each feature.
         """
-        weighted = np.zeros((len(X), len(means)))
-        weighted[np.arange(len(X)), labels] = w
-        moments = kernels.mixture_moments(X, weighted, means, self.covariance_type)
-        nothing = np.zeros(self.covariance.shape(*means.shape))
-        unknown = MixtureParams(np.zeros(len(means)), means, nothing, self.covariance_type, spread)
-        return self.m_step(self._stats(moments, means, 0.0, 0.0), unknown)
+        gamma = np.zeros((len(X), len(means)))
+        gamma[np.arange(len(X)), labels] = w
+        moments = kernels.mixture_moments(X, gamma, means, self.covariance_type)
+        no_covariances = np.zeros(self.covariance.shape(*means.shape))
+        before = MixtureParams(
+            np.zeros(len(means)), means, no_covariances, self.covariance_type, spread
+        )
+        return self.m_step(self._stats(moments, means, 0.0, 0.0), before)
 
     def e_step(self, params: MixtureParams, X: Points, w: Array) -> Stats:
-        """Return the moments of the responsibilities about the means, and the log-likelihood.
+        """Return the sums of gamma_nk, gamma_nk x_n and gamma_nk x_n x_n^T, and the log-likelihood.
 
-        Of points with gaps, these are the expected moments, and the log density of the values that
-        are present; see `streamclust.models.conditionals`. With a share of outliers, the density
-        includes the background; see `streamclust.models.background`.
+        The moments are about the means. For points with missing values, they are expected moments,
+        and the log-likelihood is that of the present values; see `streamclust.models.conditionals`.
+        If `outliers` is above 0, p(x) includes the background; see `streamclust.models.background`.
         """
-        return self.batch_step(params, X, w, Wanted(assigned=False)).stats
+        return self.batch_step(params, X, w, StepOutputs(assigned=False)).stats
 
-    def batch_step(self, params: MixtureParams, X: Points, w: Array, wanted: Wanted) -> BatchStep:
-        """Return the same statistics; each point's nearest mean; and the scores."""
-        incomplete, count = self._incomplete(X), float(w.sum())
+    def batch_step(
+        self, params: MixtureParams, X: Points, w: Array, outputs: StepOutputs
+    ) -> BatchStep:
+        """Return the statistics of `e_step`, the nearest mean of each point, and the scores."""
+        has_missing, count = self._incomplete(X), float(w.sum())
         scores, entropy = None, 0.0
-        if incomplete:
-            found = self._step_with_gaps(params, X, w, each=wanted.scores)
-            moments, log_likelihood, entropy = found[:3]
-            if found.log_density is not None and found.entropies is not None:
-                scores = found.entropies - found.log_density
+        if has_missing:
+            step = self._step_with_gaps(params, X, w, with_scores=outputs.scores)
+            moments, log_likelihood, entropy = step[:3]
+            if step.log_density is not None and step.entropies is not None:
+                scores = step.entropies - step.log_density
         else:
-            density = np.empty(len(X)) if wanted.scores else None
+            log_density = np.empty(len(X)) if outputs.scores else None
             moments, log_likelihood = kernels.mixture_step(
                 X,
                 w,
@@ -194,31 +215,32 @@ class GaussianMixture:
                 params.root,
                 self.covariance_type,
                 background=float(self.log_background(params, X)),
-                log_density=density,
+                log_density=log_density,
             )
-            scores = None if density is None else -density
+            scores = None if log_density is None else -log_density
         if self.outliers > 0.0:
             log_likelihood += count * float(np.log1p(-self.outliers))
         assigned = None
-        if wanted.assigned:
-            assigned = (partial if incomplete else kernels).assign(X, params.means)
+        if outputs.assigned:
+            assigned = (partial if has_missing else kernels).assign(X, params.means)
         stats = self._stats(moments, params.means, log_likelihood, count)
         return BatchStep(stats, assigned, scores, entropy)
 
     def _step_with_gaps(
-        self, params: MixtureParams, X: Points, w: Array, *, each: bool
+        self, params: MixtureParams, X: Points, w: Array, *, with_scores: bool
     ) -> conditionals.Step:
         spread = self.spread(params) if self.reg_covar > 0.0 else None
         floor = 0.0 if spread is None else self.reg_covar * spread
         background = None
         if self.outliers > 0.0:
             background = np.asarray(self.log_background(params, X))
-        return conditionals.e_step(params, X, w, floor, background, each=each)
+        return conditionals.e_step(params, X, w, floor, background, with_scores=with_scores)
 
     def log_background(self, params: MixtureParams, X: Points) -> Array | float:
-        """Return the log-density of the background relative to the mixture; -inf for none.
+        """Return the log-density of the background relative to the mixture.
 
-        It is one number if the points have no gaps, else one per point, (N,).
+        This is one number, -inf without a background. For points with missing values it is one
+        number per point, (N,).
         """
         if self.outliers == 0.0:
             return -np.inf
@@ -236,73 +258,74 @@ class GaussianMixture:
     def m_step(self, stats: Stats, params: MixtureParams) -> MixtureParams:
         """Return weights, means and covariances that maximise the expected log-likelihood.
 
-        The variance of a component of nearly equal points (one far point, or duplicates) is below
-        the floor in every feature. Such a component gets the average covariance of the others if
-        the others have most of the mass. Otherwise its likelihood would rise without bound as the
-        floor falls.
+        A floor, `reg_covar` times a variance, is added to the variances of each component. The
+        variance is `params.spread`, or that of the statistics if `spread` is None. Two exceptions:
 
-        The floor is relative to `params.spread`, or to the variance of the statistics if `spread`
-        is None. Rounding can cost more than this floor if a component is very wide or its mean has
-        moved very far. Then the floor is as high as the possible rounding error. Eigenvalues that
-        rounding has made negative are raised to that error too.
+        * All variances of a component of nearly equal points (one far point, or duplicates) are
+          below the floor. If the other components have most of the mass, such a component gets
+          their average covariance. Otherwise its likelihood would grow without bound for small
+          floors.
+        * The rounding error is larger than the floor if a component is very wide, or its mean has
+          moved very far. The floor is then the possible rounding error, and negative eigenvalues
+          are raised to that error too.
         """
         return self.m_step_with_floor(stats, params, np.ones(len(stats.weight)))
 
     def m_step_with_floor(self, stats: Stats, params: MixtureParams, share: Array) -> MixtureParams:
-        """Return the m-step with a part of the floor, `share` (K,), for each component."""
+        """Return the m-step; the floor of component k is multiplied by `share[k]`."""
         weight = np.where(stats.alive, stats.weight, 0.0)
         total = float(weight.sum())
         if total == 0.0:
             return params
         means = stats.averages(otherwise=params.means)
         second = second_about(stats, means)
-        raw = self.covariance.estimate(second, weight, params.covariances)
+        estimate = self.covariance.estimate(second, weight, params.covariances)
         spread = params.spread
         if spread is None:
             spread = self._variance(weight, means, second)
         floor = self.reg_covar * spread
-        own = self.covariance.variances(raw, *means.shape)
-        equal = (own <= floor).all(axis=1)
-        others = float(weight[~equal].sum())
-        if others < total < 2.0 * others:
-            raw = raw.copy()
-            raw[equal] = second[~equal].sum(axis=0) / others
+        variances = self.covariance.variances(estimate, *means.shape)
+        equal = (variances <= floor).all(axis=1)
+        others_mass = float(weight[~equal].sum())
+        if others_mass < total < 2.0 * others_mass:
+            estimate = estimate.copy()
+            estimate[equal] = second[~equal].sum(axis=0) / others_mass
         if self.reg_covar > 0.0:
             moved = means - stats.reference
-            lost = np.maximum(_ROUNDING * own, _MOVED * means.shape[1] * moved * moved)
-            if (lost > floor).any():
-                floor = np.maximum(floor, lost)
+            rounding = np.maximum(
+                _ROUNDING * variances, _SHIFT_ROUNDING * means.shape[1] * moved * moved
+            )
+            if (rounding > floor).any():
+                floor = np.maximum(floor, rounding)
         if (share != 1.0).any():
             floor = share[:, None] * floor
-        covariances = self.covariance.add_floor(raw, floor)
-        found = MixtureParams(
-            weight / total, means, covariances, self.covariance_type, params.spread
-        )
-        if self.reg_covar > 0.0 and not usable(found) and np.isfinite(covariances).all():
-            covariances = self.covariance.add_floor(self.covariance.repaired(raw), floor)
-            found = replace(found, covariances=covariances)
-        return found
+        covariances = self.covariance.add_floor(estimate, floor)
+        new = MixtureParams(weight / total, means, covariances, self.covariance_type, params.spread)
+        if self.reg_covar > 0.0 and not usable(new) and np.isfinite(covariances).all():
+            covariances = self.covariance.add_floor(self.covariance.repaired(estimate), floor)
+            new = replace(new, covariances=covariances)
+        return new
 
     def points_for_shape(self, n_features: int) -> float:
-        """Return the number of points that a component's covariance needs to be estimated alone.
+        """Return the number of points from which a component's covariance is estimated alone.
 
-        This is twice `points_needed`, and at least 10: the standard error of a variance of 10
-        Gaussian points is 45 %. All components of a tied mixture together need D + K points.
+        This is twice `points_needed`, and at least 10: the standard error of the variance of 10
+        Gaussian points is 45 %. All components of a tied mixture together need 2 (D + K) points.
         """
         needed: float = self.points_needed(n_features)
         if self.covariance_type == "tied":
             needed = (n_features + self.n_components) / self.n_components
-        return max(_FEWEST, 2.0 * needed)
+        return max(_MIN_POINTS, 2.0 * needed)
 
     def spread(self, params: MixtureParams) -> Array | None:
-        """Return the variance of each feature, shape (D,), that the floor is relative to."""
+        """Return the variance of each feature, shape (D,), to which the floor is relative."""
         if params.spread is not None:
             return params.spread
         second = self.covariance.moment(params.covariances, params.weights)
         return self._variance(params.weights, params.means, second)
 
     def _variance(self, weight: Array, means: Array, second: Array) -> Array:
-        """Return each feature's variance over all data, shape (D,); see `reg_covar`."""
+        """Return the variance of each feature over all data, shape (D,); see `reg_covar`."""
         total = weight.sum()
         offset = means - means[weight.argmax()]  # exactly 0 where a feature never varies
         between = offset - (weight @ offset) / total
@@ -330,13 +353,13 @@ class GaussianMixture:
         return replace(params, weights=weights, means=params.means[order], covariances=covariances)
 
     def match(self, params: MixtureParams, onto: MixtureParams) -> Labels:
-        """Return the order of `params` nearest to the means of `onto`, features at equal spread."""
+        """Return the order of `params` nearest to the means of `onto`; features are scaled."""
         second = self.covariance.moment(onto.covariances, onto.weights)
         variance = self.covariance.inner_variance(second, onto.means.shape[1])
         return match(params.means, onto.means, np.sqrt(variance))
 
     def prior_stats(self, params: MixtureParams, weight: float) -> Stats:
-        """Return statistics of K * `weight` points, divided by the mixing weights."""
+        """Return statistics of K * `weight` points, shared out by the mixing weights."""
         mass = weight * len(params.weights) * params.weights
         moments = kernels.Moments(
             mass, np.zeros_like(params.means), self.covariance.moment(params.covariances, mass)
@@ -356,7 +379,7 @@ class GaussianMixture:
         return params.log_weights + self.log_densities(params, X)
 
     def log_densities(self, params: MixtureParams, X: Array) -> Array:
-        """Return log N(x_n | mu_k, Sigma_k), shape (N, K); with gaps, of the present values."""
+        """Return log N(x_n | mu_k, Sigma_k), shape (N, K); missing values are marginalised."""
         if self._incomplete(X):
             return conditionals.log_densities(params, X)
         return kernels.log_gaussians(X, params.means, params.root, self.covariance_type)
@@ -366,7 +389,10 @@ class GaussianMixture:
         return kernels.normalise(self.log_joint(params, X))[0]
 
     def memberships(self, params: MixtureParams, X: Array) -> Array:
-        """Return the responsibilities if the background has its share; the rest of one, (N, K)."""
+        """Return the responsibilities beside the background, (N, K).
+
+        1 minus the sum of a row is the responsibility of the background.
+        """
         return kernels.normalise(self.log_joint(params, X), self.log_background(params, X))[0]
 
     def predict(self, params: MixtureParams, X: Array) -> Labels:
@@ -409,13 +435,16 @@ class GaussianMixture:
             If a shape is wrong, weights are negative or don't sum to one, or a covariance isn't
             symmetric positive definite.
         """
-        K = self.n_components if self.fewest is None else None
+        K = self.n_components if self.min_components is None else None
         weights = named_array(arrays, "weights", (K,))
         means = named_array(arrays, "means", (len(weights), None))
         shape = self.covariance.shape(*means.shape)
         covariances = named_array(arrays, "covariances", shape)
         if (weights < 0.0).any() or abs(float(weights.sum()) - 1.0) > 1e-6:
-            raise DataError(f"weights sum to {weights.sum():.9g}; expected 1, none negative")
+            raise DataError(
+                f"weights sum to {weights.sum():.9g}, the smallest is {weights.min():.9g}; "
+                "expected a sum of 1, none negative"
+            )
         if self.covariance_type in ("full", "tied"):
             covariances = symmetric(covariances)
         params = MixtureParams(weights / weights.sum(), means, covariances, self.covariance_type)
@@ -427,7 +456,7 @@ class GaussianMixture:
 
 
 def second_about(stats: Stats, means: Array) -> Array:
-    """Return the second moments about other means."""
+    """Return the second moments of mixture statistics about `means` (K, D)."""
     second = recentre(stats, means).second
     if second is None:
         raise DataError("a mixture needs statistics with second moments; got statistics of K-means")

@@ -1,4 +1,4 @@
-"""Values in place of missing ones, and the regression of some features on others."""
+"""Imputation of missing values, and regression of some features on the others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Imputed:
     Parameters
     ----------
     X : array of shape (N, D)
-        Present values as they are, and the expected ones in place of missing values.
+        Present values unchanged, and expected values in place of missing ones.
     variances : array of shape (N, D) or None
         Conditional variance of each value; 0 for present values. None for K-means.
     """
@@ -65,7 +65,7 @@ CONDITIONALS: dict[str, Callable[[Any, Array], Iterator[Conditionals]] | None] =
     KMeans.kind: None,
     GaussianMixture.kind: conditionals,
 }
-"""Kind of a family -> the distribution of missing values, given the present ones of a point."""
+"""Kind of a family -> the distribution of the missing values of a point, given its present ones."""
 
 
 def impute(family: Family[Any], params: Any, X: ArrayLike) -> Imputed:
@@ -84,7 +84,7 @@ def impute(family: Family[Any], params: Any, X: ArrayLike) -> Imputed:
     Raises
     ------
     DataError
-        If a point has no value; for the metric cosine, if a value is missing.
+        If a point has no present value; with the metric cosine, if any value is missing.
 
     Examples
     --------
@@ -96,14 +96,14 @@ def impute(family: Family[Any], params: Any, X: ArrayLike) -> Imputed:
     """
     means: Array = params.means
     points = as_points(X, means.shape[1], family.max_magnitude, "learn")
-    find = by_kind(CONDITIONALS, family.kind, "CONDITIONALS")
-    values, variances = points.copy(), None if find is None else np.zeros_like(points)
+    find_conditionals = by_kind(CONDITIONALS, family.kind, "CONDITIONALS")
+    values, variances = points.copy(), None if find_conditionals is None else np.zeros_like(points)
     if not has_gaps(points):
         return Imputed(values, variances)
-    if find is not None and variances is not None:
-        for given in find(params, points):
-            where = np.ix_(given.rows, given.missing)
-            values[where], variances[where] = given.mean, given.variance
+    if find_conditionals is not None and variances is not None:
+        for distribution in find_conditionals(params, points):
+            cells = np.ix_(distribution.rows, distribution.missing)
+            values[cells], variances[cells] = distribution.mean, distribution.variance
         return Imputed(values, variances)
     if family.metric == "cosine":
         raise DataError("metric cosine needs all values of a point; X has missing values")
@@ -127,7 +127,7 @@ def predict_conditional(
     Raises
     ------
     DataError
-        If `family` isn't a mixture, or `targets` or X have other numbers.
+        If `family` isn't a mixture, `targets` has wrong numbers, or X hasn't D - T columns.
 
     Examples
     --------
@@ -141,8 +141,8 @@ def predict_conditional(
     >>> found.mean.tolist(), found.variance.tolist()
     ([[6.0]], [[0.75]])
     """
-    find = by_kind(CONDITIONALS, family.kind, "CONDITIONALS")
-    if find is None:
+    find_conditionals = by_kind(CONDITIONALS, family.kind, "CONDITIONALS")
+    if find_conditionals is None:
         raise DataError(f"kind {family.kind} has no conditional distribution; use a mixture")
     D = params.means.shape[1]
     chosen = [as_integer("targets", target) for target in targets]
@@ -151,15 +151,15 @@ def predict_conditional(
             f"targets is {targets!r}; expected 1 to {D - 1} different features from 0 to {D - 1}"
         )
     others = np.setdiff1d(np.arange(D), chosen)
-    given = as_points(X, len(others), family.max_magnitude, "learn")
-    points = np.full((len(given), D), np.nan)
-    points[:, others] = given
+    values = as_points(X, len(others), family.max_magnitude, "learn")
+    points = np.full((len(values), D), np.nan)
+    points[:, others] = values
     mean, covariance = (
         np.empty((len(points), len(chosen))),
         np.empty((len(points), len(chosen), len(chosen))),
     )
-    for found in find(params, points):
-        place = np.searchsorted(found.missing, chosen)
-        mean[found.rows] = found.mean[:, place]
-        covariance[found.rows] = found.covariance[:, place[:, None], place]
+    for distribution in find_conditionals(params, points):
+        place = np.searchsorted(distribution.missing, chosen)
+        mean[distribution.rows] = distribution.mean[:, place]
+        covariance[distribution.rows] = distribution.covariance[:, place[:, None], place]
     return Conditional(mean, covariance)

@@ -1,8 +1,14 @@
-"""K-means: hard assignments; the spherical, uniform-prior corner of the Gaussian mixture.
+"""K-means: minimise J = sum_n ||x_n - u_z(n)||^2 over assignments z(n) and centroids u_k.
+
+    E-step    z(n) = argmin_k ||x_n - u_k||^2
+    M-step    u_k = average of the x_n with z(n) = k
+
+(Bishop 2006, section 9.1). K-means is a Gaussian mixture with equal weights and covariances
+epsilon I in the limit epsilon -> 0: responsibilities become 0 or 1.
 
 With the metric cosine, this is spherical K-means (Dhillon & Modha 2001): points and centroids are
-unit vectors. The points are normalised once (`KMeans.prepare`), and the m-step normalises each
-cluster's sum. The statistics, which are sums, stay additive.
+unit vectors. `KMeans.prepare` normalises the points once, and the m-step normalises the average of
+each cluster. The statistics are sums of unit vectors, so they stay additive.
 """
 
 from __future__ import annotations
@@ -26,7 +32,7 @@ from streamclust.errors import DataError
 from streamclust.hyperparameters import check_choice, renamed, store
 from streamclust.models import partial
 from streamclust.models.directions import have_direction, normalized
-from streamclust.models.family import BatchStep, Wanted, as_range, named_array
+from streamclust.models.family import BatchStep, StepOutputs, as_range, named_array
 from streamclust.models.matching import match
 from streamclust.models.revive import reseed
 from streamclust.models.stats import Stats
@@ -36,19 +42,25 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import AnyPoints, Array, Labels, Points
 
-_NO_SUM = 2.0**-40
-"""Average of a cluster's unit vectors, in length, below which it is a rounding error."""
+_MIN_LENGTH = 2.0**-40
+"""If the average of a cluster's unit vectors is shorter than this, it is a rounding error."""
 
 _UNDERFLOW = 2.0**-800
-"""Average squared distance below which single squared distances may have underflowed."""
+"""If the average squared distance is below this, single squared distances may have underflowed."""
 
 
 @dataclass(frozen=True, eq=False)
 class KMeansParams:
-    """Centroids u_k, shape (K, D), and the scale of each feature, (D,), if they have several.
+    """The codebook of K-means.
 
-    With scales s, the nearest centroid minimises sum_d ((x_d - u_kd) / s_d)^2. The parameters of a
-    learner have no scales, because the learner scales the points first.
+    Parameters
+    ----------
+    centroids : array of shape (K, D)
+        The centroids u_k.
+    scale : array of shape (D,), optional
+        The scale s_d of each feature: the nearest centroid minimises
+        sum_d ((x_d - u_kd) / s_d)^2. The parameters in a learner's state have no scales, because
+        the learner scales the points first.
     """
 
     centroids: Array
@@ -67,7 +79,7 @@ class KMeansParams:
 
     @cached_property
     def unit(self) -> float:
-        """The divisor of centroids in comparisons; see `streamclust.arrays.square_unit`."""
+        """The unit of very small centroids, else 1.0; see `streamclust.arrays.square_unit`."""
         return square_unit(self.centroids)
 
 
@@ -88,8 +100,13 @@ class KMeans:
         vectors, and zero vectors are refused.
     missing : {'reject', 'learn'}, default='reject'
         'learn': NaN is a missing value. Distances are partial distances: the squared differences of
-        the values that are present, times D / their number (Dixon 1979); see
-        `streamclust.models.partial`. Only for the Euclidean metric.
+        the present values, times D / their number (Dixon 1979); see `streamclust.models.partial`.
+        Only for the Euclidean metric.
+
+    Raises
+    ------
+    DataError
+        If a value isn't allowed.
     """
 
     n_clusters: int
@@ -108,7 +125,7 @@ class KMeans:
         if self._cosine and self.missing == "learn":
             raise DataError(
                 "missing is 'learn'; metric cosine needs all values of a point, because they "
-                "determine its length: use metric 'euclidean', or missing 'reject'"
+                "determine its direction: use metric 'euclidean', or missing 'reject'"
             )
         store(self, n_clusters=n_clusters, min_clusters=min_clusters)
 
@@ -131,8 +148,13 @@ class KMeans:
         return self.n_clusters
 
     @property
+    def min_components(self) -> int | None:
+        """The smallest K if K adapts, else None; `min_clusters` under a name of both families."""
+        return self.min_clusters
+
+    @property
     def fewest(self) -> int | None:
-        """The smallest K if K adapts, else None: `min_clusters`, for both families alike."""
+        """Old name of `min_components`."""
         return self.min_clusters
 
     def with_components(self, K: int) -> KMeans:
@@ -140,9 +162,9 @@ class KMeans:
         return replace(self, n_clusters=K, min_clusters=None)
 
     def e_step(self, params: KMeansParams, X: Points | kernels.StoredPoints, w: Array) -> Stats:
-        """Assign each point to its nearest centroid; return weights and first moments.
+        """Assign each point to its nearest centroid; return N_k, sum_(z(n) = k) x_n, and J.
 
-        Points that are stored in a file have no missing values.
+        The sums are about the centroids. Points that are stored in a file have no missing values.
         """
         count = float(w.sum())
         if isinstance(X, kernels.StoredPoints) or not self._incomplete(X):
@@ -150,18 +172,20 @@ class KMeans:
             if sums.inertia >= _UNDERFLOW * count:
                 return self._stats(params, *sums, count)
         X = X.read() if isinstance(X, kernels.StoredPoints) else X
-        return self.batch_step(params, X, w, Wanted()).stats
+        return self.batch_step(params, X, w, StepOutputs()).stats
 
-    def batch_step(self, params: KMeansParams, X: Points, w: Array, wanted: Wanted) -> BatchStep:
-        """Return the same statistics, the assignments, and the scores."""
+    def batch_step(
+        self, params: KMeansParams, X: Points, w: Array, outputs: StepOutputs
+    ) -> BatchStep:
+        """Return the statistics of `e_step`, the assignments, and the scores."""
         count = float(w.sum())
         step = partial.kmeans_step if self._incomplete(X) else kernels.kmeans_step
         sums = step(X, w, params.centroids)
         if sums.inertia < _UNDERFLOW * count:
             sums = _step_of_small(step, X, w, params.centroids, sums)
-        stats, square = self._stats(params, *sums[:3], count), sums.assigned.sqdist
-        scores = 0.5 * square if self._cosine else square
-        return BatchStep(stats, sums.assigned, scores if wanted.scores else None)
+        stats, sqdist = self._stats(params, *sums[:3], count), sums.assigned.sqdist
+        scores = 0.5 * sqdist if self._cosine else sqdist
+        return BatchStep(stats, sums.assigned, scores if outputs.scores else None)
 
     def _stats(
         self, params: KMeansParams, weight: Array, first: Array, inertia: float, count: float
@@ -180,17 +204,18 @@ class KMeans:
         return self.missing == "learn" and has_gaps(X)
 
     def m_step(self, stats: Stats, params: KMeansParams) -> KMeansParams:
-        """Move each centroid to the average of its cluster; without mass it stays.
+        """Move each centroid to the average of its cluster.
 
-        With the metric cosine, the average is normalised; if it is zero, the centroid stays.
+        The centroid of a cluster without mass stays. With the metric cosine, the average is
+        normalised; if it is zero, the centroid stays.
         """
         averages = stats.averages(otherwise=params.centroids)
         if not self._cosine:
             return KMeansParams(averages)
         length = np.linalg.norm(averages, axis=1)
-        none = ~(length > _NO_SUM)
-        if none.any():
-            averages[none], length[none] = params.centroids[none], 1.0
+        undefined = ~(length > _MIN_LENGTH)
+        if undefined.any():
+            averages[undefined], length[undefined] = params.centroids[undefined], 1.0
         return KMeansParams(averages / length[:, None])
 
     def revive(
@@ -204,7 +229,7 @@ class KMeans:
         return KMeansParams(params.centroids[order], params.scale)
 
     def match(self, params: KMeansParams, onto: KMeansParams) -> Labels:
-        """Return the order of `params` with the least distances to the centroids of `onto`."""
+        """Return the order of `params` with the least total distance to the centroids of `onto`."""
         return match(params.centroids, onto.centroids)
 
     def prior_stats(self, params: KMeansParams, weight: float) -> Stats:
@@ -237,7 +262,7 @@ class KMeans:
         return self.nearest(params, X).sqdist
 
     def nearest(self, params: KMeansParams, X: Array) -> kernels.Assigned:
-        """Return both: the nearest centroid, and the squared distance to it, or 1 - cos."""
+        """Return the nearest centroid of each point, and the squared distance to it, or 1 - cos."""
         X, centroids, unit = self._comparable(params, X)
         labels, square = partial.assign(X, centroids)
         return kernels.Assigned(labels, 0.5 * square if self._cosine else square * unit * unit)
@@ -257,9 +282,9 @@ class KMeans:
         return 0.5 * square if self._cosine else np.sqrt(square) * unit
 
     def _comparable(self, params: KMeansParams, X: Array) -> tuple[Array, Array, float]:
-        """Return points and centroids in the units of distances, divided by a power of two.
+        """Return points and centroids in the units of distances, divided by a third result.
 
-        The third value is this power of two: 1.0 unless squares of distances would underflow.
+        This divisor is 1.0, or a power of two if squares of distances would underflow.
         """
         if self._cosine:
             return np.asarray(normalized(X), np.float64), params.centroids, 1.0
@@ -278,7 +303,7 @@ class KMeans:
 
     def from_arrays(self, arrays: Mapping[str, Array]) -> KMeansParams:
         """Return parameters from {'centroids': (K, D)} and perhaps 'scale': (D,)."""
-        K = self.n_clusters if self.fewest is None else None
+        K = self.n_clusters if self.min_components is None else None
         centroids = named_array(arrays, "centroids", (K, None))
         if self._cosine:
             zero = np.flatnonzero(~have_direction(centroids))
@@ -291,7 +316,7 @@ class KMeans:
             return KMeansParams(centroids)
         scale = named_array(arrays, "scale", (centroids.shape[1],))
         if not (scale > 0.0).all():
-            raise DataError("scale holds a number that isn't positive")
+            raise DataError(f"scale holds {scale.min():g}; expected positive numbers")
         return KMeansParams(centroids, scale)
 
 
@@ -302,7 +327,7 @@ def _step_of_small(
     centroids: Array,
     sums: kernels.ClusterSums,
 ) -> kernels.ClusterSums:
-    """Return the sums without underflow, or `sums` if nothing underflowed."""
+    """Return the sums of very small points without underflow, or `sums` if none are that small."""
     unit = square_unit(X, centroids)
     if unit == 1.0:
         return sums

@@ -1,4 +1,4 @@
-"""Matching of new components with old ones, so that component numbers don't change."""
+"""Matching of new components to old ones, so that component numbers don't change."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
 
 
-def continued(old: Labels, new: Labels, w: Array, sizes: tuple[int, int]) -> Labels:
-    """Return the old component that each new one continues, from the points that they share.
+def predecessors(old: Labels, new: Labels, w: Array, sizes: tuple[int, int]) -> Labels:
+    """Return the old component that each new component replaces, from the points of both.
 
-    The assignment maximises the total shared weight. A pair counts if it shares at least half of
-    the points of the smaller component. So if a component was split, the larger part continues it;
-    if two components were merged, the result continues the heavier one.
+    The assignment maximises the total weight of the points that are in both components of a pair.
+    A pair needs at least half of the points of its smaller component in common. So if a component
+    was split, its larger part replaces it; if two were merged, the result replaces the heavier one.
 
     Parameters
     ----------
@@ -38,10 +38,10 @@ def continued(old: Labels, new: Labels, w: Array, sizes: tuple[int, int]) -> Lab
     shared = np.bincount(old * K_new + new, w, minlength=K_old * K_new).reshape(sizes)
     lesser = np.minimum(shared.sum(axis=1)[:, None], shared.sum(axis=0))
     rows, columns = assign(np.asarray(-shared, np.float64))
-    found = np.full(K_new, -1, dtype=np.intp)
+    predecessor = np.full(K_new, -1, dtype=np.intp)
     same = (shared[rows, columns] >= 0.5 * lesser[rows, columns]) & (shared[rows, columns] > 0.0)
-    found[columns[same]] = rows[same]
-    return found
+    predecessor[columns[same]] = rows[same]
+    return predecessor
 
 
 def match(means: Array, onto: Array, scale: Array | float = 1.0) -> Labels:
@@ -69,9 +69,8 @@ def match(means: Array, onto: Array, scale: Array | float = 1.0) -> Labels:
 def assign(cost: Array) -> tuple[Labels, Labels]:
     """Return rows and columns of the least total cost.
 
-    If the least cost of each row is unique, and no two rows have it in the same column, these
-    columns are the only optimum. This is the usual case, and SciPy, whose import takes half a
-    second, isn't needed for it.
+    Usually each row has its least cost in one column, and each in a different one. These columns
+    are then the only optimum, and SciPy, whose import takes half a second, isn't needed.
 
     Parameters
     ----------
@@ -80,7 +79,7 @@ def assign(cost: Array) -> tuple[Labels, Labels]:
     Returns
     -------
     tuple of arrays of shape (min(n_rows, n_columns),)
-        As ``scipy.optimize.linear_sum_assignment`` returns them, with the same choice among optima.
+        The same as from ``scipy.optimize.linear_sum_assignment``, if there are several optima too.
     """
     columns = cost.argmin(axis=1)
     least = cost.min(axis=1, keepdims=True)

@@ -1,16 +1,16 @@
 """Partial distances: K-means of points with gaps.
 
-The squared distance of a point x to a centroid u is that of the values that are present, times the
-number of features divided by theirs (Dixon 1979):
+Let o be the set of the present values of a point x. Its squared distance to a centroid u is (Dixon
+1979)
 
     d^2(x, u) = D / |o| sum_(d in o) (x_d - u_d)^2
 
-The factor belongs to the point alone, so the nearest centroid is that of the plain sum. For the
-statistics, the coordinate of the nearest centroid stands for a missing value. This is k-POD (Chi,
+The factor D / |o| doesn't depend on u, so the nearest centroid is that of the plain sum. In the
+statistics, the coordinate of the nearest centroid replaces a missing value. This is k-POD (Chi,
 Chi & Baraniuk 2016): the m-step never raises the sum of squared differences of the present values.
-Missing values thus pull a centroid to where it was. They don't move it, and the average of the
-present values is the fixed point. All functions take points without gaps too, and then call the
-kernels. See docs/internals/missing.md for what this estimate can't do.
+Missing values slow down a centroid, but don't change its fixed point, the average of the present
+values. For points without gaps, all functions call the kernels. docs/internals/missing.md has the
+limits of this estimate.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ def squared_distances(X: Points, centroids: Array) -> Array:
         return kernels.squared_distances(X, centroids)
     step = max(1, _CELLS // len(centroids))
     parts = [X[start : start + step] for start in range(0, len(X), step)]
-    found = np.concatenate([_canonical(part, centroids) for part in parts])
-    _check(found)
-    return found
+    sqdist = np.concatenate([_squared_distances_with_gaps(part, centroids) for part in parts])
+    _check(sqdist)
+    return sqdist
 
 
-def _canonical(X: Points, centroids: Array) -> Array:
-    """Return D / |o| times the sums of the present squared differences, in feature order."""
+def _squared_distances_with_gaps(X: Points, centroids: Array) -> Array:
+    """Return the squared partial distances, (N, K), summed in the order of the features."""
     total, difference = np.zeros((2, len(X), len(centroids)))
     present = ~np.isnan(X)
     values = np.where(present, X, 0.0)
-    for x, there, u in zip(values.T, present.T, centroids.T, strict=True):
+    for x, is_present, u in zip(values.T, present.T, centroids.T, strict=True):
         np.subtract(x[:, None], u, out=difference)
-        difference *= there[:, None]
+        difference *= is_present[:, None]
         difference *= difference
         total += difference
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -76,7 +76,7 @@ def _canonical(X: Points, centroids: Array) -> Array:
 
 
 def filled(X: Points, values: Array) -> Array:
-    """Return points with those of `values` (N, D), (D,) or (1, D), in place of missing ones."""
+    """Return points with `values`, (N, D), (D,) or (1, D), in place of missing ones."""
     return np.where(np.isnan(X), values, X)
 
 
@@ -88,7 +88,7 @@ def filled_by_nearest(X: Points, centroids: Array) -> Array:
 
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> kernels.ClusterSums:
-    """Return the sums of `kernels.kmeans_step`, of points with gaps: the complete points first."""
+    """Return the sums of `kernels.kmeans_step` for points with gaps; complete points come first."""
     complete, gappy = kernels.split_rows(X)
     sums = kernels.kmeans_step(X.take(complete, axis=0), w[complete], centroids)
     assigned = kernels.Assigned(np.empty(len(X), np.int64), np.empty(len(X)))

@@ -1,9 +1,9 @@
 """Deviations of points from the means of their components, in units of the covariances.
 
 Let d be the present values of a point minus those of the mean, and C the covariance of these
-features. A matrix W with W^T W = C^-1, the precision P, makes W d a vector of independent values of
-variance 1. The squared Mahalanobis distance is |W d|^2. Features that are missing (NaN) are left
-out of the covariance: this is the marginal Gaussian of the present features.
+features. Let W be a matrix with W^T W = C^-1, the precision P. The values of W d are then
+independent and have variance 1, and the squared Mahalanobis distance is |W d|^2. Features that are
+missing (NaN) are left out of C: this is the marginal Gaussian of the present features.
 """
 
 from __future__ import annotations
@@ -60,22 +60,22 @@ def deviations(params: MixtureParams) -> Array:
 
 
 def groups(params: MixtureParams, X: Array, index: NDArray[np.integer]) -> Iterator[Group]:
-    """Yield the points of each component and each missingness pattern together."""
-    found = find_patterns(X)
-    parts = [(found.complete, np.arange(X.shape[1]))]
+    """Yield the points in groups of the same component and missingness pattern."""
+    patterns = find_patterns(X)
+    parts = [(patterns.complete, np.arange(X.shape[1]))]
     parts += [
         (rows, np.flatnonzero(~absent))
-        for rows, absent in zip(found.rows, found.absent, strict=True)
+        for rows, absent in zip(patterns.rows, patterns.absent, strict=True)
     ]
     for rows, features in parts:
         order = np.argsort(index[rows], kind="stable")
         starts = np.flatnonzero(np.diff(index[rows][order]))
-        for same in np.split(rows[order], starts + 1) if len(rows) else ():
-            yield Group(same, features, _whitening(params, int(index[same[0]]), features))
+        for group in np.split(rows[order], starts + 1) if len(rows) else ():
+            yield Group(group, features, _whitening(params, int(index[group[0]]), features))
 
 
 def _whitening(params: MixtureParams, k: int, features: Labels) -> Array:
-    """Return W. The features are first scaled to variance 1, so that their units don't matter."""
+    """Return W of component k. Features are scaled to variance 1 first: units don't matter."""
     tied = params.covariance_type == "tied"
     covariance = params.covariances if tied else params.covariances[k]
     covariance = covariance[np.ix_(features, features)]

@@ -1,4 +1,4 @@
-"""Moments of the values that are present, feature by feature, for points with gaps."""
+"""Checks and means of the present values of each feature, for points with gaps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_features(X: Array) -> None:
     Raises
     ------
     TooFewPointsError
-        The message names the feature by its number, from 0.
+        The message has the numbers of the features without a value, counted from 0.
     """
     if not has_gaps(X):
         return

@@ -47,12 +47,12 @@ class Codes:
     top : array of int32, shape (N, m), or None
         The m best components, best first.
     top_values : array of shape (N, m) or None
-        Their distances (K-means; ascending unless features have scales) or responsibilities
-        (mixture; descending).
+        Distances to the centroids of `top` (K-means; ascending unless features have scales), or
+        responsibilities of its components (mixture; descending).
     similarity : array of shape (N,) or None
         Cosine of the point and its centroid, from -1 to 1; only for the metric cosine.
     scores : dict of str to array of shape (N,)
-        More scores of the points by name; see `streamclust.models.scores`.
+        Other scores of the points by name; see `streamclust.models.scores`.
     """
 
     index: NDArray[np.int32]
@@ -73,7 +73,7 @@ class Codes:
 
     @property
     def more(self) -> dict[str, Array]:
-        """The numbers of each point besides the distance, by name: the cosine, then the scores."""
+        """The similarity, if there is one, and the scores, by name."""
         return ({} if self.similarity is None else {"similarity": self.similarity}) | self.scores
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class Ranked(NamedTuple):
     ----------
     order : array of shape (N, top)
     values : array of shape (N, K)
-        Distances or responsibilities; not used if `top` is 1.
+        Distances or responsibilities of all components; not used if `top` is 1.
     scores : tuple of two arrays of shape (N,), or ()
         See `RawScores`.
     """
@@ -115,7 +115,7 @@ def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Co
 def quantize_and_score(
     family: Family[Any], params: Any, X: ArrayLike, top: int = 1
 ) -> tuple[Codes, RawScores]:
-    """Return the codes and the scores of points of shape (N, D), from the same densities.
+    """Return the codes and the scores of points; distances or densities are computed once.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def quantize_and_score(
     Raises
     ------
     DataError
-        If the points don't fit the model, or `top` isn't within 1 to K.
+        If the points have another D or values that the model refuses, or `top` isn't within 1 to K.
     """
     codes, scores = _quantized(family, params, X, top, scored=True)
     return codes, RawScores(*scores)
@@ -151,8 +151,8 @@ def _quantized(
     best = _joined([part.order for part in parts]).astype(np.int32)
     index, all_best, values = best[:, 0].copy(), None, None
     if top > 1:
-        found = [np.take_along_axis(each.values, each.order, axis=1) for each in parts]
-        all_best, values = best, _joined(found)
+        best_values = [np.take_along_axis(each.values, each.order, axis=1) for each in parts]
+        all_best, values = best, _joined(best_values)
     scores = [_joined(each) for each in zip(*(part.scores for part in parts), strict=True)]
     distance = _distances(points, means, index, gaps=family.missing == "learn")
     if family.metric == "euclidean":
@@ -165,8 +165,8 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def numbered(codes: Codes, ids: NDArray[np.intp]) -> Codes:
-    """Return codes with the component numbers `ids` (K,) instead of row numbers."""
+def with_numbers(codes: Codes, ids: NDArray[np.intp]) -> Codes:
+    """Return codes with the component numbers `ids` (K,) in place of row numbers."""
     numbers = ids.astype(np.int32)
     top = None if codes.top is None else numbers[codes.top]
     return replace(codes, index=numbers[codes.index], top=top)
@@ -188,7 +188,10 @@ def reconstruct(codebook: Array, index: ArrayLike) -> Array:
 
 
 def _distances(X: Array, means: Array, index: NDArray[np.int32], *, gaps: bool) -> Array:
-    """Return the distance of each point to its row of `means`; with `gaps`, it may have some."""
+    """Return the distance of each point to its row of `means`.
+
+    With `gaps`, values may be missing, and distances are partial.
+    """
     difference = X - means[index]
     if gaps and has_gaps(difference):
         present = ~np.isnan(difference)
@@ -204,16 +207,16 @@ def _distances(X: Array, means: Array, index: NDArray[np.int32], *, gaps: bool) 
 
 
 def _nearest(family: KMeans, params: KMeansParams, X: Array, top: int, scored: bool) -> Ranked:
-    best, square = family.nearest(params, X)  # the exact argmin, also in a near tie: it comes first
-    scores = (square, square) if scored else ()
+    best, sqdist = family.nearest(params, X)  # exact; `distances` may differ by a rounding error
+    scores = (sqdist, sqdist) if scored else ()
     if top == 1:
         return Ranked(best[:, None], np.empty(0), scores)
     values = family.distances(params, X)
     order = np.argsort(values, axis=1, kind="stable")[:, :top]
-    rest = np.where(order == best[:, None], top, np.arange(top))
-    place = np.argsort(rest, axis=1, kind="stable")
-    moved = np.take_along_axis(order, place, axis=1)
-    return Ranked(np.column_stack([best, moved[:, : top - 1]]), values, scores)
+    rank = np.where(order == best[:, None], top, np.arange(top))
+    by_rank = np.argsort(rank, axis=1, kind="stable")
+    others = np.take_along_axis(order, by_rank, axis=1)
+    return Ranked(np.column_stack([best, others[:, : top - 1]]), values, scores)
 
 
 def _most_responsible(
@@ -235,4 +238,4 @@ RANKINGS: dict[str, Callable[[Any, Any, Array, int, bool], Ranked]] = {
     KMeans.kind: _nearest,
     GaussianMixture.kind: _most_responsible,
 }
-"""Kind of a family -> the best components of points, and with True their scores."""
+"""Kind of a family -> a function of (family, params, X, top, scored) that ranks the components."""

@@ -1,11 +1,10 @@
-"""Revival of dying components. Mass is moved, never created or lost.
+"""Revival of dying components. The total weight doesn't change.
 
 A dying K-means cluster is moved to a point of the batch. A dying mixture component is replaced by
-half of the widest component. Both keep the total weight. The remaining mass of the old points of a
-dying component takes the mean and the shape of the component that it joins: the distance of those
-points is unknown, and one sentinel value such as 1e30 would otherwise move or widen that component
-for hundreds of half-lives.
-`docs/internals/components.md` compares them with other rules.
+half of the widest component. The remaining mass of a dying component joins another component, and
+takes its mean and its shape. Otherwise the moments of one sentinel value, such as 1e30, would move
+or widen that component for hundreds of half-lives.
+`docs/internals/components.md` compares these rules with others.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
     from streamclust.models.stats import Stats
 
-_NOTHING = 1e-9
-"""A mass below this part of its value before a subtraction is a rounding error."""
+_ROUNDING = 1e-9
+"""If a subtraction leaves less than this share of a mass, the rest is a rounding error."""
 
 
 def reseed(
@@ -36,12 +35,12 @@ def reseed(
 ) -> tuple[Stats, tuple[int, ...]]:
     """Move each dying K-means cluster to a point of the batch.
 
-    The remaining mass of the cluster joins the nearest other cluster: points of the batch where
-    they are, older points at that cluster's mean. The new place is a point of the batch, drawn as
-    in k-means++ with probability proportional to w_n d^2(x_n). Points of the batch that are nearer
-    to the new place than to their own centroid join the cluster. A move that would not lower J is
-    not made, so J cannot rise. In points with gaps, the coordinates of their centroid before the
-    moves stand for missing values.
+    The remaining mass of the cluster joins the nearest other cluster: points of the batch with
+    their own coordinates, older points at the mean of that cluster. The new centroid is a point of
+    the batch, drawn as in k-means++ with probability proportional to w_n d^2(x_n). Points of the
+    batch that are nearer to it than to their own centroid join the cluster. A move that would not
+    lower J is not made, so J cannot rise. Missing values are replaced by the coordinates of the
+    point's centroid before the moves.
 
     Parameters
     ----------
@@ -76,36 +75,36 @@ def reseed(
         cost = w * away
         if not cost.max() > 0.0:
             continue
-        place = X[rng.choice(len(X), p=cost / cost.sum())]
-        distance = _squared_distance(X, place)
+        centroid = X[rng.choice(len(X), p=cost / cost.sum())]
+        distance = _squared_distance(X, centroid)
         moving = distance < away
-        after = np.where(moving, distance, away)
-        if not (w * (sqdist - after)).sum() > 0.0:
+        sqdist_after = np.where(moving, distance, away)
+        if not (w * (sqdist - sqdist_after)).sum() > 0.0:
             continue
         stats = _absorb(stats, k, neighbour, X[own], w[own])
-        stats = _move(stats, k, place, X[moving], w[moving], owners[moving])
-        labels, sqdist = np.where(moving, k, owners), after
+        stats = _move(stats, k, centroid, X[moving], w[moving], owners[moving])
+        labels, sqdist = np.where(moving, k, owners), sqdist_after
         revived.append(int(k))
     return stats, tuple(revived)
 
 
-def _squared_distance(X: Array, place: Array) -> Array:
-    difference = X - place
+def _squared_distance(X: Array, centroid: Array) -> Array:
+    difference = X - centroid
     return np.asarray(np.einsum("nd,nd->n", difference, difference))
 
 
 def _absorb(stats: Stats, k: int, into: int, X: Array, w: Array) -> Stats:
     """Move the mass of cluster `k`, which has the points `X` of the batch, to cluster `into`."""
     older = max(float(stats.weight[k] - w.sum()), 0.0)
-    stats = _forgotten(stats, k, into, older)
+    stats = _join_as_copies(stats, k, into, older)
     weight, first = stats.weight.copy(), stats.first.copy()
     weight[into] += w.sum()
     first[into] += w @ (X - stats.reference[into])
     return replace(stats, weight=weight, first=first)
 
 
-def _forgotten(stats: Stats, k: int, into: int, mass: float) -> Stats:
-    """Return the statistics without component `k`, and with `mass` more like that of `into`."""
+def _join_as_copies(stats: Stats, k: int, into: int, mass: float) -> Stats:
+    """Empty component `k`; add `mass` to `into` without a change of its mean and shape."""
     weight, first, second = stats.weight.copy(), stats.first.copy(), stats.second
     share = 1.0 + mass / weight[into] if stats.alive[into] else 1.0
     weight[into] += mass
@@ -118,15 +117,15 @@ def _forgotten(stats: Stats, k: int, into: int, mass: float) -> Stats:
     return replace(stats, weight=weight, first=first, second=second)
 
 
-def _move(stats: Stats, k: int, place: Array, X: Array, w: Array, owners: Labels) -> Stats:
-    """Move points `X` from their clusters `owners` to the empty cluster `k` at `place`."""
+def _move(stats: Stats, k: int, centroid: Array, X: Array, w: Array, owners: Labels) -> Stats:
+    """Move points `X` from their clusters `owners` to the empty cluster `k` at `centroid`."""
     lost_weight, lost_first = kernels.cluster_moments(X, w, owners, stats.reference)
     weight, first = stats.weight - lost_weight, stats.first - lost_first
-    emptied = weight <= _NOTHING * stats.weight
+    emptied = weight <= _ROUNDING * stats.weight
     weight[emptied], first[emptied] = 0.0, 0.0
-    weight[k], first[k] = w.sum(), (w[:, None] * (X - place)).sum(axis=0)
+    weight[k], first[k] = w.sum(), (w[:, None] * (X - centroid)).sum(axis=0)
     reference = stats.reference.copy()
-    reference[k] = place
+    reference[k] = centroid
     return replace(stats, weight=weight, first=first, reference=reference)
 
 
@@ -134,10 +133,10 @@ def split(stats: Stats, dying: Iterable[int]) -> tuple[Stats, tuple[int, ...]]:
     """Replace each dying mixture component by half of the widest one.
 
     The widest component has the largest product of mass and variance along one axis, with features
-    at equal spread. If a Gaussian is cut at its mean, across that axis, the means of the halves
-    lie at +-sqrt(2/pi) standard deviations. Both halves get the covariance that keeps the total
-    moments. The remaining mass of the dying component joins the component that is split, with its
-    shape.
+    scaled to equal variance. If a Gaussian is cut at its mean, across that axis, the means of the
+    halves lie at +-sqrt(2/pi) standard deviations. Both halves get the covariance that keeps the
+    total moments. The remaining mass of the dying component first joins the component that is
+    split, and takes its mean and shape.
     """
     stats = recentre(stats, stats.averages(otherwise=stats.reference))
     others, revived = np.ones(len(stats.weight), bool), []
@@ -147,7 +146,7 @@ def split(stats: Stats, dying: Iterable[int]) -> tuple[Stats, tuple[int, ...]]:
         wide = int(np.where(others, widths(stats), -np.inf).argmax())
         if not (others[wide] and stats.alive[wide]):
             break
-        stats = relocate(_forgotten(stats, k, wide, float(stats.weight[k])), k, wide, wide)
+        stats = relocate(_join_as_copies(stats, k, wide, float(stats.weight[k])), k, wide, wide)
         others[k] = True
         revived.append(k)
     return stats, tuple(revived)
@@ -161,10 +160,10 @@ def relocate(stats: Stats, k: int, into: int, wide: int) -> Stats:
     Parameters
     ----------
     stats : Stats
-        About the components' own means.
+        Statistics about the means of the components.
     k, into, wide : int
     """
-    stats = joined(stats, k, into)
+    stats = merge_components(stats, k, into)
     second, covariance = _second(stats)
     D = stats.first.shape[1]
     second, d = covariance.halve(second, stats.weight, D, wide, k)
@@ -178,7 +177,8 @@ def relocate(stats: Stats, k: int, into: int, wide: int) -> Stats:
 def widths(stats: Stats) -> Array:
     """Return each component's mass times its variance along its widest axis, shape (K,).
 
-    `stats` are about the means, with features at equal spread. The result is -inf without mass.
+    `stats` are about the means. Features are scaled to equal variance. Without mass the result is
+    -inf.
     """
     second, covariance = _second(stats)
     return np.where(stats.alive, covariance.inertia(second, stats.weight), -np.inf)
@@ -190,7 +190,7 @@ def _second(stats: Stats) -> tuple[Array, Covariance]:
     return stats.second, COVARIANCES[stats.covariance_type]
 
 
-def joined(stats: Stats, k: int, into: int) -> Stats:
+def merge_components(stats: Stats, k: int, into: int) -> Stats:
     """Move all mass of component `k` to `into`; return moments about the components' means."""
     reference = stats.reference.copy()
     reference[k] = reference[into]
@@ -203,5 +203,5 @@ def joined(stats: Stats, k: int, into: int) -> Stats:
         second = second.copy()
         second[into] += second[k]
         second[k] = 0.0
-    joined = replace(stats, weight=weight, first=first, second=second)
-    return recentre(joined, joined.averages(otherwise=reference))
+    moved = replace(stats, weight=weight, first=first, second=second)
+    return recentre(moved, moved.averages(otherwise=reference))

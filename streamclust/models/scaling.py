@@ -26,10 +26,10 @@ _QUARTILES = 2.0 * 0.6744897501960817
 """Interquartile range of a standard normal."""
 
 _NEARLY = 1.0 - 1e-9
-"""Ratio of two standard deviations from which on they differ by rounding alone."""
+"""If the ratio of two standard deviations is above this, they differ by rounding alone."""
 
 _HEADROOM = 2.0**300
-"""Small points are scaled to the inverse of this, so that later points may be much larger."""
+"""Very small points are scaled to 2^-300, so that later points may be much larger."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +40,8 @@ class Scaling:
     ----------
     kind : {'none', 'standard', 'robust'}
         'standard': mean and standard deviation, without far points. 'robust': median and
-        interquartile range / 1.349, which is the standard deviation of a Gaussian and robust to
-        outliers. 'none': all features have the same scale, a power of two; see `learn_scaling`.
+        interquartile range / 1.349, the standard deviation of a Gaussian with this range. 'none':
+        all features have the same scale, a power of two; see `learn_scaling`.
     center, scale : arrays of shape (D,)
         In the original units; `scale` is positive.
     """
@@ -75,13 +75,16 @@ class Scaling:
 def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
     """Return the scaling of weighted points, shapes (N, D) and (N,).
 
-    For kind 'none' the result is None, except for points whose magnitude is below 2^-400 (4e-121).
-    Those are divided by a power of two, because the squares of their distances would underflow. A
-    feature with equal quartiles is scaled by its standard deviation. A feature that doesn't vary is
-    scaled by the average scale of the others, or by 1 if no feature varies. A feature with points
-    beyond five standard deviations gets the standard deviation of
-    `streamclust.models.spread.robust_variance` and the median as its center, unless only one point
-    differs from the others. So one sentinel value does not set a scale. Missing values don't count.
+    Missing values are ignored. Special cases:
+
+    * Kind 'none': the result is None. Only points whose magnitude is below 2^-400 (4e-121) are
+      divided by a power of two, because the squares of their distances would underflow.
+    * A feature with equal quartiles is scaled by its standard deviation.
+    * A feature that doesn't vary is scaled by the average scale of the others, or by 1 if no
+      feature varies.
+    * A feature with points beyond five standard deviations, such as a sentinel value, gets the
+      median as its center and a robust standard deviation
+      (`streamclust.models.spread.robust_variance`), unless only one point differs from the others.
     """
     largest = np.abs(np.where(np.isnan(X), 0.0, X)).max(axis=0, initial=0.0)
     if kind == "none":
@@ -96,12 +99,12 @@ def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
         center, scale = _center_and_scale(kind, X, w)
     center, scale = center * unit, scale * unit
     varies = scale > 0.0
-    usual = float(scale[varies].mean()) if varies.any() else 1.0
-    return Scaling(kind, center, np.where(varies, scale, usual))
+    average = float(scale[varies].mean()) if varies.any() else 1.0
+    return Scaling(kind, center, np.where(varies, scale, average))
 
 
 def _center_and_scale(kind: ScalingKind, X: Array, w: Array) -> tuple[Array, Array]:
-    """Return both for points without gaps; the scale is 0 where a feature doesn't vary."""
+    """Return center and scale, (D,), of points without gaps; scale 0 if a feature doesn't vary."""
     if not len(X):
         return np.zeros(X.shape[1]), np.zeros(X.shape[1])
     center = np.average(X, axis=0, weights=w)

@@ -4,10 +4,10 @@ A score s is higher for a more unusual point (`streamclust.models.scores`). Bins
 
     u = asinh((s - reference) / unit),    bin = floor(m u)
 
-so near the reference they are as wide as unit / m, and far from it their width is a constant
-share of the distance to it (the relative error of DDSketch; Masson, Rim & Lee 2019). The reference
-is the median of the first scores, and the unit is a power of two near their spread, so the bins
-follow any shift of the scores and any scale that is a power of two. The masses of bins are sums of
+Near the reference, the bins are unit / m wide. Far from it, their width is a constant share of the
+distance to the reference (the relative error of DDSketch; Masson, Rim & Lee 2019). The reference is
+the median of the first scores, and the unit is a power of two near their spread. So the bins follow
+any shift of the scores, and any scale that is a power of two. The masses H of the bins are sums of
 weights:
 
     H + H' -> H    (merge)        lam H -> H    (decay)
@@ -15,7 +15,8 @@ weights:
 The share of mass above a score is interpolated within its bin. The far tail, where the histogram
 has too few points, is a generalised Pareto distribution of the excesses over a high score (peaks
 over threshold; Pickands 1975; Siffer, Fouque, Termier & Largouet 2017), fitted by
-probability-weighted moments (Hosking & Wallis 1987). It follows from the masses and isn't stored.
+probability-weighted moments (Hosking & Wallis 1987). The tail is computed from the masses and isn't
+stored.
 """
 
 from __future__ import annotations
@@ -41,41 +42,42 @@ RESOLUTION = 64
 _FARTHEST = 40
 """Largest |u|; the last bin has all scores farther than 1e17 units from the reference."""
 
-_FADED = 2.0**-50
-"""Share of the total mass below which the outermost bins are dropped."""
+_NEGLIGIBLE = 2.0**-50
+"""Outermost bins are dropped if their mass is below this share of the total mass."""
 
 _TAIL_POINTS = 250.0
-"""Number of points in the tail; above this many, the histogram itself is accurate enough."""
+"""Largest number of points in the tail; with more points, the histogram is accurate enough."""
 
 _TAIL_SHARE = 0.1
 """Largest share of all points in the tail."""
 
-_FEWEST = 100.0
-"""Number of points, below which no threshold is known."""
+_MIN_POINTS = 100.0
+"""Least number of points for a threshold."""
 
 _SHAPE_PRIOR = 0.15
-"""Standard deviation of the shape's prior, whose mean is 0: an exponential tail."""
+"""Standard deviation of the prior of the shape. Its mean is 0: an exponential tail."""
 
 _UNCERTAIN = 5.0
-"""Posterior variances that are added to the shape. A threshold that is too low by chance flags more
-points in excess than one that is too high flags too few; with this, the average is the rate."""
+"""Number of posterior variances that are added to the shape. A threshold that is too low by chance
+changes the number of flagged points more than one that is too high. With this correction, the
+average share of flagged points is the rate."""
 
-_HEAVY, _FEWEST_IN_TAIL = 0.5, 10.0
+_HEAVY, _MIN_TAIL_POINTS = 0.5, 10.0
 """Shape, and least number of points, that limit a single excess."""
 
 _SHAPES = (-0.5, 0.9)
-"""Smallest and largest shape of the tail; the moments of others don't exist, or are unreliable."""
+"""Smallest and largest shape of the tail; for others, moments don't exist or are unreliable."""
 
-_LOCATED_BY = 256
-"""Number of scores that give a reference and a unit."""
+_LOCATION_SAMPLE = 256
+"""Number of scores from which the reference and the unit are computed."""
 
-_SMALLEST = 2.0**-1000
+_MIN_SPREAD = 2.0**-1000
 """Smallest spread that isn't 0."""
 
-_FEWEST_BINS = 16
-"""Least number of bins between the first and the last tenth of the scores of a batch."""
+_MIN_BINS = 16
+"""Least number of bins between the first and the ninth decile of the scores of a batch."""
 
-_FEWEST_SCORES = 32
+_MIN_SCORES = 32
 """Least number of scores of a batch that can change the reference."""
 
 
@@ -98,7 +100,7 @@ class Tail(NamedTuple):
         excess = np.maximum(scores - self.start, 0.0) / self.scale
         if self.shape == 0.0:
             return self.share * np.exp(-excess)
-        with np.errstate(divide="ignore"):  # beyond the end of a tail that has one
+        with np.errstate(divide="ignore"):  # beyond the end of a bounded tail
             log = np.log1p(np.maximum(self.shape * excess, -1.0))
         return np.asarray(self.share * np.exp(-log / self.shape))
 
@@ -112,7 +114,7 @@ class Tail(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ScoreDistribution:
-    """Masses of the scores that a model remembers, by bin.
+    """A histogram of scores.
 
     Parameters
     ----------
@@ -147,23 +149,23 @@ class ScoreDistribution:
 
     @classmethod
     def of(cls, mass: Array, numbers: Mapping[str, float]) -> ScoreDistribution:
-        """Return the distribution with these masses and `numbers`.
+        """Return the distribution with these masses, (B,), and `numbers`, its other fields.
 
         Raises
         ------
         DataError
-            If they aren't those of a distribution.
+            If a value isn't allowed.
         LookupError, TypeError, ValueError
             If a number is missing, or isn't a number.
         """
         first = numbers["first"]
         reference, unit, square = (float(numbers[name]) for name in ("reference", "unit", "square"))
         mass = np.asarray(mass, np.float64)
-        most = RESOLUTION * _FARTHEST
-        if type(first) is not int or mass.ndim != 1 or not -most <= first <= most - len(mass) + 1:
+        limit = RESOLUTION * _FARTHEST
+        if type(first) is not int or mass.ndim != 1 or not -limit <= first <= limit - len(mass) + 1:
             raise DataError(f"a distribution of scores has {mass.shape} bins from number {first}")
-        plain = np.isfinite([reference, unit, square]).all() and unit > 0.0 and square >= 0.0
-        if not plain or not (np.isfinite(mass).all() and (mass >= 0.0).all()):
+        is_valid = np.isfinite([reference, unit, square]).all() and unit > 0.0 and square >= 0.0
+        if not is_valid or not (np.isfinite(mass).all() and (mass >= 0.0).all()):
             raise DataError("a distribution of scores holds NaN, infinity or a negative number")
         return cls(first, mass, reference, unit, square)
 
@@ -201,7 +203,7 @@ class ScoreDistribution:
             return self
         w = np.ones(len(s)) if weights is None else np.asarray(weights, np.float64)
         before = self.located(s)
-        return before.merge(before.histogram(s, w)).without_faded()
+        return before.merge(before.histogram(s, w)).without_negligible()
 
     def histogram(self, scores: Array, weights: Array) -> ScoreDistribution:
         """Return the distribution of these scores alone, (N,), in the bins of this one."""
@@ -222,7 +224,7 @@ class ScoreDistribution:
     def merge(self, other: ScoreDistribution) -> ScoreDistribution:
         """Return the distribution of both sets of scores, in the bins of this one.
 
-        If it has no scores, the bins are those of the other one.
+        If this one has no scores, the bins are those of the other one.
         """
         if other.is_empty or self.is_empty:
             return self if other.is_empty else other
@@ -231,8 +233,10 @@ class ScoreDistribution:
         first = min(self.first, other.first)
         end = max(self.first + len(self.mass), other.first + len(other.mass))
         mass = np.zeros(end - first)
-        for each in (self, other):
-            mass[each.first - first : each.first - first + len(each.mass)] += each.mass
+        for histogram in (self, other):
+            mass[histogram.first - first : histogram.first - first + len(histogram.mass)] += (
+                histogram.mass
+            )
         return self._with(first, mass, self.square + other.square)
 
     def rebinned(self, reference: float, unit: float) -> ScoreDistribution:
@@ -241,14 +245,14 @@ class ScoreDistribution:
             return self
         if self.is_empty:
             return replace(self, reference=reference, unit=unit)
-        found = replace(self, reference=reference, unit=unit)
-        bins = found._bins(self._at(np.arange(len(self.mass)) + 0.5))
+        after = replace(self, reference=reference, unit=unit)
+        bins = after._bins(self._score_at(np.arange(len(self.mass)) + 0.5))
         first = int(bins.min())
         mass = np.asarray(np.bincount(bins - first, weights=self.mass), np.float64)
-        return replace(found, first=first, mass=mass)
+        return replace(after, first=first, mass=mass)
 
     def shifted(self, by: float) -> ScoreDistribution:
-        """Return the distribution of scores that are larger by a constant, as in other units."""
+        """Return the distribution of score + `by`."""
         return replace(self, reference=self.reference + by)
 
     def mapped(self, slope: float, offset: float) -> ScoreDistribution:
@@ -259,16 +263,16 @@ class ScoreDistribution:
     def exceedance(self, scores: ArrayLike) -> Array:
         """Return the share of mass above each score, shape (N,); 1 without scores.
 
-        This is 1 - `quantile`, and accurate where that is nearly 1.
+        This is 1 - `quantile`, but also accurate for quantiles near 1.
         """
         s = np.asarray(scores, np.float64)
         if self.is_empty:
             return np.ones(s.shape)
         above = self._above
         place = np.clip(RESOLUTION * self._u(s) - self.first, 0.0, len(self.mass))
-        at = np.minimum(place.astype(np.intp), len(self.mass) - 1)
-        inside = place - at
-        low, high = above[at], above[at + 1]
+        bins = np.minimum(place.astype(np.intp), len(self.mass) - 1)
+        inside = place - bins
+        low, high = above[bins], above[bins + 1]
         with np.errstate(divide="ignore", invalid="ignore"):
             logarithmic = low * (high / low) ** inside
         share = np.where(high > 0.0, logarithmic, low * (1.0 - inside)) / self.total
@@ -282,9 +286,9 @@ class ScoreDistribution:
         return 1.0 - self.exceedance(scores)
 
     def threshold(self, rate: float) -> float:
-        """Return the score that a share `rate` of the mass is above.
+        """Return the score above which a share `rate` of the mass lies.
 
-        It is infinite as long as there are fewer than 100 points.
+        The result is infinite as long as there are fewer than 100 points.
 
         Parameters
         ----------
@@ -297,34 +301,34 @@ class ScoreDistribution:
         """Return the `threshold` of each rate, shape (R,)."""
         if not self.is_known:
             return np.full(len(rates), math.inf)
-        above, wanted = self._above, rates * self.total
-        at = np.searchsorted(-above, -wanted, side="right") - 1
-        low, high = above[at], above[at + 1]
+        above, target = self._above, rates * self.total
+        bins = np.searchsorted(-above, -target, side="right") - 1
+        low, high = above[bins], above[bins + 1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            logarithmic = np.log(wanted / low) / np.log(high / low)
-        inside = np.where(high > 0.0, logarithmic, 1.0 - wanted / low)
-        found = self._at(at + inside)
+            logarithmic = np.log(target / low) / np.log(high / low)
+        inside = np.where(high > 0.0, logarithmic, 1.0 - target / low)
+        scores = self._score_at(bins + inside)
         if self.tail is not None:
             in_tail = rates <= self.tail.share
-            found[in_tail] = self.tail.thresholds(rates[in_tail])
-        return found
+            scores[in_tail] = self.tail.thresholds(rates[in_tail])
+        return scores
 
     @property
     def is_known(self) -> bool:
         """Whether there are enough points for a threshold: 100."""
-        return self.points >= _FEWEST
+        return self.points >= _MIN_POINTS
 
     @cached_property
     def tail(self) -> Tail | None:
-        """The far tail; None with too few points, or if many equal the highest score."""
+        """The far tail; None with too few points, or if many scores equal the highest score."""
         if not self.is_known:
             return None
         above, total, points = self._above, self.total, self.points
         start = int(np.argmax(above <= min(_TAIL_SHARE, _TAIL_POINTS / points) * total))
         if not above[start] > 0.0:  # many scores are equal to the highest one
             return None
-        origin = float(self._at(start))
-        middles = self._at(np.arange(start, len(self.mass)) + 0.5)
+        origin = float(self._score_at(start))
+        middles = self._score_at(np.arange(start, len(self.mass)) + 0.5)
         shape, scale = _pareto(middles - origin, self.mass[start:], points / total)
         return Tail(origin, float(above[start]) / total, shape, scale)
 
@@ -340,7 +344,7 @@ class ScoreDistribution:
     def _bins(self, scores: Array) -> Labels:
         return np.floor(RESOLUTION * self._u(scores)).astype(np.intp)
 
-    def _at(self, place: ArrayLike) -> Array:
+    def _score_at(self, place: ArrayLike) -> Array:
         """Return the scores at places in `mass`; whole numbers are the edges of bins."""
         u = (self.first + np.asarray(place, np.float64)) / RESOLUTION
         return np.asarray(self.reference + self.unit * np.sinh(u))
@@ -348,32 +352,34 @@ class ScoreDistribution:
     def located(self, scores: Array) -> ScoreDistribution:
         """Return the distribution in bins that are fine enough for these scores, (N,).
 
-        Fewer than 32 scores place only the first bins: bins that are small relative to the scores,
-        because their spread isn't known.
+        Fewer than 32 scores only place the first bins. These bins are small relative to the scores,
+        because the spread isn't known yet.
         """
         placed = (self.reference, self.unit) != (0.0, 1.0)
-        few = len(scores) < _FEWEST_SCORES
+        few = len(scores) < _MIN_SCORES
         if few and placed:
             return self
-        some = np.sort(scores[:: max(1, len(scores) // _LOCATED_BY)])
-        low, middle, high = some[[len(some) // 10, len(some) // 2, len(some) - 1 - len(some) // 10]]
-        spread = float(high - low) or float(some[-1] - some[0])
-        if few or not spread > _SMALLEST:
+        sample = np.sort(scores[:: max(1, len(scores) // _LOCATION_SAMPLE)])
+        low, middle, high = sample[
+            [len(sample) // 10, len(sample) // 2, len(sample) - 1 - len(sample) // 10]
+        ]
+        spread = float(high - low) or float(sample[-1] - sample[0])
+        if few or not spread > _MIN_SPREAD:
             if placed or not self.is_empty:
                 return self
             spread = abs(float(middle)) / RESOLUTION
-        if not (_SMALLEST < spread < math.inf and math.isfinite(middle)):
+        if not (_MIN_SPREAD < spread < math.inf and math.isfinite(middle)):
             return self
-        if not self.is_empty and np.ptp(self._bins(np.array([low, high]))) >= _FEWEST_BINS:
+        if not self.is_empty and np.ptp(self._bins(np.array([low, high]))) >= _MIN_BINS:
             return self
         return self.rebinned(float(middle), 2.0 ** math.floor(math.log2(spread)) / 2.0)
 
-    def without_faded(self) -> ScoreDistribution:
-        """Return the distribution without the outermost bins of hardly any mass."""
-        kept = np.flatnonzero(self.mass > _FADED * self.total)
-        if not len(kept):
+    def without_negligible(self) -> ScoreDistribution:
+        """Return the distribution without outermost bins of negligible mass."""
+        bins = np.flatnonzero(self.mass > _NEGLIGIBLE * self.total)
+        if not len(bins):
             return ScoreDistribution(reference=self.reference, unit=self.unit)
-        start, end = int(kept[0]), int(kept[-1]) + 1
+        start, end = int(bins[0]), int(bins[-1]) + 1
         if (start, end) == (0, len(self.mass)):
             return self
         return self._with(self.first + start, self.mass[start:end], self.square)
@@ -384,23 +390,24 @@ class ScoreDistribution:
 
 
 def _pareto(excess: Array, mass: Array, points_per_mass: float) -> tuple[float, float]:
-    """Return shape and scale of the excesses, which rise, with their masses.
+    """Return shape and scale of the generalised Pareto distribution of excesses with masses.
 
-    The shape is that of the probability-weighted moments, drawn towards 0 by its prior, and raised
-    by what its uncertainty costs. The scale then follows from the mean.
+    `excess` is in ascending order. The shape is the estimate by probability-weighted moments,
+    shrunk towards 0 by the prior, plus a correction for its uncertainty (`_UNCERTAIN`). The scale
+    then follows from the mean.
     """
     total = float(mass.sum())
     # A few far anomalies would decide the mean, so no excess counts more than the largest one of a
     # tail of the shape `_HEAVY`.
     middle = excess[np.searchsorted(np.cumsum(mass), 0.5 * total)] / math.log(2.0)
-    n = max(total * points_per_mass, _FEWEST_IN_TAIL)
+    n = max(total * points_per_mass, _MIN_TAIL_POINTS)
     excess = np.minimum(excess, middle * (n**_HEAVY - 1.0) / _HEAVY)
     above = np.cumsum(mass[::-1])[::-1] - 0.5 * mass
     mean = float(mass @ excess) / total
     weighted = float((mass * above) @ excess) / (total * total)
     shape = 2.0 - mean / (mean - 2.0 * weighted) if mean > 2.0 * weighted else _SHAPES[1]
     variance = 4.0 / 3.0 / (total * points_per_mass)
-    kept = _SHAPE_PRIOR**2 / (_SHAPE_PRIOR**2 + variance)
-    shape = kept * (shape + _UNCERTAIN * variance)
+    trust = _SHAPE_PRIOR**2 / (_SHAPE_PRIOR**2 + variance)
+    shape = trust * (shape + _UNCERTAIN * variance)
     shape = min(max(shape, _SHAPES[0]), _SHAPES[1])
     return shape, mean * (1.0 - shape)

@@ -7,14 +7,14 @@ The anomaly score, which is higher for a more unusual point, is
     K-means, metric cosine       1 - cos(x, u_k)
 
 If values are missing, log p(x) is the log density of the present values, minus the entropy of the
-missing ones given these; distances are partial distances. So the scores of points with different
-gaps are comparable.
+missing values given the present ones; distances are partial distances. So the scores of points with
+different missing values are comparable.
 
 The tail score (`streamclust.models.feature_distribution`) is another score, for both kinds. A model
 with `anomaly.score: tail_score` has it in place of the anomaly score above.
 
-`streamclust.models.score_distribution` remembers these scores. The scores of a point in its code
-(`encode.score`) follow from them, except the Mahalanobis distance.
+`streamclust.models.score_distribution` remembers anomaly scores. The scores that an encoder writes
+(`encode.score`) follow from these scores and that distribution, except the Mahalanobis distance.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ AnomalyScore = Literal["model", "tail_score"]
 
 
 class RawScores(NamedTuple):
-    """Scores that all others follow from; see the top of the module.
+    """The two scores from which the others follow; see the module's docstring.
 
     Attributes
     ----------
@@ -65,15 +65,15 @@ class RawScores(NamedTuple):
     anomaly: Array
 
 
-class Remembered(NamedTuple):
-    """What a model remembers besides its parameters; scores of points follow from it.
+class Distributions(NamedTuple):
+    """Distributions that a model stores besides its parameters, for scores of points.
 
     Attributes
     ----------
     scores : ScoreDistribution, optional
-        The distribution of the scores that `anomaly` names.
+        The distribution of the anomaly scores.
     features : FeatureDistribution, optional
-        In the units of the parameters.
+        The distribution of each feature, in the units of the parameters.
     anomaly : {'model', 'tail_score'}
         Which score is the anomaly score.
     """
@@ -83,11 +83,11 @@ class Remembered(NamedTuple):
     anomaly: AnomalyScore = "model"
 
 
-NOTHING_REMEMBERED = Remembered()
+NO_DISTRIBUTIONS = Distributions()
 
 
 def anomaly_score(
-    family: Family[Any], params: Any, X: Array, known: Remembered = NOTHING_REMEMBERED
+    family: Family[Any], params: Any, X: Array, distributions: Distributions = NO_DISTRIBUTIONS
 ) -> Array:
     """Return the anomaly score of prepared points (N, D), shape (N,); higher is more unusual.
 
@@ -96,19 +96,19 @@ def anomaly_score(
     family : KMeans or GaussianMixture
     params : KMeansParams or MixtureParams
     X : array of shape (N, D)
-    known : Remembered, optional
-        Names the score. Default: the score of the family.
+    distributions : Distributions, optional
+        `distributions.anomaly` names the score. Default: the score of the family.
     """
-    if known.anomaly == "tail_score":
-        return tail_score(family, X, known)
+    if distributions.anomaly == "tail_score":
+        return tail_score(family, X, distributions)
     return raw_scores(family, params, X).anomaly
 
 
-def tail_score(family: Family[Any], X: Array, known: Remembered) -> Array:
-    """Return the tail score of points (N, D), (N,); NaN if no features are remembered."""
-    if known.features is None or known.features.is_empty:
+def tail_score(family: Family[Any], X: Array, distributions: Distributions) -> Array:
+    """Return the tail score of points (N, D), (N,); NaN without distributions of features."""
+    if distributions.features is None or distributions.features.is_empty:
         return np.full(len(X), np.nan)
-    return known.features.scores(family.prepare(X))
+    return distributions.features.scores(family.prepare(X))
 
 
 def raw_scores(family: Family[Any], params: Any, X: Array) -> RawScores:
@@ -137,7 +137,7 @@ RAW_SCORES: dict[str, Callable[[Any, Any, Array], RawScores]] = {
 def anomaly_of_mixture(params: MixtureParams, X: Array, joint: Array, log_density: Array) -> Array:
     """Return the anomaly score of points (N, D), (N,), from their densities.
 
-    `joint` (N, K) is the log-density of each component times its weight.
+    `joint` (N, K) is log pi_k N(x_n | mu_k, Sigma_k); `log_density` (N,) is log p(x_n).
     """
     if has_gaps(X):
         return entropies_of_missing(params, X, joint) - log_density
@@ -150,7 +150,7 @@ def point_scores(
     X: Array,
     index: NDArray[np.integer],
     names: Collection[str],
-    known: Remembered = NOTHING_REMEMBERED,
+    distributions: Distributions = NO_DISTRIBUTIONS,
     raw: RawScores | None = None,
 ) -> dict[str, Array]:
     """Return the scores of prepared points by name, each of shape (N,).
@@ -163,28 +163,28 @@ def point_scores(
     index : array of int, shape (N,)
         Component of each point, as a row of the parameters.
     names : collection of str
-        Of `log_density`, `mahalanobis`, `scaled_distance`, `tail_score`, `quantile`, and `anomaly`,
-        the anomaly score.
-    known : Remembered, optional
-        For `quantile` and `tail_score`, which are NaN as long as nothing is remembered.
+        Names from `anomaly` (the anomaly score), `quantile`, `tail_score`, `log_density`,
+        `mahalanobis` and `scaled_distance`.
+    distributions : Distributions, optional
+        Needed for `quantile` and `tail_score`; without them, these scores are NaN.
     raw : RawScores, optional
-        The scores of the points, if they are known.
+        The raw scores of the points, if they are already computed.
 
     Raises
     ------
     DataError
         If the family has no score of a name.
     """
-    tails = cache(lambda: tail_score(family, X, known))
+    tails = cache(lambda: tail_score(family, X, distributions))
     raws = cache(lambda: raw_scores(family, params, X) if raw is None else raw)
 
     def anomaly() -> Array:
-        return tails() if known.anomaly == "tail_score" else raws().anomaly
+        return tails() if distributions.anomaly == "tail_score" else raws().anomaly
 
     def quantile() -> Array:
-        if known.scores is None or known.scores.is_empty:
+        if distributions.scores is None or distributions.scores.is_empty:
             return np.full(len(X), np.nan)
-        return known.scores.quantile(anomaly())
+        return distributions.scores.quantile(anomaly())
 
     scores: dict[str, Callable[[], Array]] = {
         "anomaly": anomaly,
@@ -198,5 +198,5 @@ def point_scores(
         scores["scaled_distance"] = lambda: np.sqrt(raws().objective)
     for name in names:
         if name not in scores:
-            raise DataError(f"{family.kind} has no score {name!r}")
+            raise DataError(f"{family.kind} has no score {name!r}; it has {', '.join(scores)}")
     return {name: scores[name]() for name in names}

@@ -1,10 +1,10 @@
 """The variance of each feature: a robust estimate that doesn't decay with the statistics.
 
-The floor of a mixture's covariances is relative to each feature's variance. The running statistics
-can't provide this variance: after a pause they consist of one point, whose variance is zero, and
-one sentinel value such as 2147483647 makes their variance nearly infinite. So the variance is an
-M-estimate with bounded influence (Huber 1981, section 5.2). It is learned from the first sample and
-then updated by blocks of points, independent of the weights of older points.
+The floor of the covariances of a mixture is relative to the variance of each feature. The running
+statistics can't give this variance. After a pause they may consist of one point, whose variance is
+zero; and one sentinel value such as 2147483647 makes their variance nearly infinite. So the
+variance is an M-estimate with bounded influence (Huber 1981, section 5.2). It is estimated from the
+first sample, and then updated by blocks of points, without regard to the weights of older points.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from streamclust.models.present import by_feature
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
 
-_REACH = 25.0
-"""Squared deviation, in variances, at which a point's influence stops growing: 1 / 25 of the points
-may be arbitrarily far. Without points beyond it, the result is the plain variance."""
+_BOUND = 25.0
+"""Squared deviation, in variances, above which the influence of a point no longer grows. So 1 / 25
+of the points may be arbitrarily far. If no point is beyond it, the result is the plain variance."""
 
 _MARGIN = 1.5
-"""Least ratio of the points that deviate at all to the points that may be far."""
+"""Least ratio of points that differ from the median to points that may be far."""
 
 _PASSES = 200
 """Largest number of fixed-point iterations."""
@@ -37,15 +37,15 @@ _BLOCK = 256
 """Number of points per update of the stored variance."""
 
 _CELLS = 1 << 16
-"""Largest number of values in a block of more than `_FEW` points."""
+"""Largest number of values in a block of more than `_MIN_BLOCK` points."""
 
-_FEW = 64
+_MIN_BLOCK = 64
 
-_OF_A_BATCH = 32
+_MAX_PER_BATCH = 32
 """Largest number of points from one batch, so that a block spans several batches."""
 
 _STEP = 0.5
-"""Step size of an update of the logarithm: a memory of about two blocks."""
+"""Step size of an update of the logarithm: about two blocks determine the variance."""
 
 
 def robust_variance(X: Points, w: Array) -> Array:
@@ -54,9 +54,9 @@ def robust_variance(X: Points, w: Array) -> Array:
     The variance s^2 solves sum_n w_n min(z_n^2, b^2) = sum_n w_n with z_n = (x_n - c) / s and the
     center c with sum_n w_n clip(z_n, -b, b) = 0 (Huber's Proposal 2, with the rho function of an
     M-estimate of scale). If no point is beyond b standard deviations, s^2 is the plain variance.
-    b^2 is 25; it is smaller for few points, and larger for a feature that seldom differs from its
-    usual value. A feature that differs in fewer than two points has the variance 0. Only the points
-    that have a feature count for it.
+    b^2 is 25; it is smaller for few points, and larger for a feature that is nearly always equal to
+    its median. A feature that differs from its median in fewer than two points has the variance 0.
+    Missing values are ignored.
 
     Parameters
     ----------
@@ -71,19 +71,17 @@ def robust_variance(X: Points, w: Array) -> Array:
     X, share = np.asarray(X, np.float64), w / w.max()
     share = share / share.sum()
     n = 1.0 / float(share @ share)  # effective sample size (Kish 1965)
-    far = min(_REACH, max(0.5 * n, 2.0))
+    bound = min(_BOUND, max(0.5 * n, 2.0))
     deviation = X - X[0]  # exactly 0 where a feature never varies
     center = share @ deviation
     square = (deviation - center) ** 2
-    variance = share @ square
-    varies = (deviation != 0.0).any(axis=0)
-    variance = np.where(varies, variance, 0.0)
-    for d in np.flatnonzero(varies & (square.max(axis=0) > far * variance)):
-        variance[d] = min(variance[d], _bounded(X[:, d], share, n, far))
+    variance: Array = share @ square
+    for d in np.flatnonzero(square.max(axis=0) > bound * variance):
+        variance[d] = min(variance[d], _bounded(X[:, d], share, n, bound))
     return variance
 
 
-def _bounded(x: Array, share: Array, n: float, far: float) -> float:
+def _bounded(x: Array, share: Array, n: float, bound: float) -> float:
     """Return the variance of one feature, (N,), with bounded influence of each point."""
     order = np.argsort(x, kind="stable")
     x, share = x[order], share[order]
@@ -92,12 +90,12 @@ def _bounded(x: Array, share: Array, n: float, far: float) -> float:
     different = float(share[x != 0.0].sum())
     if different * n < _MARGIN:
         return 0.0
-    far = max(far, _MARGIN / different)
+    bound = max(bound, _MARGIN / different)
     typical = np.sort(np.abs(x[x != 0.0]))  # their lower median
     center, variance = 0.0, float(typical[(len(typical) - 1) // 2]) ** 2
     for _ in range(_PASSES):
-        before, reach = variance, np.sqrt(far * variance)
-        clipped = np.clip(x - center, -reach, reach)
+        before, limit = variance, np.sqrt(bound * variance)
+        clipped = np.clip(x - center, -limit, limit)
         variance = float(share @ clipped**2)
         center += float(share @ clipped)
         if abs(variance - before) <= _PRECISION * before:
@@ -131,19 +129,21 @@ class Spread:
         """Return the spread after a batch of points (N, D) with weights (N,).
 
         A block has 256 points, at most 32 from each batch. A complete block moves the logarithm of
-        each variance halfway to the block's own. So no single point sets the scale, a pause changes
-        nothing, and after a change of units by 1,000 the variance is right to 10 % in 8 blocks. A
-        feature that doesn't vary in a block keeps its variance.
+        each variance halfway to that of the block. So no single point sets the variance, and a
+        pause changes nothing. After a change of units by 1,000, the variance is right to 10 % in 8
+        blocks. A feature that doesn't vary in a block keeps its variance.
         """
-        if len(X) > _OF_A_BATCH:
-            chosen = (np.arange(_OF_A_BATCH) * len(X)) // _OF_A_BATCH
+        if len(X) > _MAX_PER_BATCH:
+            chosen = (np.arange(_MAX_PER_BATCH) * len(X)) // _MAX_PER_BATCH
             X, w = X[chosen], w[chosen]
         rows, w = np.array(X, np.float64), np.array(w)  # copies: the caller may change the batch
         if len(self.w):
             rows, w = np.concatenate([self.X, rows]), np.concatenate([self.w, w])
-        if len(w) < max(_FEW, min(_BLOCK, _CELLS // rows.shape[1])):
+        if len(w) < max(_MIN_BLOCK, min(_BLOCK, _CELLS // rows.shape[1])):
             return replace(self, X=rows, w=w)
-        found = robust_variance(rows, w)
-        seen = np.where(found > 0.0, found, self.variance)
-        variance = np.exp((1.0 - _STEP) * np.log(self.variance) + _STEP * np.log(seen))
-        return Spread(np.where(found > 0.0, variance, self.variance))
+        of_block = robust_variance(rows, w)
+        of_block_or_before = np.where(of_block > 0.0, of_block, self.variance)
+        variance = np.exp(
+            (1.0 - _STEP) * np.log(self.variance) + _STEP * np.log(of_block_or_before)
+        )
+        return Spread(np.where(of_block > 0.0, variance, self.variance))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _VANISHED = 1e-200
-"""A mass that has decayed below this counts as 0; quotients of subnormal numbers are inexact."""
+"""A mass that has decayed below this counts as 0, because small quotients become inexact."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class Stats:
 
     @cached_property
     def alive(self) -> NDArray[np.bool_]:
-        """Components whose mass is large enough to divide by, shape (K,)."""
+        """Whether the mass of each component is large enough to divide by, shape (K,)."""
         return self.weight > _VANISHED
 
     def averages(self, otherwise: Array) -> Array:
@@ -147,9 +147,10 @@ def reorder(stats: Stats, order: Labels) -> Stats:
 
 
 def recentre(stats: Stats, reference: Array) -> Stats:
-    """Return the same statistics about another `reference` of shape (K, D).
+    """Return the same statistics about another reference r' of shape (K, D).
 
-    With d_k = r'_k - r_k: first' = first - n d and second' = second - d f^T - f d^T + n d d^T.
+    With d = r' - r, weight n and first moment f: f' = f - n d, and
+    second' = second - d f^T - f d^T + n d d^T, for each component.
     """
     if reference is stats.reference:
         return stats
@@ -177,4 +178,4 @@ _SHIFTS: dict[str, Callable[[Array, Array, Array], Array]] = {
     "diag": _shift_diag,
     "spherical": lambda d, f, g: _shift_diag(d, f, g).mean(axis=1),
 }
-"""What `recentre` adds to the second moment: move d, old first moment f, new one g."""
+"""Covariance type -> the change of the second moment from d and the old and new first moments."""

@@ -1,18 +1,19 @@
-"""Polyak-Ruppert averaging of the normalised statistics, without the steps of a rough start.
+"""Polyak-Ruppert averaging of the normalised statistics, without the steps of a bad start.
 
 The average of all steps is as good as a fit to all points (Polyak & Juditsky 1992), but only if
-all steps are near the optimum. The steps of a rough start would stay in the average. So early steps
-are left out if they differ from later steps by more than chance, like the initial transient of a
-simulation (Geweke 1992). Two comparisons check this:
+all steps are near the optimum. The steps after a bad start aren't, and would stay in the average.
+So early steps are left out if they differ from later steps by more than chance, like the initial
+transient of a simulation (Geweke 1992). Two comparisons check this:
 
-* The average with the live parameters, once per 1 / gamma steps, the memory of the live parameters
-  (a distance-based diagnostic; Pesme, Dieuleveut & Flammarion 2020).
-* The first half of all steps with the second half, whenever the number of steps has doubled.
+* The average is compared with the live parameters, once per 1 / gamma steps. The live parameters
+  represent about this many steps (a distance-based diagnostic; Pesme, Dieuleveut & Flammarion
+  2020). If they differ, the average starts again.
+* The first half of all steps is compared with the second half, whenever the number of steps has
+  doubled. If the halves differ, the first half is left out.
 
-If the first comparison fails, the average starts again. If the second fails, the first half is left
-out. In both cases the start was rough, and its remaining influence decays: from then on, step t of
-the average has a weight proportional to t (Lacoste-Julien, Schmidt & Bach 2012). This costs a third
-more variance. After a good start, all steps have the same weight.
+In both cases the start was bad, and its remaining influence must decay. So from then on, step t of
+the average has a weight proportional to t (Lacoste-Julien, Schmidt & Bach 2012). This increases the
+variance by a third. After a good start, all steps have the same weight.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="Params")
 
-_FEWEST = 8
-"""Steps before the first comparison."""
+_MIN_STEPS = 8
+"""Number of steps before the first comparison."""
 
-_TWICE_AS_LARGE = 4.0
-"""Ratio of costs, which are squares, of a difference of two standard deviations."""
+_MAX_COST_RATIO = 4.0
+"""Largest ratio of the cost of a difference to the cost of chance: two standard deviations, because
+costs are squares."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +51,11 @@ class Averaging:
     averaged : int
         Number of steps in the average.
     rough : bool
-        Whether the start was rough.
+        Whether the start was bad.
     next_check : int
         Step of the average at which it is compared with the live parameters.
     weight : float
-        Number of points in the average, as long as the start wasn't rough.
+        Number of points in the average, as long as the start wasn't bad.
     tail : Stats or None
         Average of the steps since the number of steps last doubled.
     tail_averaged, tail_weight : int and float
@@ -63,7 +65,7 @@ class Averaging:
     average: Stats | None = None
     averaged: int = 0
     rough: bool = False
-    next_check: int = _FEWEST
+    next_check: int = _MIN_STEPS
     weight: float = 0.0
     tail: Stats | None = None
     tail_averaged: int = 0
@@ -120,9 +122,9 @@ def _without_rough_half(family: Family[P], params: P, stats: Stats, after: Avera
     """Return the average without its first half, if the second half differs."""
     n, average, tail = after.averaged, after.average, after.tail
     n_head = n - after.tail_averaged
-    if average is None or tail is None or n < _FEWEST or n_head > after.tail_averaged:
+    if average is None or tail is None or n < _MIN_STEPS or n_head > after.tail_averaged:
         return after
-    if n_head and after.weight > after.tail_weight:  # an older state doesn't know its weight
+    if n_head and after.weight > after.tail_weight:  # states of older versions have no weight
         head = merge(decay(average, n / n_head), decay(tail, -after.tail_averaged / n_head))
         # The variances of both halves add up.
         size = 1.0 / (1.0 / after.tail_weight + 1.0 / (after.weight - after.tail_weight))
@@ -134,16 +136,17 @@ def _without_rough_half(family: Family[P], params: P, stats: Stats, after: Avera
 def _differ(
     family: Family[P], params: P, running: Stats, pair: tuple[Stats, Stats], size: float
 ) -> bool:
-    """Whether a difference of statistics is twice as large as chance makes it with `size` points.
+    """Return whether two statistics differ by more than two standard deviations.
 
-    Chance costs half of `Search.optimism` (Akaike 1973).
+    The standard deviation is that of a fit of `size` points: its cost is half of
+    `Search.optimism` (Akaike 1973).
     """
     if not running.count:
         return False
     first, second = (family.m_step(stats, params) for stats in pair)
     search = search_of(family)
     chance = 0.5 * search.optimism(size, running.reference.shape[1])
-    return search.excess(first, second, running) > _TWICE_AS_LARGE * chance
+    return search.excess(first, second, running) > _MAX_COST_RATIO * chance
 
 
 def _mean(newest: Stats, before: Stats | None, share: float) -> Stats:

@@ -1,7 +1,7 @@
-"""The e-step of a batch; that of a costly batch is the sum of the e-steps of its parts.
+"""The e-step of a batch. The e-step of a costly batch is the sum of the e-steps of its parts.
 
-The parts follow from the sizes of batch and model alone, so the bits don't depend on who computes a
-part. Several threads, or other machines, can compute them at the same time.
+The sizes of batch and model determine the parts, so the bits don't depend on which thread or
+machine computes a part. Several threads or machines can compute the parts at the same time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from streamclust.kernels import Assigned
-from streamclust.models.family import BatchStep, Wanted
+from streamclust.models.family import BatchStep, StepOutputs
 from streamclust.models.stats import merge
 
 if TYPE_CHECKING:
@@ -24,39 +24,39 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="Params")
 
-STATS_AND_ASSIGNED = Wanted()
+STATS_AND_ASSIGNED = StepOutputs()
 
 COSTLY = 1 << 30
-"""Products in the e-step of a batch, from which on it is computed in parts: about 0.1 s."""
+"""A batch whose e-step needs this many products, about 0.1 s, is computed in parts."""
 
 _PART = 1 << 28
-"""Products in the e-step of a part, at least."""
+"""Least number of products in the e-step of a part."""
 
-_MOST = 64
+_MAX_PARTS = 64
 """Maximum number of parts of a batch."""
 
 
 class EachPart(Protocol):
-    """Computes the parts of a batch; returns their results in order."""
+    """A function that computes the e-steps of the parts of a batch."""
 
     def __call__(
         self,
         family: Family[Any],
         params: Any,
         parts: Sequence[tuple[Points, Array]],
-        wanted: Wanted = ...,
+        outputs: StepOutputs = ...,
     ) -> Iterable[BatchStep]:
-        """Return the result of `family.batch_step` of each part."""
+        """Return the results of `family.batch_step`, in the order of the parts."""
 
 
 def one_by_one(
     family: Family[Any],
     params: Any,
     parts: Sequence[tuple[Points, Array]],
-    wanted: Wanted = STATS_AND_ASSIGNED,
+    outputs: StepOutputs = STATS_AND_ASSIGNED,
 ) -> Iterable[BatchStep]:
     """Compute the parts in this thread."""
-    return (family.batch_step(params, X, w, wanted) for X, w in parts)
+    return (family.batch_step(params, X, w, outputs) for X, w in parts)
 
 
 def e_step_of_batch(
@@ -64,28 +64,28 @@ def e_step_of_batch(
     params: P,
     X: Points,
     w: Array,
-    each: EachPart = one_by_one,
-    wanted: Wanted = STATS_AND_ASSIGNED,
+    each_part: EachPart = one_by_one,
+    outputs: StepOutputs = STATS_AND_ASSIGNED,
 ) -> BatchStep:
-    """Return the statistics of a batch, and what is wanted of each point.
+    """Return the statistics of a batch, and the outputs for each point.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
     params : KMeansParams or MixtureParams
     X, w : arrays of shape (N, D) and (N,)
-    each : callable, optional
-        Computes the parts.
-    wanted : Wanted, optional
+    each_part : callable, optional
+        Computes the e-steps of the parts. Default: this thread computes them.
+    outputs : StepOutputs, optional
     """
     rows = part_rows(len(X), products(family, params))
     if rows >= len(X):
-        return family.batch_step(params, X, w, wanted)
+        return family.batch_step(params, X, w, outputs)
     parts = [(X[start : start + rows], w[start : start + rows]) for start in range(0, len(X), rows)]
-    results = list(each(family, params, parts, wanted))
+    results = list(each_part(family, params, parts, outputs))
     stats = reduce(merge, (result.stats for result in results))
-    assigned = [each.assigned for each in results if each.assigned is not None]
-    scores = [each.scores for each in results if each.scores is not None]
+    assigned = [result.assigned for result in results if result.assigned is not None]
+    scores = [result.scores for result in results if result.scores is not None]
     return BatchStep(
         stats,
         Assigned(*map(np.concatenate, zip(*assigned, strict=True))) if assigned else None,
@@ -95,7 +95,7 @@ def e_step_of_batch(
 
 
 def products(family: Family[P], params: P) -> int:
-    """Return about how many products the e-step needs per point: the numbers of a model."""
+    """Return about how many products the e-step needs per point: the size of the parameters."""
     return sum(array.size for array in family.to_arrays(params).values())
 
 
@@ -103,5 +103,5 @@ def part_rows(n_points: int, products: int) -> int:
     """Return the number of points per part; all of them if the batch isn't costly."""
     if n_points * products < COSTLY:
         return n_points
-    parts = min(_MOST, n_points * products // _PART)
+    parts = min(_MAX_PARTS, n_points * products // _PART)
     return max(1, ceil(n_points / parts))

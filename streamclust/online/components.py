@@ -1,8 +1,7 @@
-"""Which components there are: their masses, and their numbers where K adapts.
+"""The masses of the components, and their numbers if K adapts.
 
-A component has a number for life. New components get numbers that none has had before, and the
-numbers of dead components are not given again. `ids` rises from component to component, so new
-components are the last.
+The number of a component never changes. A new component gets a number that no component has had
+before. Numbers are in ascending order, so new components come last.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from streamclust.models.coreset import Coreset
-from streamclust.models.matching import continued
+from streamclust.models.matching import predecessors
 from streamclust.models.partial import filled
 
 if TYPE_CHECKING:
@@ -25,19 +24,19 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="Params")
 
-_FASTER = 6.0
-"""How much faster the recent masses decay: a component that gets no more points has lost 90 % of
-its recent share after two thirds of a half-life."""
+_RECENT_DECAY = 6.0
+"""The recent masses decay this many times as fast as the statistics: a component without new points
+has lost 90 % of its recent share after two thirds of a half-life."""
 
-_EXPECTED = 20.0
-"""Average recent points that are expected of a component before their absence means something."""
+_MIN_EXPECTED_RECENT = 20.0
+"""A component can be starved only if at least this many recent points were expected."""
 
-_SOME = 5.0
-"""Average points that are expected before their absence means something: e^-5 is below 1 %."""
+_MIN_EXPECTED = 5.0
+"""A component can be dying only if at least this many points were expected: e^-5 is below 1 %."""
 
-_NOTHING = 0.01
-"""Average points that count as none: a component left with less has no mass, however few points
-were expected, if there are some points for each component."""
+_NEGLIGIBLE = 0.01
+"""Less than this many points are no mass. Such a component can be dying even if fewer points were
+expected, if there are enough points for all components."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +46,11 @@ class Components:
     Parameters
     ----------
     ids : array of int, shape (K,)
-        Number of each component, where K adapts; else empty.
+        Number of each component if K adapts; else empty.
     next_id : int
         Number of the next new component.
     recent : array of shape (K,)
-        Masses that decay faster, where K adapts; else empty.
+        Mass of each component that decays faster, if K adapts; else empty.
     peak : array of shape (K,)
         The largest mass that each component has had; empty before the first step.
     peak_total : float
@@ -65,19 +64,19 @@ class Components:
     peak_total: float = 0.0
 
     def with_first_peak(self, running: Stats, stats: Stats, unit: float) -> Components:
-        """Return the components with peaks, at the first step from `running` to `stats`.
+        """Return the components with peaks, after the first step from `running` to `stats`.
 
-        If a pause before that step has left nothing of a component, its former share counts.
-        `unit` is the weight of an average point.
+        If a component has no mass after that step, because of a pause before it, its peak is its
+        share of `running` times the mass of `stats`. `unit` is the weight of an average point.
         """
         if len(self.peak):
             return self
         share = running.weight / (running.mass or 1.0)
-        peak = np.where(stats.weight < _NOTHING * unit, stats.mass * share, stats.weight)
+        peak = np.where(stats.weight < _NEGLIGIBLE * unit, stats.mass * share, stats.weight)
         return replace(self, peak=peak)
 
     def with_peak(self, stats: Stats, revived: tuple[int, ...]) -> Components:
-        """Return the components after a step that led to `stats` and revived some of them."""
+        """Return the components after a step to `stats`, with the numbers of revived ones."""
         peak = np.maximum(self.peak, stats.weight)
         if revived:
             peak[list(revived)] = stats.weight[list(revived)]
@@ -87,30 +86,33 @@ class Components:
     def with_recent(self, batch: Array, lam: float) -> Components:
         """Return the components with the masses (K,) of a batch added to the recent ones.
 
-        A `lam` above 1, a power schedule's for a batch of large weights, forgets nothing: it brings
-        the older points to the weights of the batch.
+        A power schedule gives a `lam` above 1 for a batch of large weights. Such a factor forgets
+        nothing, so it isn't raised to a power.
         """
-        kept = lam**_FASTER if lam < 1.0 else lam
-        return replace(self, recent=np.asarray(batch + kept * self.recent))
+        recent_lam = lam**_RECENT_DECAY if lam < 1.0 else lam
+        return replace(self, recent=np.asarray(batch + recent_lam * self.recent))
 
     def dying(self, stats: Stats, unit: float, reassignment_ratio: float) -> NDArray[np.bool_]:
         """Return which components, (K,), have lost nearly all mass by forgetting.
 
-        The total mass is compared in the same way. So a feed that slows down under a half-life in
-        event time, where all components lose mass alike, kills none of them. No component is judged
-        before some points, each of weight `unit`, could be expected of it.
+        A component is dying if its mass is below `reassignment_ratio` times its expected mass: its
+        peak, times the ratio of the total mass to its own peak. So if all components lose mass
+        alike, as in a slow feed under a half-life in event time, none is dying. The expected mass
+        must be at least 5 points of weight `unit`.
         """
         dying = ~(stats.alive | (self.peak > 0.0))
         expected = stats.mass / max(self.peak_total, stats.mass) * self.peak
-        low = stats.weight < reassignment_ratio * expected
-        if low.any():
-            some, none = _SOME * unit, stats.weight < _NOTHING * unit
-            known = (expected > some) | (none & (stats.mass > some * len(none)))
-            dying |= low & known
+        has_lost_mass = stats.weight < reassignment_ratio * expected
+        if has_lost_mass.any():
+            least, has_no_mass = _MIN_EXPECTED * unit, stats.weight < _NEGLIGIBLE * unit
+            is_certain = (expected > least) | (
+                has_no_mass & (stats.mass > least * len(has_no_mass))
+            )
+            dying |= has_lost_mass & is_certain
         return dying
 
     def starved(self, weight: Array, unit: float, reassignment_ratio: float) -> NDArray[np.bool_]:
-        """Return which components, (K,), recently had much less than their share of points.
+        """Return which components, (K,), had much less than their share of the recent points.
 
         Parameters
         ----------
@@ -123,7 +125,7 @@ class Components:
         """
         expected = weight * (self.recent.sum() / weight.sum())
         few = self.recent < reassignment_ratio * expected
-        return np.asarray(few & (expected >= _EXPECTED * unit))
+        return np.asarray(few & (expected >= _MIN_EXPECTED_RECENT * unit))
 
     def without(self, removed: Labels, weight: Array) -> Components:
         """Return the components without the removed ones; `weight` (K,) are the masses of all."""
@@ -137,17 +139,17 @@ class Components:
         )
 
 
-def first(K: int) -> Components:
-    """Return K new components that have numbers."""
+def numbered_components(K: int) -> Components:
+    """Return K new components with the numbers 0 to K - 1."""
     return Components(np.arange(K), K, np.zeros(K))
 
 
-def to_remove(dying: NDArray[np.bool_], weight: Array, fewest: int) -> Labels:
+def to_remove(dying: NDArray[np.bool_], weight: Array, min_components: int) -> Labels:
     """Return which of the dying components, (K,), are removed.
 
-    The lightest go first, and never so many that less than `fewest` are left.
+    The lightest are removed first. At least `min_components` remain.
     """
-    room = len(dying) - fewest
+    room = len(dying) - min_components
     lightest = np.argsort(np.where(dying, weight, np.inf), kind="stable")
     return lightest[: max(0, min(int(dying.sum()), room))]
 
@@ -159,18 +161,18 @@ def inherit_ids(
     new: tuple[P, Stats],
     coreset: Coreset,
 ) -> tuple[Labels, Components]:
-    """Return the order of new components, and the components in this order.
+    """Return the order of the new components by their numbers, and the components in this order.
 
-    A component inherits the number of the live component with which it shares the most points; see
-    `streamclust.models.matching.continued`. The points are those of the coreset, or else the live
-    means; a point counts less the farther it is from the new mean.
+    A component gets the number of the live component that it replaces: the one with which it has
+    the most points in common (`streamclust.models.matching.predecessors`). The points are those of
+    the coreset; without a coreset, the live means. A point far from the new mean counts less.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
     before : Components
     live, new : tuple of params and Stats
-        Their numbers of components may differ.
+        Parameters and statistics; `live` and `new` may have different numbers of components.
     coreset : Coreset
     """
     stats = new[1]
@@ -183,7 +185,7 @@ def inherit_ids(
     far = (square / np.where(average > 0.0, average, 1.0)).mean(axis=1)
     w = coreset.w / (1.0 + far)
     sizes = len(live[0].means), len(new[0].means)
-    ancestor = continued(old_labels, labels, w, sizes)
+    ancestor = predecessors(old_labels, labels, w, sizes)
     born = np.flatnonzero(ancestor < 0)
     surviving = np.flatnonzero(ancestor >= 0)
     surviving = surviving[np.argsort(ancestor[surviving])]

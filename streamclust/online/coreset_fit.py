@@ -17,14 +17,14 @@ from streamclust.errors import DataError
 from streamclust.fitting.choose_k import adapt, is_better
 from streamclust.fitting.em import EMResult
 from streamclust.fitting.moves import sample_of
-from streamclust.fitting.restarts import begins, best_of
+from streamclust.fitting.restarts import best_of, start_functions
 from streamclust.fitting.search import search_of
 from streamclust.models.coreset import effective_size, reduce_coreset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamclust.fitting.restarts import Each
+    from streamclust.fitting.restarts import MapRuns
     from streamclust.models.coreset import Coreset
     from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
@@ -33,24 +33,24 @@ P = TypeVar("P", bound="Params")
 
 _TOL = 1e-4
 _MAX_ITER = 50
-"""Limits of each run. They can be loose, because the learning steps continue from its end."""
+"""Limits of each run. They can be loose, because learning steps continue from its result."""
 
-_SEEN = 2000
-_SEEN_PER_COMPONENT = 40
-"""Number of points from which seeds are drawn: the larger of the two."""
+_SKETCH_SIZE = 2000
+_SKETCH_SIZE_PER_COMPONENT = 40
+"""Seeds are drawn from max(2000, 40 K) points."""
 
 _SKETCH = 1 << 16
-"""Distinguishes the random numbers of this draw."""
+"""Last number of the seed for the draw of these points."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem(Generic[P]):
-    """What a fit of the coreset starts from; the answer depends on nothing else.
+    """The input of a fit of the coreset; the answer depends on nothing else.
 
     Parameters
     ----------
     live : KMeansParams or MixtureParams
-        One run starts from these, after random moves; the others start from new seeds.
+        One run starts from these parameters after random moves; the others start from new seeds.
     coreset : Coreset
         The coreset when the fit started, without points of weight 0.
     seed : tuple of int
@@ -75,11 +75,11 @@ class Pending(Generic[P]):
     Parameters
     ----------
     due : int
-        Number of learned points at which the learner uses the answer. It doesn't depend on the time
-        that the fit takes, so a replay gives the same bits.
+        Number of learned points at which the learner uses the answer. This number doesn't depend on
+        the duration of the fit, so a replay gives the same bits.
     problem : Problem
     answer : Answer or None
-        None until the fit is finished. It isn't in checkpoints, because it follows from the
+        None until the fit is finished. Checkpoints don't have it, because it follows from the
         problem.
     """
 
@@ -127,7 +127,9 @@ class ReclusterState(Generic[P]):
         return ReclusterState(learned, self.interval, self.solved_loss, excess, self.pending)
 
 
-def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = map) -> Answer[P]:
+def solve(
+    family: Family[P], problem: Problem[P], restarts: int, map_runs: MapRuns = map
+) -> Answer[P]:
     """Return the best fit of the coreset.
 
     Parameters
@@ -136,27 +138,29 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
     problem : Problem
     restarts : int
         Number of runs from new seeds.
-    each : callable, optional
-        See `best_of`.
+    map_runs : callable, optional
+        See `streamclust.fitting.restarts.best_of`.
     """
     X, w, seed = problem.coreset.X, problem.coreset.w, problem.seed
-    if family.fewest is not None:
+    if family.min_components is not None:
         points = sample_of(problem.coreset, problem.live.means)
         try:
             return Answer(adapt(family, problem.live, points, min(1, restarts), seed).params)
         except DataError:
             return Answer(None)
     # Seeds are drawn from fewer points: the start of a run needs less accuracy than its end.
-    size = max(_SEEN, _SEEN_PER_COMPONENT * family.n_components)
+    size = max(_SKETCH_SIZE, _SKETCH_SIZE_PER_COMPONENT * family.n_components)
     means = family.prior_stats(problem.live, 1.0).reference
     sketch = reduce_coreset(problem.coreset, means, size, np.random.default_rng((*seed, _SKETCH)))
     rng = np.random.default_rng((*seed, restarts))
     nearby = partial(search_of(family).perturb, problem.live, sketch.X, sketch.w, rng)
     draws = (*seed, restarts + 1)
     try:
-        seeds = begins(family, sketch.X, sketch.w, restarts, seed)
+        seeds = start_functions(family, sketch.X, sketch.w, restarts, seed)
         starting: list[Callable[[], P]] = [nearby, *seeds]
-        best = best_of(family, starting, X, w, draws, tol=_TOL, max_iter=_MAX_ITER, each=each)
+        best = best_of(
+            family, starting, X, w, draws, tol=_TOL, max_iter=_MAX_ITER, map_runs=map_runs
+        )
         return Answer(best.params)
     except DataError:  # too few points, or so few that a covariance is singular
         return Answer(None)
@@ -184,15 +188,15 @@ def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -
         points = sample_of(coreset, stats.reference)
         better = stats.alive.all() and is_better(family, live, found, points)
         return stats if better else None
-    if family.fewest is not None:
+    if family.min_components is not None:
         family = family.with_components(len(live.means))
     before, after = (
         EMResult(params, sums, (family.loss(sums),), converged=True)
         for params, sums in ((live, family.e_step(live, X, w)), (found, stats))
     )
     gain = search_of(family).gain(before, after, X, w)
-    # On its own n points, a fit looks better than it is. The live model has learned these points
-    # and more, so the difference of the optimism of both samples is no evidence.
+    # On its own n points, a fit looks better than it is, by the optimism of n points. The live
+    # model has learned these points and more. So the gain must exceed the difference of both.
     optimism, n = search_of(family).optimism, effective_size(coreset, stats.reference)
     apparent = max(0.0, optimism(n, X.shape[1]) - optimism(mass, X.shape[1]))
     if gain <= _TOL + apparent or not stats.alive.all():

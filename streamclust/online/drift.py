@@ -1,16 +1,17 @@
-"""Drift: detectors on the prequential loss; a checkpoint stores their memory.
+"""Drift detection from the prequential loss; a checkpoint stores the memory of the detector.
 
 A detector gets the rise of each batch's loss over the usual loss, in standard deviations:
 
     z = r / sqrt(v / m + 0.005^2),    r = loss of the batch minus the running mean
 
-For K-means r is relative; for a mixture it is in nats. m is the weight of the batch. v is the
-variance of one point's loss, estimated from the differences of successive batches, because a trend
-hardly changes these (von Neumann 1941). So z depends neither on units nor on the sizes of batches,
-and a change below 0.5 % or 0.005 nats never counts. |z| is limited to 10, so one odd batch is no
-drift. A fall of the loss is no drift. For the usual loss, the losses of the first batches are
-limited to ten standard deviations from their median; the median absolute deviation estimates the
-standard deviation (Huber 1981, section 5.1).
+For K-means, r is relative to the mean; for a mixture, r is in nats. m is the weight of the batch. v
+is the variance of the loss of one point. It is estimated from the differences of successive
+batches, because a trend hardly changes these (von Neumann 1941). So z depends neither on units nor
+on the sizes of batches, and changes of 0.5 %, or 0.005 nats, are at most one standard deviation.
+|z| is limited to 10, so that a single batch completes no drift. A fall of the loss is no drift. The
+first batches only estimate the usual loss. Their losses are limited to ten standard deviations from
+their median, where the median absolute deviation estimates the standard deviation (Huber 1981,
+section 5.1).
 """
 
 from __future__ import annotations
@@ -37,22 +38,22 @@ _FIRST = 10
 """Number of batches that only estimate the usual loss: at the start and after a drift."""
 
 _IRRELEVANT = 0.005
-"""A change that is too small to matter: a share of J, or nats per point."""
+"""A change of the loss that is too small to matter: a share of J, or nats per point."""
 
-_ODD = 10.0
+_MAX_Z = 10.0
 """Largest |z| that a detector gets."""
 
 _SLACK = 0.5
 """Rise per batch that Page's test ignores, in standard deviations."""
 
 _FARTHEST = 1e100
-"""Largest step between two losses whose square is finite."""
+"""Largest step between two losses; its square is finite."""
 
 _MAD = 1.4826
 """Ratio of the standard deviation of Gaussian numbers to their median absolute deviation."""
 
 _UNUSUAL = 3.0
-"""Largest |z| that changes the usual loss fully: a jump must not become usual."""
+"""A batch with a larger |z| changes the usual loss as one with this |z|: jumps aren't usual."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +93,15 @@ class Drift:
     Parameters
     ----------
     detector : {'page_hinkley', 'adwin'}, default='page_hinkley'
-        Page's test (Page 1954; Hinkley 1971) is faster; `river.drift.ADWIN` (Bifet & Gavalda 2007)
-        limits the probability of false alarms.
+        Page's test (Page 1954; Hinkley 1971) detects a drift after fewer batches;
+        `river.drift.ADWIN` (Bifet & Gavalda 2007) limits the probability of false alarms.
     on_drift : {'announce', 'forget', 'recluster'}, default='announce'
         'forget' multiplies the weight of old points by 0.01, so that the next batches decide.
         'recluster' does the same, and fits again after as many new points as the warm-up had;
         'resolve' is its earlier name.
     threshold : float, default=30.0
-        For 'page_hinkley': the sum of z, minus half a standard deviation per batch, at which there
-        is a drift.
+        For 'page_hinkley': there is a drift when the sum of z - 0.5 over batches, at least 0,
+        exceeds this number.
     delta : float, default=0.002
         For 'adwin': maximum probability of a false alarm.
     """
@@ -149,43 +150,46 @@ class Drift:
         """
         if state.batches < _FIRST:
             return _with_first(state, loss, weight, improvement), False
-        worse = -improvement(state.mean, loss)
-        step = worse + improvement(state.mean, state.last)
+        rise = -improvement(state.mean, loss)
+        step = rise + improvement(state.mean, state.last)
         unit = float(np.sqrt(state.spread / weight + _IRRELEVANT**2))
-        z = worse / unit
+        z = rise / unit
         detector = _DETECTORS[self.detector](self, state.memory)
-        if detector.update(float(np.clip(z, -_ODD, _ODD))):
+        if detector.update(float(np.clip(z, -_MAX_Z, _MAX_Z))):
             return DriftState(), True
         state = replace(state, memory=detector.dump())
         trust = min(1.0, _UNUSUAL / abs(z)) if z else 1.0
-        most = _UNUSUAL * unit
-        step = float(np.clip(step, -most, most))
+        max_step = _UNUSUAL * unit
+        step = float(np.clip(step, -max_step, max_step))
         return _with_usual(state, loss, weight, trust * (loss - state.mean), step), False
 
 
 def _with_first(
     state: DriftState, loss: float, weight: float, improvement: Callable[[float, float], float]
 ) -> DriftState:
-    """Return `state` after one of the first batches; together they give the usual loss."""
+    """Return `state` after one of the first batches; after the last, it has the usual loss."""
     memory = state.memory + np.array([loss, weight], "<f8").tobytes()
     first = np.frombuffer(memory, "<f8").reshape(-1, 2)
     if state.batches + len(first) < _FIRST:
         return replace(state, memory=memory)
     middle = float(np.median(first[:, 0]))
     deviation = _MAD * float(np.median(np.abs(first[:, 0] - middle)))
-    most = _ODD * max(deviation, _IRRELEVANT * abs(middle))
+    max_deviation = _MAX_Z * max(deviation, _IRRELEVANT * abs(middle))
     state = replace(state, memory=b"")
-    for each, of_weight in first.tolist():
-        cut = min(max(each, middle - most), middle + most)
-        step = improvement(state.mean, state.last) - improvement(state.mean, cut)
-        state = _with_usual(state, cut, of_weight, cut - state.mean, step)
+    for first_loss, first_weight in first.tolist():
+        limited = min(max(first_loss, middle - max_deviation), middle + max_deviation)
+        step = improvement(state.mean, state.last) - improvement(state.mean, limited)
+        state = _with_usual(state, limited, first_weight, limited - state.mean, step)
     return state
 
 
 def _with_usual(
     state: DriftState, loss: float, weight: float, change: float, step: float
 ) -> DriftState:
-    """Return `state` after a batch with this change from the mean and step from the last batch."""
+    """Return `state` after a batch.
+
+    `change` is the difference to the mean loss, and `step` the difference to the last batch.
+    """
     total = state.weight * (1.0 - 1.0 / _USUAL) + weight
     step = min(abs(step), _FARTHEST)
     share = max(1.0 / max(state.batches, 1), 1.0 / _USUAL)
@@ -203,16 +207,17 @@ def _with_usual(
 
 class _Detector(Protocol):
     def update(self, z: float) -> bool:
-        """Return whether z completes a drift with a higher loss."""
+        """Return whether `z` completes a drift: a rise of the loss."""
 
     def dump(self) -> bytes:
         """Return the memory."""
 
 
 class _PageHinkley:
-    """Page's test of z, which is already measured from a running mean, as in Hinkley (1971).
+    """Page's test (Hinkley 1971) of z.
 
-    The class of river subtracts a second mean, so it reports a drift when a fall of the loss ends.
+    z is already relative to a running mean. `river.drift.PageHinkley` would subtract a second mean,
+    and report a drift when a fall of the loss ends.
     """
 
     def __init__(self, policy: Drift, memory: bytes) -> None:
@@ -228,7 +233,7 @@ class _PageHinkley:
 
 
 class _Adwin:
-    """ADWIN of river, which stores its own window. Its bound needs numbers in [0, 1]."""
+    """ADWIN of river, which stores its own window. It gets numbers in [0, 1]."""
 
     def __init__(self, policy: Drift, memory: bytes) -> None:
         from river.drift import ADWIN
@@ -239,12 +244,12 @@ class _Adwin:
 
     @classmethod
     def check(cls, policy: Drift) -> None:
-        """Refuse a river whose ADWIN can't be stored: its window is a private part of it."""
+        """Refuse a version of river whose window can't be stored: it has another private name."""
         try:
             cls(policy, cls(policy, b"").dump())
         except (ImportError, AttributeError, TypeError) as error:
             raise DataError(
-                "detector 'adwin' can't store its window with the river that is installed "
+                "detector 'adwin' can't store its window with the installed version of river "
                 f"({error}): install river 0.26.1, or use detector 'page_hinkley'"
             ) from None
 

@@ -1,6 +1,7 @@
-"""How fast old points decay: each policy gives one factor lam per step, S <- lam S + s.
+"""Forgetting policies: how fast old points decay.
 
-A batch of weight m on running statistics of weight n is a step of size gamma = m / (lam n + m).
+A policy gives the factor lam of each step, S <- lam S + s, for the running statistics S of weight n
+and the statistics s of a batch of weight m. The step size is gamma = m / (lam n + m).
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from streamclust.errors import DataError
 from streamclust.hyperparameters import as_flag, as_number, store
 
 _ROUNDING = 1e-9
-"""Relative loss of mass that doesn't count as a fall."""
+"""A smaller relative loss of mass is a rounding error, and no fall."""
 
-_MOST_FALLS = 64
-"""Number of falls that are stored: far more than there are during a refit."""
+_MAX_FALLS = 64
+"""Number of falls that are stored: far more than happen during a refit."""
 
 
 class Fall(NamedTuple):
-    """A fall of the mass for another reason than forgetting: a drift, a rollback, a small refit.
+    """A fall of the mass that isn't forgetting: at a drift, a rollback, or a small refit.
 
     Parameters
     ----------
@@ -28,7 +29,7 @@ class Fall(NamedTuple):
     share : float
         Share of the mass that was left.
     drifted : bool
-        Whether the fall was part of the next step, as at a drift, in addition to forgetting.
+        Whether the fall was in a step, at a drift, in addition to forgetting.
     """
 
     points: int
@@ -43,10 +44,11 @@ class ForgettingState:
     Parameters
     ----------
     weight : float
-        Weight of all points that forgetting has taken from the statistics. The live parameters can
-        represent up to this many points more than the statistics do.
+        Total weight that forgetting has removed from the statistics. The parameters can represent
+        up to this many points more than the statistics.
     falls : tuple of Fall
-        The newest falls of the mass. A refit that started before a fall repeats it.
+        The newest falls of the mass. A refit that started before a fall is reduced by the same
+        share.
     n_falls : int
         Total number of falls.
     """
@@ -65,13 +67,13 @@ class ForgettingState:
         """Return the state after a fall that left this share of the mass; see `Fall`."""
         if share >= 1.0 - _ROUNDING:
             return self
-        falls = (*self.falls, Fall(points, share, drifted))[-_MOST_FALLS:]
+        falls = (*self.falls, Fall(points, share, drifted))[-_MAX_FALLS:]
         return ForgettingState(self.weight, falls, self.n_falls + 1)
 
 
 @dataclass(frozen=True)
 class Step:
-    """The facts of a step that a policy may use.
+    """The numbers of a step that a policy may use.
 
     Parameters
     ----------
@@ -137,29 +139,31 @@ class HalfLifeTime(Forgetting):
         store(self, seconds=_half_life("seconds", self.seconds))
 
     def factor(self, step: Step) -> float:
-        """Return 2^(-elapsed / seconds); time that runs backwards forgets nothing."""
+        """Return 2^(-elapsed / seconds); 1 if the time of the batch is older than the last."""
         if step.elapsed_ms is None:
-            raise DataError("a half-life in event time needs the time of each batch: time_ms")
+            raise DataError(
+                "time_ms is missing; a half-life in event time needs the time of each batch"
+            )
         return float(2.0 ** (-max(step.elapsed_ms, 0.0) / (1000.0 * self.seconds)))
 
 
 @dataclass(frozen=True)
 class PowerSchedule(Forgetting):
-    """Robbins-Monro steps gamma_t = (t + t0)^-kappa, t = 1, 2, ... one per batch.
+    """Robbins-Monro steps gamma_t = (t + t0)^-kappa for the batches t = 1, 2, ...
 
     Parameters
     ----------
     kappa : float
-        In (0.5, 1]; 0.6 with averaging is what Cappe & Moulines (2009, section 3.2) recommend.
+        In (0.5, 1]. Cappe & Moulines (2009, section 3.2) recommend 0.6 with averaging.
     t0 : float
-        At least 0; 2 is Liang & Klein's (2009).
+        At least 0. The default is that of Liang & Klein (2009).
     hold : float
-        Weight of points before the first M-step, while statistics gather under the parameters of
-        the start (Cappe & Moulines hold for 20 points).
+        Weight of points after the start before the first M-step. Until then, statistics are
+        gathered under the parameters of the start. Cappe & Moulines hold for 20 points.
     average : bool
         Publish the Polyak-Ruppert average of the normalised statistics. Its error is close to that
-        of a batch fit for every kappa; without it, the error is several times as large. Steps of a
-        rough start are left out; see `streamclust.online.averaging`.
+        of a batch fit for every kappa; without it, the error is several times as large. Steps after
+        a bad start are left out; see `streamclust.online.averaging`.
     """
 
     kappa: float = 0.6
@@ -189,23 +193,23 @@ class PowerSchedule(Forgetting):
 
 @dataclass(frozen=True)
 class Cut(Forgetting):
-    """A policy for a step with a drift: it leaves only a share of the mass that `policy` leaves."""
+    """The policy of a step with a drift: `share` times the factor of another policy."""
 
     policy: Forgetting
     share: float
 
     @property
     def hold(self) -> float:
-        """Hold of `policy`."""
+        """The `hold` of `policy`."""
         return self.policy.hold
 
     @property
     def average(self) -> bool:
-        """Average of `policy`."""
+        """The `average` of `policy`."""
         return self.policy.average
 
     def factor(self, step: Step) -> float:
-        """Return the share of the policy's own factor."""
+        """Return `share` times the factor of `policy`."""
         return self.share * self.policy.factor(step)
 
 

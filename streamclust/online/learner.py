@@ -2,10 +2,10 @@
 
     running <- lam * running + e_step(params, batch);   params <- m_step(running)
 
-with lam from the forgetting policy. The statistics are interpolated, not the means and covariances
-(Cappe & Moulines 2009, equation 11; Liang & Klein 2009; Sculley 2010 is the K-means case). The
-likelihood can fall in a stepwise update. Each batch is scored before it is learned, under the
-parameters from before the batch.
+with lam from the forgetting policy. For mixtures, this is stepwise EM (Cappe & Moulines 2009,
+equation 11; Liang & Klein 2009), for K-means, mini-batch K-means (Sculley 2010). A step
+interpolates statistics, not means and covariances, and can lower the likelihood. Each batch is
+scored before it is learned, under the parameters from before the batch.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from streamclust.hyperparameters import (
     store,
 )
 from streamclust.models.directions import distinct_directions
-from streamclust.models.family import Wanted
+from streamclust.models.family import StepOutputs
 from streamclust.models.feature_distribution import (
-    MOST_FEATURES,
+    MAX_FEATURES,
     TOO_MANY_FEATURES,
     FeatureDistribution,
 )
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.online.batch_parts import one_by_one
-from streamclust.online.components import Components, first
+from streamclust.online.components import Components, numbered_components
 from streamclust.online.coreset_fit import ReclusterState
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array, Points
-    from streamclust.fitting.restarts import Each
+    from streamclust.fitting.restarts import MapRuns
     from streamclust.models.family import Family, Params
     from streamclust.models.scores import AnomalyScore
     from streamclust.models.stats import Stats
@@ -71,20 +71,20 @@ __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
 
 P = TypeVar("P", bound="Params")
 
-_EFFORT = 1 << 38
-"""Limit of the products of coordinates in the start (N K D per pass): less than a minute."""
+_MAX_PRODUCTS = 1 << 38
+"""Largest number of products of coordinates in the start, N K D per pass: less than a minute."""
 
-_A_RUN = 50
-"""Usual maximum of passes of a run from one seeding."""
+_PASSES_PER_RUN = 50
+"""Number of passes that most runs need at most. It limits the number of runs."""
 
 _MAX_PASSES = 300
-"""Maximum passes of a run."""
+"""Largest number of passes of a run."""
 
 
 @renamed(restarts="n_init", fade="reassignment_ratio")
 @dataclass(frozen=True)
 class StreamLearner(Generic[P]):
-    """Online K-means or stepwise EM, by family.
+    """Online K-means or stepwise EM, depending on the family.
 
     Parameters
     ----------
@@ -99,13 +99,13 @@ class StreamLearner(Generic[P]):
     n_init : int, default=4
         Runs on the warm-up sample; the learner starts from the best run.
     reassignment_ratio : float, default=0.1
-        A component is revived if forgetting has left it less than this share of its largest mass,
-        while the total mass stayed.
+        A component is revived if its mass falls below this share of its largest mass, while the
+        total mass stays.
     coreset : int, optional
-        Points of the coreset; besides, up to as many new points are stored (at most 4,096). With 0
-        there is no coreset, and no fit of it. Default: see `coreset.default_size`.
+        Largest number of points of the coreset. Up to min(coreset, 4096) new points are stored in
+        addition. 0: no coreset. Default: see `streamclust.models.coreset.default_size`.
     reseeds : int, default=3
-        Runs from new seeds in a fit of the coreset, besides the run from the live parameters.
+        Runs from new seeds in a fit of the coreset, in addition to one from the live parameters.
     seed : int, default=0
         The same points in the same batches with the same seed give the same bits.
     scale : {'none', 'standard', 'robust'}, default='none'
@@ -114,15 +114,20 @@ class StreamLearner(Generic[P]):
     drift : Drift, optional
         How drift is detected, and the reaction. By default drift isn't detected.
     each_part : callable, optional
-        Computes the e-steps of the parts of a costly batch (`streamclust.online.batch_parts`). By
-        default this thread does.
+        Computes the e-steps of the parts of a costly batch (`streamclust.online.batch_parts`).
+        Default: the calling thread computes them.
     anomaly : Anomaly, optional
-        Remember the distribution of the points' scores, from which quantiles and thresholds follow.
-        By default it isn't remembered.
+        Store the distribution of the scores of points, for quantiles and thresholds. By default
+        the learner doesn't store it.
     tail_scores : bool, default=False
-        Remember the distribution of each feature, from which tail scores follow
-        (`streamclust.models.feature_distribution`), for at most 1,000 features. It is also
-        remembered if the score of `anomaly` is the tail score.
+        Store the distribution of each feature, for tail scores
+        (`streamclust.models.feature_distribution`), of at most 1,000 features. It is always stored
+        if `anomaly.score` is 'tail_score'.
+
+    Raises
+    ------
+    DataError
+        If a value isn't allowed.
 
     Examples
     --------
@@ -178,12 +183,12 @@ class StreamLearner(Generic[P]):
 
     @property
     def anomaly_score(self) -> AnomalyScore:
-        """Which score is remembered, if scores are."""
+        """Which score is the anomaly score."""
         return "model" if self.anomaly is None else self.anomaly.score
 
     @property
     def remembers_features(self) -> bool:
-        """Whether the distribution of each feature is remembered."""
+        """Whether the learner stores the distribution of each feature."""
         return self.tail_scores or self.anomaly_score == "tail_score"
 
     @property
@@ -199,13 +204,13 @@ class StreamLearner(Generic[P]):
         params : KMeansParams or MixtureParams, optional
             Start from these parameters instead of a warm-up sample.
         weight : float, default=1.0
-            Number of points that each given component counts for, on average.
+            Average weight of the given components, in points.
 
         Raises
         ------
         DataError
-            If the parameters have another family, number of components or shape, or values that no
-            model can have; or if the weight isn't a number from 0 to 1e100.
+            If the parameters are those of another family, have another number of components, or
+            have wrong shapes or values; or if the weight isn't a number from 0 to 1e100.
         """
         expected = f"a number from 0 to {MAX_MAGNITUDE:g}"
         weight = as_number("weight", weight, expected)
@@ -213,7 +218,7 @@ class StreamLearner(Generic[P]):
             raise DataError(f"weight is {weight:g}; expected {expected}")
         if params is None:
             return LearnerState()
-        valid = self._given(params)
+        valid = self._checked_params(params)
         stats = self.family.prior_stats(valid, weight)
         return LearnerState(
             params=valid,
@@ -222,33 +227,40 @@ class StreamLearner(Generic[P]):
             components=self._first_components(valid),
         )
 
-    def _given(self, params: Any) -> Any:
-        """Return given parameters after checks."""
+    def _checked_params(self, params: Any) -> Any:
+        """Return parameters that the user gave, after checks."""
         family, kind = self.family, self.family.covariance_type
         try:
             arrays, found = family.to_arrays(params), getattr(params, "covariance_type", None)
         except AttributeError:
             name = type(params).__name__
-            raise DataError(f"params is a {name}; expected those of a {family.kind}") from None
+            raise DataError(f"params is a {name}; expected parameters of {family.kind}") from None
         if found != kind:
             raise DataError(f"params has covariance_type {found!r}; expected {kind!r}")
         if "scale" in arrays:
             raise DataError("params has a scale; expected centroids of points that aren't scaled")
         params = family.from_arrays(arrays)
         K = len(params.means)
-        if family.fewest is not None and not family.fewest <= K <= family.n_components:
-            bounds = f"{family.fewest} to {family.n_components}"
+        if (
+            family.min_components is not None
+            and not family.min_components <= K <= family.n_components
+        ):
+            bounds = f"{family.min_components} to {family.n_components}"
             raise DataError(f"params has {K} components; expected {bounds}")
         for name, array in arrays.items():
             most = MAX_MAGNITUDE**2 if name == "covariances" else MAX_MAGNITUDE
-            if float(np.abs(array).max()) > most:
-                raise DataError(f"{name} holds a magnitude beyond {most:g}")
+            if (largest := float(np.abs(array).max())) > most:
+                raise DataError(f"{name} holds {largest:g}; expected a magnitude up to {most:g}")
         if "weights" in arrays and not (arrays["weights"] > 0.0).all():
             raise DataError(f"weights holds {arrays['weights'].min():g}; expected positive numbers")
         return params
 
     def _first_components(self, params: P) -> Components:
-        return Components() if self.family.fewest is None else first(len(params.means))
+        return (
+            Components()
+            if self.family.min_components is None
+            else numbered_components(len(params.means))
+        )
 
     def update(
         self,
@@ -276,8 +288,9 @@ class StreamLearner(Generic[P]):
         DataError
             If the points have the wrong shape or hold NaN or infinity, or `time_ms` is no number.
         UnlearnableError
-            If the points are good, but give no parameters: with a reg_covar near 0, a covariance
-            may be singular. `state` stays usable: leave the points out and continue from it.
+            If the points are valid, but no parameters follow from them: with a reg_covar near 0, a
+            covariance may be singular. Leave the points out and continue from `state`, which isn't
+            changed.
         """
         if time_ms is not None and not is_finite(time_ms):
             raise DataError(f"time_ms is {time_ms}; expected a finite number")
@@ -297,7 +310,7 @@ class StreamLearner(Generic[P]):
         *,
         time_ms: float | None = None,
     ) -> tuple[LearnerState[P], Info]:
-        """Do the same as `update`, without checks of the arrays.
+        """Do the same as `update`, without checking the arrays.
 
         Parameters
         ----------
@@ -310,7 +323,7 @@ class StreamLearner(Generic[P]):
         Raises
         ------
         DataError
-            If tail scores are wanted of more than 1,000 features.
+            If the learner stores distributions of features, and there are more than 1,000 features.
         UnlearnableError
             See `update`.
         """
@@ -318,7 +331,7 @@ class StreamLearner(Generic[P]):
             w = np.ones(len(X))
         elif not w.all():
             X, w = X[w > 0.0], w[w > 0.0]
-        if self.remembers_features and X.shape[1] > MOST_FEATURES:
+        if self.remembers_features and X.shape[1] > MAX_FEATURES:
             raise DataError(f"points have {X.shape[1]:,} features; {TOO_MANY_FEATURES}")
         X = self.family.prepare(X)
         if state.scaling is not None:
@@ -342,30 +355,30 @@ class StreamLearner(Generic[P]):
             running=state.stats.mass,
             elapsed_ms=state.clock.elapsed(time_ms),
         )
-        lam = self.forgetting.factor(step)  # a missing time isn't a fault of the points
+        lam = self.forgetting.factor(step)  # outside of `try`: a missing time is another error
         try:
             return self._step(state, state.params, state.stats, X, w, time_ms, lam)
         except _NUMERICAL as error:
             raise _unlearnable(len(X), error) from error
 
     def start(self, state: LearnerState[P]) -> tuple[LearnerState[P], Info]:
-        """Leave the warm-up with the sample as it is, if it has K distinct points.
+        """End the warm-up: fit the sample, if it has K distinct points.
 
-        With fewer, the learner continues to gather points. Equal points become one point with the
-        sum of their weights, so that the sample stays bounded.
+        With fewer distinct points, the warm-up continues. Equal points of the sample then become
+        one point with the sum of their weights, so that the sample stays bounded.
         """
         raw, w = state.warm_up.X, state.warm_up.w
         search_of(self.family).check(raw)
         scaling = learn_scaling(self.scale, raw, w)
         sample = raw if scaling is None else scaling.apply(raw)
         try:
-            restarts, passes = self._effort(sample)
+            restarts, passes = self._runs_and_passes(sample)
             best = fit(self.family, sample, w, n_init=restarts, max_iter=passes, seed=self.seed)
         except TooFewPointsError as error:
-            return replace(state, warm_up=self._bounded(raw, w)), Info(
+            return replace(state, warm_up=self._bounded_warm_up(raw, w)), Info(
                 "warming", len(sample), reason=str(error)
             )
-        # The score of the sample is in-sample, so it must not count as a prequential score.
+        # The loss of the sample is in-sample, so it must not count as a prequential loss.
         stats = replace(best.stats, objective=0.0, count=0.0)
         params = self.family.m_step(stats, best.params)
         features = FeatureDistribution().add(sample, w) if self.remembers_features else None
@@ -388,16 +401,16 @@ class StreamLearner(Generic[P]):
             ),
             components=self._first_components(best.params),
         )
-        assigned = self.family.batch_step(best.params, sample, w, Wanted()).assigned
+        assigned = self.family.batch_step(best.params, sample, w, StepOutputs()).assigned
         coreset = self._recluster_policy.remember(
             state.coreset, sample, w, assigned, stats, state.clock.steps
         )
         return replace(state, coreset=coreset), Info("started", len(sample))
 
-    def _bounded(self, X: Array, w: Array) -> WarmUp:
-        """Return a warm-up of bounded memory from which no start was possible.
+    def _bounded_warm_up(self, X: Array, w: Array) -> WarmUp:
+        """Return the warm-up, in bounded memory, after a sample that can't be fitted.
 
-        Equal points become one. If a feature has no value yet, only the newest points are kept.
+        Equal points become one point. If a feature has no value yet, only the newest points stay.
         """
         older = len(X) - (self.warm_up_points - 1)
         if older > 0 and has_gaps(X) and np.isnan(X).all(axis=0).any():
@@ -417,17 +430,17 @@ class StreamLearner(Generic[P]):
         """
         return self._recluster_policy.adopt(state, params, stats).fallen_from(state)
 
-    def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
-        """Return the `pending` of a state with its answer, which may take some time.
+    def solve(self, pending: Pending[P], each: MapRuns = map) -> Pending[P]:
+        """Return the pending fit of a state with its answer; this may take some time.
 
-        `update` does it by itself where that was not done when the answer is due. It depends on
-        `pending` alone: done before, in another thread, it changes nothing of what is learned.
+        If the fit has no answer when it is due, `update` calls this method. The answer depends on
+        `pending` alone, so another thread can compute it earlier with the same result.
 
         Parameters
         ----------
         pending : Pending
         each : callable, optional
-            Does what `map` does, with runs that know nothing of each other.
+            A function like `map`; the runs are independent of each other.
         """
         return self._recluster_policy.solve(pending, each)
 
@@ -472,7 +485,7 @@ class StreamLearner(Generic[P]):
     def score_distribution(self, state: LearnerState[P]) -> ScoreDistribution | None:
         """Return the distribution of scores under the parameters that `in_units` returns.
 
-        It is None if the learner doesn't remember scores, or has none yet.
+        The result is None if the learner doesn't store scores, or has none yet.
         """
         anomaly, memory = self.anomaly, state.scores
         if anomaly is None or memory is None or memory.score != anomaly.score:
@@ -484,7 +497,7 @@ class StreamLearner(Generic[P]):
     def feature_distribution(self, state: LearnerState[P]) -> FeatureDistribution | None:
         """Return the distribution of each feature in the original units.
 
-        It is None if the learner doesn't remember it, or has none yet.
+        The result is None if the learner doesn't store this distribution, or has none yet.
         """
         found = state.feature_distribution
         if not self.remembers_features or found is None:
@@ -510,16 +523,16 @@ class StreamLearner(Generic[P]):
     def _rules(self) -> Rules[P]:
         return rules_of(self.family)
 
-    def _effort(self, sample: Array) -> tuple[int, int]:
+    def _runs_and_passes(self, sample: Array) -> tuple[int, int]:
         """Return the numbers of runs and of passes per run for a start in limited time."""
-        passes = _EFFORT // max(1, sample.size * self.family.n_components)
-        restarts = min(self.n_init, passes // _A_RUN)
+        passes = _MAX_PRODUCTS // max(1, sample.size * self.family.n_components)
+        restarts = min(self.n_init, passes // _PASSES_PER_RUN)
         return max(1, restarts), max(1, min(_MAX_PASSES, passes))
 
 
 _NUMERICAL = (DataError, ArithmeticError, np.linalg.LinAlgError)
-"""Errors of a step or a start that the arithmetic of good points can cause."""
+"""Errors that a step or a start can raise for valid points."""
 
 
 def _unlearnable(n: int, error: Exception) -> UnlearnableError:
-    return UnlearnableError(f"a batch of {n} points can't be learned: {error}")
+    return UnlearnableError(f"a batch of {n:,} points can't be learned: {error}")

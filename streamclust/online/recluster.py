@@ -1,4 +1,4 @@
-"""Reclustering: when a fit of stored points is made, and how it replaces the live parameters.
+"""Reclustering: when the learner fits stored points, and how a fit replaces the live parameters.
 
 A learning step finds only the local optimum near the initial parameters. So the learner stores a
 coreset beside the statistics, and fits it from time to time (`streamclust.online.coreset_fit`).
@@ -22,7 +22,7 @@ from streamclust.models.coreset import CoresetState, default_size
 from streamclust.models.family import usable
 from streamclust.models.stats import decay, reorder
 from streamclust.online.averaging import Averaging
-from streamclust.online.components import first, inherit_ids
+from streamclust.online.components import inherit_ids, numbered_components
 from streamclust.online.coreset_fit import Pending, Problem, ReclusterState, judge, solve
 from streamclust.online.drift import DriftState
 from streamclust.online.rules import rules_of
@@ -31,7 +31,7 @@ from streamclust.online.state import LearnerState, WarmUp
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
-    from streamclust.fitting.restarts import Each
+    from streamclust.fitting.restarts import MapRuns
     from streamclust.kernels import Assigned
     from streamclust.models.coreset import Coreset
     from streamclust.models.family import Family, Params
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound="Params")
 
 GROWTH = 0.5
-"""Share of the model's mass that must be new before the coreset is fitted again."""
+"""The coreset is fitted again when new points are this share of the mass of the model."""
 
 EXCESS_LOSS = 0.05
-"""Rise of the average loss, in the units of `improvement`, after which the coreset is fitted early:
-a few far outliers can change all clusters."""
+"""Rise of the average loss, in the units of `Family.improvement`, above which the coreset is fitted
+early. A few far outliers can change all clusters."""
 
 DELAY = 0.1
-"""Delay of the answer of a fit, as a share of the points that the model represents."""
+"""Number of points from the start of a fit to the use of its answer, per mass of the model."""
 
-_DRAWN, _SOLVED = 1, 2
-"""Purposes of random numbers in a step besides reviving; each has its own random numbers."""
+_SAMPLE_DRAWS, _FIT_DRAWS = 1, 2
+"""Last numbers of the seeds in a step: for the sample of the batch, and for the fit."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ReclusterPolicy(Generic[P]):
     size : int or None
         Points of the coreset; None for `coreset.default_size`, 0 for no coreset.
     warm_up_points : int
-        Points that a fit after a drift waits for.
+        Number of points that are gathered for a fit after a drift.
     restarts, reseeds : int
         Runs of a fit after a drift, and runs from new seeds in a fit of the coreset.
     seed : int
@@ -92,15 +92,15 @@ class ReclusterPolicy(Generic[P]):
         step: int,
         lam: float = 1.0,
     ) -> CoresetState:
-        """Return the coreset with a sample of a batch; empty if no coreset is wanted."""
+        """Return the coreset with a sample of a batch; empty if the learner has no coreset."""
         size = self._size(X.shape[1])
         if size == 0 or assigned is None:
             return coreset if coreset.is_empty else CoresetState()
-        rng = np.random.default_rng((self.seed, step, _DRAWN))
+        rng = np.random.default_rng((self.seed, step, _SAMPLE_DRAWS))
         return coreset.remember(X, w, assigned, stats, size, lam, rng)
 
     def has_coreset(self, n_features: int) -> bool:
-        """Return whether batches are remembered: `remember` needs their assignments then."""
+        """Return whether there is a coreset, so that `remember` needs the assignments."""
         return self._size(n_features) > 0
 
     def _size(self, n_features: int) -> int:
@@ -116,15 +116,15 @@ class ReclusterPolicy(Generic[P]):
         Return the state, and whether a fit of the coreset replaced the live parameters. A fit of
         the coreset starts in two cases:
 
-        * The number of new points reaches `GROWTH` times the number before them. The answer is used
-          after `DELAY` times as many points again, so that it can be computed in the meantime; at
-          once if the coreset still has all points.
-        * The new points raise the average loss by `EXCESS_LOSS`, and no drift detector is set. The
-          answer is used at once.
+        * The number of new points reaches `GROWTH` times the mass of the model. The answer is used
+          after `DELAY` times the mass in further points, so that another thread can compute it in
+          the meantime. If the coreset still has all points, the answer is used at once.
+        * The new points raise the average loss by `EXCESS_LOSS`, and there is no drift detector.
+          The answer is used at once.
 
-        After a start from given parameters, the coreset isn't fitted before points have half of the
-        mass. With Polyak-Ruppert averaging it is never fitted: the average represents more points
-        than the decayed coreset.
+        After a start from given parameters, the coreset isn't fitted before it has half of the
+        mass. With Polyak-Ruppert averaging it is never fitted, because the average represents more
+        points than the decayed coreset.
         """
         if drifted and self.drift is not None and self.drift.on_drift == "recluster":
             return replace(state, warm_up=WarmUp(gathering=True)), False
@@ -138,9 +138,9 @@ class ReclusterPolicy(Generic[P]):
         return self._use_answer(state, None if answer is None else answer.params, w)
 
     def _fit_since_drift(self, state: LearnerState[P], X: Points, w: Array) -> LearnerState[P]:
-        """Fit the points since a drift as soon as they are as many as the warm-up had.
+        """Gather points since a drift; fit them when there are as many as in the warm-up.
 
-        The fit is adopted if it is better than the live parameters on these points.
+        The fit replaces the live parameters if it is better on these points.
         """
         warm_up, params = state.warm_up.add(X, w), state.params
         if len(warm_up) < self.warm_up_points or params is None:
@@ -151,7 +151,7 @@ class ReclusterPolicy(Generic[P]):
             best = fit(self.family, warm_up.X, warm_up.w, n_init=self.restarts, seed=seed)
         except DataError:  # too few points, or so few that a covariance is singular
             return state
-        if self.family.fewest is None:
+        if self.family.min_components is None:
             live = self.family.e_step(params, warm_up.X, warm_up.w)
             better = self.family.loss(live) > best.loss
         else:
@@ -181,12 +181,12 @@ class ReclusterPolicy(Generic[P]):
             return state
         at_once = at_once or behind <= self._size(core.X.shape[1])
         wait = 0 if at_once else math.ceil(DELAY * behind)
-        problem = Problem(params, core, (self.seed, state.clock.steps, _SOLVED))
+        problem = Problem(params, core, (self.seed, state.clock.steps, _FIT_DRAWS))
         pending = Pending(state.clock.points + wait, problem)
         after = replace(before, learned=0, excess_loss=0.0, pending=pending)
         return replace(state, recluster=after)
 
-    def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
+    def solve(self, pending: Pending[P], each: MapRuns = map) -> Pending[P]:
         """Return the pending fit with its answer."""
         if pending.answer is not None:
             return pending
@@ -195,10 +195,10 @@ class ReclusterPolicy(Generic[P]):
     def _use_answer(
         self, state: LearnerState[P], found: P | None, w: Array
     ) -> tuple[LearnerState[P], bool]:
-        """Replace the live parameters by a fit if it is better; return whether it was.
+        """Replace the live parameters by the fit `found` if it is better; return whether it was.
 
-        The comparison uses the present coreset, and so do the new statistics. They include points
-        that were learned since the fit started.
+        The comparison and the new statistics use the present coreset, which includes points that
+        were learned since the fit started.
         """
         params, stats = state.params, state.stats
         if params is None or stats is None:
@@ -211,7 +211,7 @@ class ReclusterPolicy(Generic[P]):
         interval = self.interval(mass / float(w.mean()))
         if found is None or better is None:
             loss = self._comparable_loss(params, self.family.e_step(params, core.X, core.w), core)
-            if self.family.fewest is None:  # else K is checked as often as before
+            if self.family.min_components is None:  # if K adapts, the interval stays
                 interval = max(interval, 2.0 * before.interval)
             after = ReclusterState[P](before.learned, interval, loss)
             return replace(state, recluster=after), False
@@ -238,7 +238,7 @@ class ReclusterPolicy(Generic[P]):
         *,
         is_fit_of_coreset: bool = False,
     ) -> LearnerState[P]:
-        """Return `state` with the parameters and the statistics of a refit in place of its own.
+        """Return `state` with the parameters and the statistics of a refit.
 
         Components get the numbers of the nearest components of `state`; if K adapts, see
         `inherit_ids`. The mass of the refit is at most the mass of the running statistics, so that
@@ -252,12 +252,12 @@ class ReclusterPolicy(Generic[P]):
         stats : Stats
             Statistics of the refit's points under `params`.
         is_fit_of_coreset : bool, default=False
-            The refit's points are the coreset.
+            Whether the refit's points are the coreset.
         """
         live, objective, count = published(self.family, state), 0.0, 0.0
-        adapts, components = self.family.fewest is not None, state.components
+        adapts, components = self.family.min_components is not None, state.components
         if live is None or state.stats is None:
-            components = first(len(params.means)) if adapts else components
+            components = numbered_components(len(params.means)) if adapts else components
         else:
             if adapts:
                 old, new, coreset = (live, state.stats), (params, stats), state.coreset.points

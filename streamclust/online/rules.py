@@ -1,7 +1,7 @@
-"""What a learner does for one family, beside the algebra: priors, units, outliers, gaps.
+"""Rules of a learner that depend on the family: priors, units, outliers, missing values.
 
-`streamclust.models.family.Family` is the algebra of statistics. The table at the end has one class
-of rules per family. A rule that a family lacks keeps its default, which does nothing.
+`streamclust.models.family.Family` is the algebra of statistics. The table `RULES` has one class of
+rules per family. By default, a rule does nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import has_gaps
 from streamclust.models import conditionals
-from streamclust.models.background import too_many, without_farthest
+from streamclust.models.background import has_too_many_outliers, without_farthest
 from streamclust.models.family import by_kind
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams, second_about
 from streamclust.models.kmeans import KMeans, KMeansParams
@@ -41,14 +41,14 @@ class Rules(ABC, Generic[P]):
         self.family = family
 
     def points_for_shape(self, n_features: int) -> float:
-        """Return the number of points that a component's shape needs; 0 without shapes."""
+        """Return the number of points from which a shape is estimated alone; 0 without shapes."""
         return 0.0
 
     def map_step(self, stats: Stats, params: P, prior: Array) -> P:
         """Return the m-step, with the last parameters as the prior of components with few points.
 
-        `prior` (K,) is the weight of each component and its prior together. Without shapes, one
-        point is enough for a component, so there is no prior.
+        `prior` (K,) is the weight of each component together with its prior. By default there is no
+        prior: a component without a shape needs only one point.
         """
         found: P = self.family.m_step(stats, params)
         return found
@@ -64,18 +64,19 @@ class Rules(ABC, Generic[P]):
     def if_too_many_outliers(
         self, params: P, X: Points, w: Array, stats: Stats
     ) -> tuple[Family[P], Array] | None:
-        """Return a family and weights to learn a batch with that has too many outliers, else None.
+        """Return how to learn a batch that has too many outliers; None for other batches.
 
-        `stats` is the result of the e-step of the batch. The family has no share of outliers.
+        The results are the family without a background, and weights of the points. `stats` are the
+        statistics of the batch.
         """
         return None
 
     def comparable_loss(self, stats: Stats, params: P, X: Points, w: Array) -> float:
-        """Return the loss of a batch as if no value were missing, to compare it with others.
+        """Return a loss that is comparable between batches with different missing values.
 
-        `stats` are the statistics of the batch `X`, `w` under `params`. With gaps, this is the sum
-        of `Family.loss` and `BatchStep.entropy` per point. Partial distances are those of points
-        without gaps already.
+        `stats` are the statistics of the batch `X`, `w` under `params`. For a mixture, the result
+        is `Family.loss` plus `BatchStep.entropy` per point. For K-means it is `Family.loss`,
+        because partial distances are already comparable.
         """
         loss: float = self.family.loss(stats)
         return loss
@@ -92,18 +93,18 @@ class Rules(ABC, Generic[P]):
         return self.in_units(params, replace(scaling, center=center, scale=scale))
 
     def log_volume(self, scaling: Scaling) -> float:
-        """Return the difference of a loss under `in_units` to the loss of the scaled points.
+        """Return the loss in the original units minus the loss of the scaled points.
 
-        It is 0 for a loss that stays in scaled units, because one feature could dominate it
-        otherwise.
+        For K-means it is 0: its loss stays in scaled units, because otherwise one feature could
+        dominate it.
         """
         return 0.0
 
     def with_missing_volume(self, stats: Stats, scaling: Scaling, X: Points, w: Array) -> Stats:
-        """Return the statistics of scaled points, with an objective that `log_volume` converts.
+        """Return the statistics of scaled points, with an objective to which `log_volume` fits.
 
-        `log_volume` is that of all features. So the objective of a mixture gets the log volume of
-        the missing values of `X` (N, D) before.
+        `log_volume` is that of all features. So the log volume of the missing values of `X` (N, D)
+        is added to the objective of a mixture.
         """
         return stats
 
@@ -127,7 +128,7 @@ class KMeansRules(Rules[KMeansParams]):
         return KMeansParams(super().scaled(params, scaling).centroids)
 
     def stats_of_mass(self, params: KMeansParams, mass: Array) -> Stats:
-        """Return statistics of this mass exactly: their first moments are 0, whatever the mass."""
+        """Return statistics of exactly this mass; their first moments are 0 for any mass."""
         return replace(super().stats_of_mass(params, mass), weight=mass)
 
 
@@ -137,24 +138,23 @@ class MixtureRules(Rules[MixtureParams]):
     family: GaussianMixture
 
     def points_for_shape(self, n_features: int) -> float:
-        """Return the number of points that a covariance needs to be estimated alone."""
+        """Return the number of points from which a covariance is estimated alone."""
         return self.family.points_for_shape(n_features)
 
     def map_step(self, stats: Stats, params: MixtureParams, prior: Array) -> MixtureParams:
-        """Return the parameters of maximum posterior density, with the last ones as the prior.
+        """Return the maximum a posteriori parameters, with the last parameters as the prior.
 
-        This is the m-step of the statistics together with additional points of the last
-        parameters, so many that each component has the weight `prior`. The prior has the weight
-        nu_k = prior_k - n_k. A component of weight n_k, mean m_k and scatter S_k about m_k gets
-        (Gauvain & Lee 1994; the prior is the normal inverse Wishart prior of Fraley & Raftery 2007)
+        This is the m-step of the statistics and of nu_k additional points of the last parameters,
+        where nu_k = max(prior_k - n_k, 0). A component of weight n_k, mean m_k and scatter S_k
+        about m_k gets (Gauvain & Lee 1994; the prior is the normal inverse Wishart prior of Fraley
+        & Raftery 2007)
 
             mu_k    = (n_k m_k + nu_k mu'_k) / (n_k + nu_k)
             Sigma_k = (S_k + nu_k Sigma'_k + n_k nu_k / (n_k + nu_k) d d^T) / (n_k + nu_k)
 
         with d = m_k - mu'_k. The additional points count for the mixing weights too. A component
-        of at least the weight `prior` has no prior: nu_k = 0. A component of too few points keeps
-        its covariance if its points lie within the floor of the last mean, as duplicates do,
-        because such points have no information about a shape.
+        with a prior keeps its covariance if its points lie within the floor of the last mean, as
+        duplicates do: such points have no information about a shape.
 
         Parameters
         ----------
@@ -165,28 +165,30 @@ class MixtureRules(Rules[MixtureParams]):
             Weight of each component together with its prior.
         """
         family, covariance = self.family, self.family.covariance
-        lacking = prior - stats.weight
-        if not (lacking > 0.0).any():
+        nu = prior - stats.weight
+        if not (nu > 0.0).any():
             return family.m_step(stats, params)
-        lacking = np.maximum(lacking, 0.0)
-        second = covariance.moment(params.covariances, lacking)
-        last = kernels.Moments(lacking, np.zeros_like(params.means), second)
+        nu = np.maximum(nu, 0.0)
+        second = covariance.moment(params.covariances, nu)
+        last = kernels.Moments(nu, np.zeros_like(params.means), second)
         both = merge(Stats(*last, params.means, family.covariance_type, 0.0, 0.0), stats)
         # The last covariances have their floor already.
         share = stats.weight / both.weight
         if family.covariance_type == "tied":
-            share = np.full(len(lacking), stats.mass / both.mass)
-        found = family.m_step_with_floor(both, params, share)
+            share = np.full(len(nu), stats.mass / both.mass)
+        new = family.m_step_with_floor(both, params, share)
         if family.covariance_type != "tied" and params.spread is not None:
-            about = covariance.estimate(
+            around_last_means = covariance.estimate(
                 second_about(stats, params.means), stats.weight, params.covariances
             )
             floor = family.reg_covar * params.spread
-            same = (covariance.variances(about, *params.means.shape) <= floor).all(axis=1)
-            same &= lacking > 0.0
-            found.covariances[same] = params.covariances[same]
+            keeps_covariance = (
+                covariance.variances(around_last_means, *params.means.shape) <= floor
+            ).all(axis=1)
+            keeps_covariance &= nu > 0.0
+            new.covariances[keeps_covariance] = params.covariances[keeps_covariance]
         weights = stats.weight + max(float(prior.sum()) - stats.mass, 0.0) * params.weights
-        return replace(found, weights=weights / weights.sum())
+        return replace(new, weights=weights / weights.sum())
 
     def spread(self, params: MixtureParams) -> Array | None:
         """Return the variance of each feature, shape (D,), that the floor is relative to."""
@@ -199,15 +201,15 @@ class MixtureRules(Rules[MixtureParams]):
     def if_too_many_outliers(
         self, params: MixtureParams, X: Points, w: Array, stats: Stats
     ) -> tuple[GaussianMixture, Array] | None:
-        """Return a family and weights to learn a batch of too many outliers with, else None."""
+        """Return the mixture without a background, and weights without the farthest points."""
         family, unit = self.family, stats.count / len(w)
-        if family.outliers == 0.0 or not too_many(family.outliers, stats, unit):
+        if family.outliers == 0.0 or not has_too_many_outliers(family.outliers, stats, unit):
             return None
         log_density = family.score_points(params, np.asarray(X, np.float64))
         return replace(family, outliers=0.0), without_farthest(family.outliers, log_density, w)
 
     def comparable_loss(self, stats: Stats, params: MixtureParams, X: Points, w: Array) -> float:
-        """Return the loss, plus the entropy that the missing values have under the parameters."""
+        """Return the loss plus the entropy of the missing values under the parameters."""
         loss = self.family.loss(stats)
         if not self._incomplete(X):
             return loss
@@ -224,7 +226,7 @@ class MixtureRules(Rules[MixtureParams]):
         DataError
             If the covariances are spherical and the scales differ.
         """
-        covariances = self.family.covariance.stretched(params.covariances, scaling.scale)
+        covariances = self.family.covariance.rescale(params.covariances, scaling.scale)
         means = scaling.undo(params.means)
         return MixtureParams(params.weights, means, covariances, self.family.covariance_type)
 
@@ -233,7 +235,7 @@ class MixtureRules(Rules[MixtureParams]):
         return scaling.log_volume
 
     def with_missing_volume(self, stats: Stats, scaling: Scaling, X: Points, w: Array) -> Stats:
-        """Return statistics whose log-likelihood has the log volume of the missing values."""
+        """Return statistics whose log-likelihood includes the log volume of the missing values."""
         if not self._incomplete(X):
             return stats
         return replace(stats, objective=stats.objective + scaling.missing_log_volume(X, w))

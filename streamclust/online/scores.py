@@ -1,11 +1,11 @@
-"""The memory of scores: what share of the points that a model remembers has a higher score.
+"""The memory of scores: distributions that give the quantile of a new score.
 
-Each batch is scored under the parameters before it, and its scores join a distribution that decays
-like the statistics. Each step changes the parameters, and with them the score that an older point
-would have now. So each step moves the distribution: as far as the scores of some stored points.
+Each batch is scored under the parameters before it, and its scores are added to a distribution that
+decays like the statistics. Each step changes the parameters, so it would change the scores of older
+points too. So each step moves the distribution as the scores of some stored points move.
 
-After a jump of the data, the high scores of the first points would inflate the tail of this
-distribution for many half-lives. So there is a second distribution, which decays 32 times as fast.
+After a jump of the data, the high scores of the first points would distort the tail of this
+distribution for many half-lives. So a second distribution of recent scores decays 32 times as fast.
 While the two differ by more than chance, the first one decays as fast as the second one. If they
 differ by much more, the second one replaces the first one.
 """
@@ -34,62 +34,67 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="Params")
 
-_FASTER = 32.0
+_RECENT_DECAY = 32.0
 """Number of half-lives of the recent scores in one half-life of the statistics."""
 
-_SHORTEST, _LONGEST = 1000.0, 50_000.0
+_MIN_HALF_LIFE, _MAX_HALF_LIFE = 1000.0, 50_000.0
 """Limits of the half-life of the recent scores, in points."""
 
 _LEVELS = np.array([0.1, 0.03, 0.01, 0.003, 0.001])
 """Rates at which the two distributions are compared."""
 
-_FEWEST_EXPECTED = 4.0
-"""Expected number of recent scores above a threshold, below which a rate isn't compared."""
+_MIN_EXPECTED = 4.0
+"""A rate is compared if at least this many recent scores above its threshold are expected."""
 
 _BAND = float(_LEVELS[1] - _LEVELS[3])
 """Expected share of the scores between two thresholds. Far anomalies don't change it."""
 
-_MOVED = np.array([0.25, *4 * (np.inf,), 0.1])
-"""Relative rises of the shares above the levels, and of the band, that count."""
+_MIN_RISES = np.array([0.25, *4 * (np.inf,), 0.1])
+"""Least relative rises that count: of the shares above the thresholds, and of the band."""
 
 _DIFFERENT = 4.0
-"""Difference in standard deviations from which on older scores decay like the recent ones."""
+"""Above this difference, in standard deviations, older scores decay like the recent ones."""
 
 _OUTDATED = 8.0
-"""Difference in standard deviations from which on all other scores are forgotten."""
+"""Above this difference, in standard deviations, all scores except the recent ones are dropped."""
 
-_FADING = 12.0
-"""Number of half-lives of the recent scores after which they hold no outdated scores. If the old
-scores are high, one of them in 10,000 points changes the threshold of the rate 1e-4."""
+_OUTDATED_HALF_LIVES = 12.0
+"""After this many of their half-lives, the recent scores have no outdated scores. If old scores are
+high, one of them in 10,000 points changes the threshold of the rate 1e-4."""
 
-_KNOTS = (0.5, 0.95)
-"""Quantiles of the scores of the same points whose moves in a step the memory follows."""
+_QUANTILES = (0.5, 0.95)
+"""A step moves the distribution so that these quantiles of stored points move correctly."""
 
-_MOST_MOVED = 2.0
-"""Largest change of the scale of the scores in a step that the memory follows."""
+_MAX_SLOPE = 2.0
+"""Largest change of the scale of the scores in a step; for a larger one, nothing is moved."""
 
-_REFERENCES, _FEWEST_REFERENCES = 256, 64
-"""Largest and least number of these points."""
+_MAX_STORED, _MIN_STORED = 256, 64
+"""Largest and least number of stored points for this move."""
 
-_OF_WARM_UP, _OF_CORESET = 20, 5
+_PARTS_OF_WARM_UP, _PARTS_OF_CORESET = 20, 5
 """Number of parts in which the points of a fit are scored. More parts take longer."""
 
 
 @dataclass(frozen=True)
 class Anomaly:
-    """That a learner remembers its scores, and whether it learns the most unusual points.
+    """Anomaly detection: which score a learner stores, and whether it learns flagged points.
 
     Parameters
     ----------
     rate : float, optional
-        Share of the points that are flagged: those with the highest scores. Needed if flagged
-        points aren't learned.
+        Share of the points that are flagged: those with the highest scores. Needed if
+        `learn_flagged` is False.
     learn_flagged : bool, default=True
-        With False, flagged points have weight 0 in the statistics. Their scores count like others:
-        a distribution without them would flag the same share of the rest, and so on.
+        With False, flagged points have weight 0 in the statistics. Their scores are stored too:
+        without them, the threshold would fall with each batch.
     score : {'model', 'tail_score'}, default='model'
-        Which score is remembered: that of the family, or the tail score
+        Which score is stored: that of the family, or the tail score
         (`streamclust.models.feature_distribution`).
+
+    Raises
+    ------
+    DataError
+        If a value isn't allowed.
     """
 
     rate: float | None = None
@@ -102,7 +107,7 @@ class Anomaly:
         check_choice("score", self.score, get_args(AnomalyScore))
         if self.rate is None:
             if not learn_flagged:
-                raise DataError(f"learn_flagged is False, but rate is None; expected {expected}")
+                raise DataError(f"rate is None, but learn_flagged is False; expected {expected}")
             rate = None
         else:
             rate = as_number("rate", self.rate, expected, positive=True)
@@ -118,12 +123,13 @@ class ScoreMemory:
     Parameters
     ----------
     usual : ScoreDistribution
-        It decays like the statistics, and faster while `recent` differs. New scores are compared
-        with it.
+        The distribution for quantiles and thresholds. It decays like the statistics, and faster
+        while `recent` differs.
     recent : ScoreDistribution
-        It decays faster.
+        The distribution of recent scores, which decays faster.
     outdated : int
-        Number of points during which `usual` is `recent`, because older scores are outdated.
+        Number of further points for which `usual` equals `recent`, because older scores are
+        outdated.
     score : {'model', 'tail_score'}
         Which scores these are.
     """
@@ -136,28 +142,30 @@ class ScoreMemory:
     def carried(self, before: Array, after: Array) -> ScoreMemory:
         """Return the memory under the parameters after a step.
 
-        The map slope * score + offset brings two quantiles of `before` to those of `after`. It is
-        exact if a step changes the scale of all clusters alike.
+        Each score becomes slope * score + offset, so that two quantiles of `before` become those of
+        `after`. This is exact if a step changes the scale of all clusters alike.
 
         Parameters
         ----------
         before, after : arrays of shape (N,)
             Scores of the same points under the parameters before and after the step.
         """
-        at = [int(knot * (len(before) - 1)) for knot in _KNOTS]
-        (low, high), (new_low, new_high) = (np.sort(each)[at].tolist() for each in (before, after))
+        rows = [int(quantile * (len(before) - 1)) for quantile in _QUANTILES]
+        (low, high), (new_low, new_high) = (
+            np.sort(scores)[rows].tolist() for scores in (before, after)
+        )
         if not (math.isfinite(high) and math.isfinite(new_high) and high > low):
             return self
         slope = (new_high - new_low) / (high - low)
-        if not 1.0 / _MOST_MOVED < slope < _MOST_MOVED:
+        if not 1.0 / _MAX_SLOPE < slope < _MAX_SLOPE:
             return self
         offset = new_low - slope * low
-        usual, recent = (each.mapped(slope, offset) for each in (self.usual, self.recent))
+        usual, recent = (scores.mapped(slope, offset) for scores in (self.usual, self.recent))
         return replace(self, usual=usual, recent=recent)
 
     @property
     def emptied(self) -> ScoreMemory:
-        """The memory without scores; it keeps the places of the bins."""
+        """The memory without scores, with the same bins."""
         nothing = self.usual.decay(0.0)
         return replace(self, usual=nothing, recent=nothing, outdated=0)
 
@@ -170,28 +178,35 @@ class ScoreMemory:
         lam : float
             The factor of the statistics.
         """
-        slowest, fastest = (2.0 ** (-len(scores) / each) for each in (_LONGEST, _SHORTEST))
-        faster = max(min(lam**_FASTER, slowest), min(lam, fastest))
+        slowest, fastest = (
+            2.0 ** (-len(scores) / each) for each in (_MAX_HALF_LIFE, _MIN_HALF_LIFE)
+        )
+        faster = max(min(lam**_RECENT_DECAY, slowest), min(lam, fastest))
         older = self.usual.decay(lam).located(scores)
         batch = older.histogram(scores, w)  # all have the same bins
         recent = self.recent.decay(faster).rebinned(older.reference, older.unit)
-        usual, recent = (each.merge(batch).without_faded() for each in (older, recent))
+        usual, recent = (each.merge(batch).without_negligible() for each in (older, recent))
         outdated = max(self.outdated - len(scores), 0)
         difference = ScoreMemory(usual, recent).difference
         if difference > _OUTDATED:
-            outdated = math.ceil(_FADING * len(scores) / -math.log2(faster)) if faster > 0.0 else 0
+            outdated = (
+                math.ceil(_OUTDATED_HALF_LIVES * len(scores) / -math.log2(faster))
+                if faster > 0.0
+                else 0
+            )
         elif difference > _DIFFERENT:
-            usual = older.decay(faster).merge(batch).without_faded()
+            usual = older.decay(faster).merge(batch).without_negligible()
         return ScoreMemory(recent if outdated else usual, recent, outdated, self.score)
 
     @property
     def difference(self) -> float:
-        """By how much the recent scores make the others wrong, in standard deviations.
+        """The difference of the recent scores from `usual`, in standard deviations.
 
-        Fewer recent scores than expected are above a threshold: the tail has old, high scores. More
-        of them may be a burst of anomalies, which must not become usual at once. So more of them
-        count only if the body of the distribution has moved: if a tenth became an eighth, or if
-        more scores are in the band from the second to the fourth rate.
+        At each rate, the share of recent scores above the threshold is compared with the rate. A
+        smaller share means that the tail has old, high scores. A larger share may be a burst of
+        anomalies, which must not become usual at once. So it counts only if most scores have
+        moved: if the share at the rate 1/10 is above 1/8, or the share between the second and the
+        fourth threshold is larger.
         """
         usual, recent = self.usual, self.recent
         if not recent.is_known:
@@ -200,22 +215,24 @@ class ScoreMemory:
             return math.inf
         share, expected = recent.exceedance(usual.thresholds(_LEVELS)), _LEVELS
         share, expected = np.append(share, share[1] - share[3]), np.append(expected, _BAND)
-        more = share - expected
+        excess = share - expected
         deviation = np.sqrt(
             expected * (1.0 - expected) * (1.0 / usual.points + 1.0 / recent.points)
         )
-        counts = (more < 0.0) & (np.arange(len(share)) < len(_LEVELS)) | (more > _MOVED * expected)
-        counts &= recent.points * expected >= _FEWEST_EXPECTED
-        return float(np.max(np.abs(more) / deviation, where=counts, initial=0.0))
+        counts = (excess < 0.0) & (np.arange(len(share)) < len(_LEVELS)) | (
+            excess > _MIN_RISES * expected
+        )
+        counts &= recent.points * expected >= _MIN_EXPECTED
+        return float(np.max(np.abs(excess) / deviation, where=counts, initial=0.0))
 
 
 def memory_of(memory: ScoreMemory | None, score: AnomalyScore) -> ScoreMemory:
-    """Return the memory of the scores of this name: an empty one if it has others, or is None."""
+    """Return `memory`; an empty memory if it is None or has another score than `score`."""
     return memory if memory is not None and memory.score == score else ScoreMemory(score=score)
 
 
 def unflagged(scores: Array, memory: ScoreMemory, anomaly: Anomaly) -> NDArray[np.bool_]:
-    """Return which points of a batch are learned, (N,): with `learn_flagged`, all of them."""
+    """Return which points of a batch are learned, (N,); all of them with `learn_flagged`."""
     if anomaly.learn_flagged or anomaly.rate is None:
         return np.ones(len(scores), np.bool_)
     return np.asarray(scores <= memory.usual.threshold(anomaly.rate))
@@ -228,15 +245,15 @@ def first_memory(
     if score == "tail_score":
         scores = FeatureDistribution().first_scores(X, w)
     else:
-        scores = cross_fitted(family, params, X, w, _OF_WARM_UP)
+        scores = cross_fitted(family, params, X, w, _PARTS_OF_WARM_UP)
     return ScoreMemory(ScoreDistribution().add(scores, w), score=score)
 
 
 def cross_fitted(family: Family[P], params: P, X: Array, w: Array, parts: int) -> Array:
-    """Return the scores that points of a fit would have as new points, shape (N,).
+    """Return the scores that the points of a fit would have as new points, shape (N,).
 
-    Parameters fit their own points better than others. So each part of the points, drawn at random,
-    is scored under the m-step of the other parts.
+    Parameters fit their own points better than other points. So the points are divided into random
+    parts, and each part is scored under the m-step of the other parts.
 
     Parameters
     ----------
@@ -261,14 +278,14 @@ def carried(
 ) -> ScoreMemory:
     """Return the memory after a step from the parameters `before` to `after`.
 
-    The step doesn't change the scores of points of the batch as it changes those of others, so the
-    coreset is that from before the step. Without a coreset the memory stays. Tail scores don't
-    depend on the parameters.
+    `coreset` is the coreset from before the step, because the scores of the batch's own points
+    change differently. Without a coreset the memory stays. Tail scores don't depend on the
+    parameters.
     """
-    X = coreset.fresh.X if len(coreset.fresh.X) >= _FEWEST_REFERENCES else coreset.core.X
-    if before is after or len(X) < _FEWEST_REFERENCES or memory.score == "tail_score":
+    X = coreset.fresh.X if len(coreset.fresh.X) >= _MIN_STORED else coreset.core.X
+    if before is after or len(X) < _MIN_STORED or memory.score == "tail_score":
         return memory
-    X = X[:: max(1, len(X) // _REFERENCES)]
+    X = X[:: max(1, len(X) // _MAX_STORED)]
     return memory.carried(anomaly_score(family, before, X), anomaly_score(family, after, X))
 
 
@@ -281,12 +298,12 @@ def rebuilt(
     before: Any = None,
     is_fit: bool = False,
 ) -> ScoreMemory | None:
-    """Return the memory of a learner whose parameters were replaced by those of a fit.
+    """Return the memory of a learner after a fit has replaced its parameters.
 
-    The scores of the past move as in a step. If then they differ too much from the scores of the
-    coreset under the new parameters, these replace them. Without a coreset the scores of the past
-    stay, until the recent scores differ from them. Tail scores don't depend on the parameters, and
-    stay.
+    Past scores move as in a step. If they then differ too much from the scores of the coreset under
+    the new parameters, the scores of the coreset replace them. Without a coreset, past scores stay
+    until recent scores differ from them. Tail scores stay, because they don't depend on the
+    parameters.
 
     Parameters
     ----------
@@ -295,7 +312,7 @@ def rebuilt(
     params : KMeansParams or MixtureParams
     coreset : CoresetState
     before : KMeansParams or MixtureParams, optional
-        The parameters that were replaced. Without them, no scores of the past stay.
+        The parameters that were replaced. Without them, no past scores stay.
     is_fit : bool, default=False
         Whether the parameters are a fit of the coreset.
     """
@@ -305,12 +322,12 @@ def rebuilt(
     if not len(points.w):
         return ScoreMemory(memory.usual)
     if is_fit:
-        scores = cross_fitted(family, params, points.X, points.w, _OF_CORESET)
+        scores = cross_fitted(family, params, points.X, points.w, _PARTS_OF_CORESET)
     else:
         scores = anomaly_score(family, params, points.X)
-    known = ScoreDistribution().add(scores, points.w)
+    of_coreset = ScoreDistribution().add(scores, points.w)
     if before is not None and not memory.outdated:
         moved = memory.carried(anomaly_score(family, before, points.X), scores)
-        if moved is not memory and replace(moved, recent=known).difference <= _OUTDATED:
+        if moved is not memory and replace(moved, recent=of_coreset).difference <= _OUTDATED:
             return ScoreMemory(moved.usual)
-    return ScoreMemory(known)
+    return ScoreMemory(of_coreset)

@@ -1,4 +1,4 @@
-"""What the streaming learner stores between steps, and what it reports of a step."""
+"""The state of the streaming learner between steps, and its report of a step."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Phase = Literal["warming", "started", "learning"]
 
 @dataclass(frozen=True)
 class Clock:
-    """How far the stream was learned.
+    """Counters of the learned stream, and its latest event time.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Clock:
     points : int
         Points learned in total, with those of the warm-up.
     held : float
-        Weight learned since the start, counted up to the policy's hold.
+        Weight learned since the start, counted until it reaches `Forgetting.hold`.
     time_ms : float or None
         Event time of the newest batch.
     """
@@ -60,7 +60,7 @@ class Clock:
     def advance(
         self, n_points: int, time_ms: float | None, *, steps: int = 0, held: float = 0.0
     ) -> Clock:
-        """Return the clock after a batch; a batch with an older time doesn't turn it back."""
+        """Return the clock after a batch; the event time never goes back."""
         before = self.time_ms
         if before is not None:
             time_ms = before if time_ms is None else max(before, time_ms)
@@ -69,12 +69,12 @@ class Clock:
 
 @dataclass(frozen=True)
 class Counts:
-    """How often something has happened to the model.
+    """Counters of the events of a model.
 
     Parameters
     ----------
     drifts : int
-        Drifts that were found.
+        Drifts that were detected.
     revived : int
         Components that were revived.
     reclustered : int
@@ -135,7 +135,7 @@ class LearnerState(Generic[P]):
         Running statistics. Their objective and count cover scored points only, so that
         `objective / count` is the prequential (out-of-sample) score.
     averaging : Averaging
-        Polyak-Ruppert average of the normalised statistics, if the policy asks for it.
+        Polyak-Ruppert average of the normalised statistics, if the policy averages.
     clock : Clock
     counts : Counts
     warm_up : WarmUp
@@ -150,9 +150,9 @@ class LearnerState(Generic[P]):
         The stored variance of each feature, which floors of covariances are relative to; None for
         K-means.
     scores : ScoreMemory or None
-        The scores that are remembered, if the learner remembers them.
+        The distribution of scores, if the learner stores it.
     feature_distribution : FeatureDistribution or None
-        The distribution of each feature, if the learner remembers it.
+        The distribution of each feature, if the learner stores it.
     """
 
     params: P | None = None
@@ -189,7 +189,7 @@ class LearnerState(Generic[P]):
         return np.arange(len(self.stats.weight))
 
     def fallen_from(self, before: LearnerState[P]) -> LearnerState[P]:
-        """Return the state with a note that its mass is less than the mass of `before`, if so."""
+        """Return the state; if its mass is below that of `before`, with a `Fall` of the mass."""
         if self.stats is None or before.stats is None or not before.stats.mass:
             return self
         share = self.stats.mass / before.stats.mass

@@ -16,7 +16,7 @@ import numpy as np
 
 from streamclust.errors import DataError
 from streamclust.models.coreset import CoresetState
-from streamclust.models.family import Wanted, usable
+from streamclust.models.family import StepOutputs, usable
 from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.spread import Spread
 from streamclust.models.stats import decay, merge, reorder
@@ -151,7 +151,7 @@ class StreamingStep(Generic[P]):
             *(components.with_peak(stats, revived), forgetting, drift, state.scaling, spread),
             feature_distribution=features,
         )
-        if self.family.fewest is not None:
+        if self.family.min_components is not None:
             after = self._without_starved(after, batch, dying, lam)
         if batch.scores is not None:
             scores = self._remember_scores(state, after.params, batch, w, lam, kept)
@@ -173,7 +173,7 @@ class StreamingStep(Generic[P]):
         family, rules, anomaly = self.family, rules_of(self.family), self.anomaly
         is_tail = anomaly is not None and anomaly.score == "tail_score"
         remembers = self.policy.has_coreset(X.shape[1])
-        wanted = Wanted(assigned=remembers, scores=anomaly is not None and not is_tail)
+        wanted = StepOutputs(assigned=remembers, scores=anomaly is not None and not is_tail)
         found = e_step_of_batch(family, params, X, w, self.each_part, wanted)
         scores = found.scores
         if is_tail:
@@ -182,7 +182,7 @@ class StreamingStep(Generic[P]):
         if anomaly is not None and scores is not None:
             learned = unflagged(scores, memory_of(state.scores, anomaly.score), anomaly)
             if not learned.all():
-                X, w, wanted = X[learned], w[learned], Wanted(assigned=remembers)
+                X, w, wanted = X[learned], w[learned], StepOutputs(assigned=remembers)
                 if not len(X):
                     return _Scored(X, w, found.stats, None, math.nan, math.nan, scores)
                 found = e_step_of_batch(family, params, X, w, self.each_part, wanted)
@@ -224,7 +224,7 @@ class StreamingStep(Generic[P]):
         self, clock: Clock, stats: Stats, dying: NDArray[np.bool_], batch: _Scored
     ) -> tuple[Stats, tuple[int, ...]]:
         """Move dying components to new places. If K adapts, they are removed later instead."""
-        if self._holds(clock) or self.family.fewest is not None or not dying.any():
+        if self._holds(clock) or self.family.min_components is not None or not dying.any():
             return stats, _NONE
         rng = np.random.default_rng((self.seed, clock.steps))
         numbers, points = np.flatnonzero(dying).tolist(), np.asarray(batch.X, np.float64)
@@ -336,7 +336,7 @@ class StreamingStep(Generic[P]):
             return state
         components = state.components.with_recent(batch.stats.weight, lam)
         dying = dying | components.starved(stats.weight, batch.unit, self.reassignment_ratio)
-        removed = to_remove(dying, stats.weight, family.fewest or 1)
+        removed = to_remove(dying, stats.weight, family.min_components or 1)
         if not len(removed):
             return replace(state, components=components)
         kept = np.setdiff1d(np.arange(len(dying)), removed)
@@ -359,7 +359,7 @@ _NONE: tuple[int, ...] = ()
 
 _NO_FEATURES = FeatureDistribution()
 
-_STATS = Wanted(assigned=False)
+_STATS = StepOutputs(assigned=False)
 
 
 def first_spread(family: Family[P], params: P) -> Spread | None:

@@ -1,1 +1,1 @@
-"""``streamclust try FILE``: from a file of one's own to settings, a model and a picture."""
+"""``streamclust try FILE``: from a file to settings, a model and a picture."""

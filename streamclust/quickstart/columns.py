@@ -1,8 +1,8 @@
-"""Which columns of a table are features: numbers that are names or classes are not.
+"""The choice of features: identifiers and classes among the numbers of a table aren't features.
 
-`streamclust.tables.sniff` finds times, texts, indices and constants. Two kinds of numbers look like
-measurements but aren't: identifiers (`event_id`, a number that counts the rows) and classes
-(`label`, a small set of numbers under a name for classes).
+`streamclust.tables.sniff` detects times, texts, indices and constants. Two kinds of numbers look
+like measurements but aren't: identifiers, such as `event_id` or a row number; and classes, such as
+`label`: few distinct numbers in a column with the name of a class.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ _CLASS = re.compile(
     r"|zip|zipcode|postcode|host|node|machine|device|sensor|station|server|instance|pod|user"
     r"|customer|account|session|product|shop|store)$"
 )
-_MOST_CLASSES = 50
-"""Largest number of distinct values of a class."""
+_MAX_CLASSES = 50
+"""Largest number of distinct values of a class column."""
 
 _UNIQUE = 0.9
-"""Share of distinct values from which a column identifies rows."""
+"""A column identifies rows if more than this share of its values are distinct."""
 
-_MOST_MISSING = 0.2
-"""Largest share of missing values of a feature, if rows with missing values are bad rows."""
+_MAX_MISSING = 0.2
+"""Largest share of missing values of a feature, unless missing values are learned."""
 
 
 def with_roles(sniffed: Sniffed) -> tuple[Column, ...]:
-    """Return the columns; identifiers and classes are no features.
+    """Return the columns, in which identifiers and classes have other roles than 'feature'.
 
-    Columns with many gaps aren't features either, unless points with missing values are learned.
+    So have columns with many missing values, unless missing values are learned.
     """
-    most = sniffed.rows * (1.0 if sniffed.options.missing == "learn" else _MOST_MISSING)
+    max_missing = sniffed.rows * (1.0 if sniffed.options.missing == "learn" else _MAX_MISSING)
     return tuple(
-        replace(column, role=_role(column, sniffed.rows, most))
+        replace(column, role=_role(column, sniffed.rows, max_missing))
         if column.role == "feature"
         else column
         for column in sniffed.columns
     )
 
 
-def _role(column: Column, rows: int, most_missing: float) -> Role:
+def _role(column: Column, rows: int, max_missing: float) -> Role:
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column.name.strip()).lower()
-    if column.missing > most_missing:
+    if column.missing > max_missing:
         return "ignored"
     if column.kind != "integer":
         return "feature"
     if _IDENTIFIER.search(name):
         return "index" if column.distinct > _UNIQUE * rows else "label"
-    if _CLASS.search(name) and column.distinct <= _MOST_CLASSES:
+    if _CLASS.search(name) and column.distinct <= _MAX_CLASSES:
         return "label"
     return "feature"
 
 
 def row_numbers(X: NDArray[np.floating], names: tuple[str, ...]) -> frozenset[str]:
-    """Return the columns that count the rows: the value rises by 1 from each row to the next."""
+    """Return the columns whose values rise by 1 from row to row."""
     if len(X) < 3:
         return frozenset()
     counts = (np.diff(X, axis=0) == 1.0).all(axis=0)

@@ -17,18 +17,19 @@ from streamclust.quickstart.columns import row_numbers, with_roles
 from streamclust.tables import Chunk, Column, Sniffed, TableOptions, read_table, sniff
 from streamclust.tables.chunk import short
 
-MOST_NAMED = 32
-"""Most features of entries with named fields, and of arrays whose columns may differ in unit."""
+MAX_NAMED_FEATURES = 32
+"""Largest number of features of entries with named fields, and of arrays whose columns may have
+different units."""
 
-_MOST_SHOWN = 12
-"""Columns that an error names."""
+_MAX_SHOWN = 12
+"""Largest number of columns that an error names."""
 
-_MOST_ROWS = 200_000
-_MOST_BYTES = 1 << 28
-"""The part of a file that is read."""
+_MAX_ROWS = 200_000
+_MAX_BYTES = 1 << 28
+"""Limits of the part of a file that is read."""
 
-_ENOUGH = 200
-"""Number of complete rows from which rows with missing values don't count for a proposal."""
+_MIN_COMPLETE = 200
+"""With at least this many complete rows, a proposal ignores rows with missing values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +44,16 @@ class FirstRows:
     notes : tuple of str
         Sentences about columns that aren't learned.
     is_wide : bool
-        Whether the file is an array of many columns, which have one unit: pixels, embeddings.
+        Whether the file is an array of many columns of the same unit, such as pixels or embeddings.
     X : array of shape (n, D)
         Rows that can be learned.
     features : tuple of str
     bad : int
-        Number of other rows.
+        Number of rows that can't be learned.
     reason : str
-        Why the first of them is bad.
+        Why the first bad row can't be learned.
     is_complete : bool
-        Whether these are all rows.
+        Whether all rows of the file were read.
     """
 
     options: TableOptions
@@ -67,19 +68,19 @@ class FirstRows:
 
     @property
     def are_named(self) -> bool:
-        """Whether the features have names of their own."""
+        """Whether the features have names other than x0, x1, ..."""
         return self.features != tuple(f"x{index}" for index in range(len(self.features)))
 
     @property
     def needs_columns(self) -> bool:
-        """Whether a reader of such a file has to be given the features."""
+        """Whether --columns is needed to read only the features of the file."""
         unused = {"constant", "ignored", "index"}
         if self.options.time_column is None:
             unused.add("time")
         return any(column.role in unused for column in self.columns if column.name)
 
     def sample(self, most: int = 5000) -> NDArray[np.float64]:
-        """Return up to `most` rows, evenly from all of them."""
+        """Return up to `most` rows, at equal intervals."""
         return np.asarray(self.X[_even(len(self.X), most)], np.float64)
 
     def complete_sample(self, most: int = 5000) -> NDArray[np.float64]:
@@ -91,7 +92,7 @@ class FirstRows:
         complete = ~gaps.any(axis=1)
         if (n := int(complete.sum())) == len(self.X):
             return self.sample(most)
-        if n >= _ENOUGH:
+        if n >= _MIN_COMPLETE:
             return np.asarray(self.X[complete][_even(n, most)], np.float64)
         present = np.maximum((~gaps).sum(axis=0), 1)
         means = np.where(gaps, 0.0, self.X).sum(axis=0, dtype=np.float64) / present
@@ -104,7 +105,7 @@ def _even(n: int, most: int) -> NDArray[np.int64]:
 
 
 def read_first_rows(path: Path, options: TableOptions) -> FirstRows:
-    """Return the first rows of a file; `options` are known and aren't changed.
+    """Return the first rows of a file. `options` are those that the user has set.
 
     Raises
     ------
@@ -112,7 +113,7 @@ def read_first_rows(path: Path, options: TableOptions) -> FirstRows:
         If the file has fewer than two rows of numbers, or no feature.
     """
     sniffed = sniff(path, options)
-    is_wide = sniffed.options.kind in ("npy", "npz") and len(sniffed.columns) > MOST_NAMED
+    is_wide = sniffed.options.kind in ("npy", "npz") and len(sniffed.columns) > MAX_NAMED_FEATURES
     is_open = options.columns is None and not is_wide
     columns = with_roles(sniffed) if is_open else sniffed.columns
     chosen = _with_columns(sniffed, columns, options)
@@ -155,14 +156,14 @@ def _with_columns(
     """Return the options with the roles of the columns."""
     features = tuple(column.name for column in columns if column.role == "feature")
     if not features:
-        found = ", ".join(
+        listing = ", ".join(
             f"{short(column.name)} ({'empty' if column.kind == 'empty' else column.role})"
-            for column in columns[:_MOST_SHOWN]
+            for column in columns[:_MAX_SHOWN]
         )
-        if more := len(columns[_MOST_SHOWN:]):
-            found += f", and {more:,} more"
+        if more := len(columns[_MAX_SHOWN:]):
+            listing += f", and {more:,} more"
         raise DataError(
-            f"{sniffed.path} has no column of features: {found}; name features with --columns"
+            f"{sniffed.path} has no column of features: {listing}; name features with --columns"
         )
     labels = tuple(column.name for column in columns if column.role == "label")
     use_time = options.time_column or (sniffed.sorted_by_time and sniffed.options.time_column)
@@ -185,7 +186,7 @@ class _Rows:
         self.reason = ""
         self.is_complete = True
         for chunk in chunks:
-            if rows >= _MOST_ROWS or size >= _MOST_BYTES:
+            if rows >= _MAX_ROWS or size >= _MAX_BYTES:
                 self.is_complete = False
                 break
             good = _are_learnable(chunk.X)
@@ -198,9 +199,9 @@ class _Rows:
             if chunk.times is not None and len(chunk.times):
                 self.last_time = int(chunk.times[-1])
         if rows < 2:
-            found = "one row" if rows else "no row"
+            count = "one row" if rows else "no row"
             reason = f"; the first bad row: {self.reason}" if self.reason else ""
-            raise DataError(f"{path} has {found} of numbers; expected more{reason}")
+            raise DataError(f"{path} has {count} of numbers; expected at least two{reason}")
         self.X = np.concatenate(parts)
 
 
@@ -220,7 +221,7 @@ def _note(column: Column) -> str:
         return f"{name} isn't used: it is always {column.example}"
     if column.missing:
         return (
-            f"{name} isn't used: {column.missing:,} of the first rows have no value; --missing "
-            "learn uses it"
+            f"{name} isn't used: {column.missing:,} of the first rows have no value; to use it, "
+            "give --missing learn"
         )
     return f"{name} isn't used: {column.kind}"

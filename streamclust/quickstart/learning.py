@@ -1,4 +1,4 @@
-"""Sends a file to a stream while a worker in this process learns it."""
+"""Learning of a file: it is sent to a stream while a worker in this process learns the stream."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streamclust.store.model.inventory import take_inventory
 from streamclust.store.model.removal import delete as delete_model
 from streamclust.store.stream.info import look
 from streamclust.tables import Chunk, read_table
-from streamclust.worker.together import run_model
+from streamclust.worker.run_models import run_model
 
 if TYPE_CHECKING:
     import redis
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from streamclust.store.model.keys import Keys
     from streamclust.store.server.connect import Server
 
-_OFTEN = 0.25
+_PUBLISH_SECONDS = 0.25
 """Seconds between two versions while the file is learned, so that progress is visible."""
 
 _POLL_MS = 100
@@ -43,12 +43,12 @@ _CHUNK = 8192
 
 @dataclass(eq=False)
 class Progress:
-    """What was sent and learned so far.
+    """The points that were sent, and the versions so far.
 
     Parameters
     ----------
     sent : int
-        Points in the stream.
+        Number of points in the stream.
     models : list of Model
         The versions, oldest first.
     """
@@ -58,7 +58,7 @@ class Progress:
 
     @property
     def learned(self) -> int:
-        """Points that the newest version has learned."""
+        """Number of points that the newest version has learned."""
         return self.models[-1].points if self.models else 0
 
     @property
@@ -69,7 +69,7 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """The result.
+    """The result of `learn`.
 
     Parameters
     ----------
@@ -87,12 +87,7 @@ class Learned:
 
 
 def check_free(client: redis.Redis, keys: Keys, stream: str) -> None:
-    """Refuse a stream or a model that exists: its points would be learned twice.
-
-    Raises
-    ------
-    DataError
-    """
+    """Refuse a stream or a model that exists: its points would be learned twice."""
     info = look(client, stream)
     if info is not None and info.length:
         raise DataError(
@@ -133,7 +128,7 @@ def learn(
         If points can't be sent or learned.
     """
     stop, progress, started = threading.Event(), Progress(), time.monotonic()
-    is_sent = threading.Event()  # the worker would report that it waits for the stream
+    is_sent = threading.Event()  # the worker starts when the stream exists
     job = _job(settings, server, proposal.name, stop)
     client, name = server.client(), proposal.name
     follower = VersionFollower(client, job.keys, server.label, 0, None)
@@ -154,16 +149,16 @@ def learn(
     progress.models += follower.poll(None)
     if not progress.models:
         raise DataError(
-            f"no model: too few of the {report.points:,} points can be learned; the reasons are in "
-            f"the stream {job.keys.dead}"
+            f"no model was published: too few of the {report.points:,} points can be learned; the "
+            f"stream {job.keys.dead} has the reasons"
         )
     return Learned(progress.models[-1], report, time.monotonic() - started, progress)
 
 
 def _job(settings: Settings, server: Server, name: str, stop: threading.Event) -> Job:
     model = settings.models[name]
-    publish = model.publish.model_copy(update={"every": _OFTEN})
-    commit = model.commit.model_copy(update={"every": _OFTEN})
+    publish = model.publish.model_copy(update={"every": _PUBLISH_SECONDS})
+    commit = model.commit.model_copy(update={"every": _PUBLISH_SECONDS})
     model = model.model_copy(update={"publish": publish, "commit": commit})
     worker = settings.worker.model_copy(update={"fail_fast": True})
     settings = settings.model_copy(update={"models": Models({name: model}), "worker": worker})
@@ -178,7 +173,7 @@ def _send(
     stop: threading.Event,
     is_sent: threading.Event,
 ) -> IngestReport:
-    """Send the points; set `is_sent` when the first ones are in the stream."""
+    """Send the points; set `is_sent` when the first points are in the stream."""
 
     def count(points: int) -> None:
         progress.sent = points
@@ -220,11 +215,11 @@ def _follow(
 
 
 def _has_committed(client: redis.Redis, stream: str, group: str, entry_id: str | None) -> bool:
-    """Return whether the worker's consumer group, which shows its position, is at this entry."""
+    """Return whether the position of the worker, in its consumer group, is this entry."""
     if entry_id is None:
         return True
     groups: Any = client.xinfo_groups(stream)
     return any(
-        each["name"] == group.encode() and each["last-delivered-id"] == entry_id.encode()
-        for each in groups
+        info["name"] == group.encode() and info["last-delivered-id"] == entry_id.encode()
+        for info in groups
     )

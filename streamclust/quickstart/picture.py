@@ -19,7 +19,7 @@ from streamclust.files import new_file
 from streamclust.models.directions import normalized
 from streamclust.models.family import size_name
 from streamclust.models.scaling import learn_scaling
-from streamclust.quickstart.first_rows import MOST_NAMED
+from streamclust.quickstart.first_rows import MAX_NAMED_FEATURES
 from streamclust.quickstart.size import principal_axes
 from streamclust.text import printable
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 _SAMPLE = 5000
 _DPI = 120
-_MOST_SHARES = 8
-"""Most components whose shares are written into the picture."""
+_MAX_SHARES = 8
+"""Largest number of components whose shares are written into the picture."""
 
-_MOST_ROWS, _MOST_COLUMNS = 24, 16
+_MAX_ROWS, _MAX_COLUMNS = 24, 16
 """Largest table of centroids beside the points."""
 
-_LONGEST_NAME = 24
+_MAX_NAME = 24
 SYMBOLS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -48,12 +48,12 @@ class View:
     ----------
     points : array of shape (n, 2)
     labels : array of shape (n,)
-        Row of the component of each point.
+        Component of each point, as a row of the parameters.
     centroids : array of shape (K, 2)
     axes : tuple of str
         Names of the two axes.
     low, high : arrays of shape (2,)
-        The frame: the middle 99 % of the points, with a margin.
+        Corners of the visible part: the middle 99 % of the points, with a margin.
     profile : array of shape (K, D)
         Centroids in standard deviations from the mean of the points.
     """
@@ -68,18 +68,18 @@ class View:
 
 
 def make_view(model: Model, X: NDArray[Any], features: tuple[str, ...]) -> View:
-    """Return the view of a sample of the points: two features, or two principal axes of more."""
+    """Return the view of a sample of the points: two features, or the first two principal axes."""
     X = np.asarray(X[np.linspace(0, len(X) - 1, min(len(X), _SAMPLE)).astype(int)], np.float64)
     if model.metric == "cosine":
         X = np.asarray(normalized(X[X.any(axis=1)]), np.float64)
     if np.isnan(X).any():
         X = np.asarray(model.impute(X))
-    is_wide = X.shape[1] > MOST_NAMED  # then the features have one unit
+    is_wide = X.shape[1] > MAX_NAMED_FEATURES  # the features then have the same unit
     scaling = None if is_wide else learn_scaling("standard", X, np.ones(len(X)))
     Z, means = X, model.means
     if scaling is not None:
         Z, means = scaling.apply(X), scaling.apply(model.means)
-    names = [printable(name, _LONGEST_NAME) for name in features]
+    names = [printable(name, _MAX_NAME) for name in features]
     if X.shape[1] <= 2:
         column = [0, X.shape[1] - 1]
         points, centroids = X[:, column], model.means[:, column]
@@ -104,7 +104,7 @@ def _principal_axes(Z: Array, names: list[str]) -> tuple[Array, tuple[str, str]]
     words = [
         f"principal axis {number + 1} ({share[number]:.0%} of the variance)" for number in (0, 1)
     ]
-    if len(names) <= _MOST_COLUMNS:
+    if len(names) <= _MAX_COLUMNS:
         words = [f"{word}: {_loadings(axes[n], names)}" for n, word in enumerate(words)]
     return axes[:2], (words[0], words[1])
 
@@ -122,10 +122,10 @@ def can_draw() -> bool:
 
 
 def draw(view: View, model: Model, features: tuple[str, ...], path: Path) -> None:
-    """Draw the view as a PNG; beside it the centroids of few features as a table of colours."""
+    """Draw the view as a PNG. For few features, add a table of the centroids as colours."""
     import matplotlib
 
-    # A name isn't a formula, and a name in a script that the font doesn't have isn't an error.
+    # Names aren't formulas. Characters that the font doesn't have must not give warnings.
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
         _draw(view, model, features, path)
@@ -136,7 +136,7 @@ def _draw(view: View, model: Model, features: tuple[str, ...], path: Path) -> No
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     K, D = model.means.shape
-    is_table = D > 2 and D <= _MOST_COLUMNS and K <= _MOST_ROWS
+    is_table = D > 2 and D <= _MAX_COLUMNS and K <= _MAX_ROWS
     size = (12.5, 5.8) if is_table else (8.0, 6.0)
     figure = Figure(size, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
     panels: Any = figure.subplots(
@@ -164,7 +164,7 @@ def _draw_points(axes: Axes, view: View, model: Model) -> None:
         number = str(model.numbers[row])
         part = f" ({share[row]:.0%})" if share[row] >= 0.005 else " (<1%)"
         axes.annotate(
-            number + part * (len(share) <= _MOST_SHARES),
+            number + part * (len(share) <= _MAX_SHARES),
             view.centroids[row],
             ha="center",
             va="center",
@@ -186,7 +186,7 @@ def _draw_points(axes: Axes, view: View, model: Model) -> None:
     outside = int((~inside).sum())
     title = (
         f"each dot is one of {len(view.points):,} points; labels: number and share of a cluster"
-        + (f"; {outside} centroids lie outside" * (outside > 0))
+        + (f"; {outside} centroids are outside" * (outside > 0))
     )
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.2)
@@ -195,7 +195,7 @@ def _draw_points(axes: Axes, view: View, model: Model) -> None:
 def _draw_profile(
     axes: Axes, view: View, features: tuple[str, ...], numbers: Sequence[int]
 ) -> None:
-    names = [printable(name, _LONGEST_NAME) for name in features]
+    names = [printable(name, _MAX_NAME) for name in features]
     limit = 2.5
     image = axes.imshow(view.profile, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     K, D = view.profile.shape
@@ -214,7 +214,7 @@ def _draw_profile(
 
 
 def text_rows(view: View, width: int, height: int) -> list[list[tuple[str, int]]]:
-    """Return the view as rows of cells: the symbol and the row of the most frequent component.
+    """Return the view as rows of cells: symbol and number of the most frequent component.
 
     An empty cell is (" ", -1).
     """

@@ -1,4 +1,4 @@
-"""Proposes how to cluster a file: kind of the model, scale, number of components, entries."""
+"""The proposal for a file: kind of model, scale, number of components, format of the entries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamclust.arrays import Metric
 from streamclust.errors import DataError
 from streamclust.formats.layout import EntryFormat
 from streamclust.models.directions import normalized
-from streamclust.quickstart.first_rows import MOST_NAMED, FirstRows, read_first_rows
+from streamclust.quickstart.first_rows import MAX_NAMED_FEATURES, FirstRows, read_first_rows
 from streamclust.quickstart.size import (
     ScaleKind,
     Size,
@@ -27,11 +27,11 @@ from streamclust.tables import TableOptions
 if TYPE_CHECKING:
     from streamclust.engine import Engine
 
-_MOST_NAMES = 64
-"""Most names of features that the settings list."""
+_MAX_NAMES = 64
+"""Largest number of feature names in the settings."""
 
 _WARM_UP = 1000
-"""Points of the default warm-up; a shorter file needs the setting."""
+"""Number of points of the default warm-up. A file with fewer points needs `init.points`."""
 
 _BLOCK_POINTS, _BLOCK_BYTES = 1024, 1 << 20
 """Largest block of raw numbers."""
@@ -51,11 +51,11 @@ class Proposal:
         Whether a few far points have most of the variance.
     scale : 'none', 'standard' or 'robust'
     size : Size or None
-        The comparison of numbers of components; None if the number was given.
+        The comparison of numbers of components; None if the user has set the number.
     n_components : int
     metric : 'euclidean' or 'cosine'
-    is_given : bool
-        Whether the metric was given.
+    is_metric_given : bool
+        Whether the user has set the metric.
     """
 
     name: str
@@ -66,12 +66,12 @@ class Proposal:
     size: Size | None
     n_components: int
     metric: Metric = "euclidean"
-    is_given: bool = False
+    is_metric_given: bool = False
 
     @property
     def format(self) -> EntryFormat:
         """Format of the entries: named fields, or raw numbers for many or unnamed features."""
-        if self.rows.are_named and len(self.rows.features) <= MOST_NAMED:
+        if self.rows.are_named and len(self.rows.features) <= MAX_NAMED_FEATURES:
             return "fields"
         return "float32" if self.rows.X.dtype == "float32" else "float64"
 
@@ -85,7 +85,7 @@ class Proposal:
 
     @property
     def model(self) -> dict[str, Any]:
-        """The settings of the model, as in a file."""
+        """The settings of the model, as in a settings file."""
         rows = self.rows
         settings: dict[str, Any] = {
             "kind": self.kind,
@@ -96,7 +96,7 @@ class Proposal:
         if self.metric == "cosine":
             settings["metric"] = self.metric
         points: dict[str, Any] = {}
-        if rows.are_named and len(rows.features) <= _MOST_NAMES:
+        if rows.are_named and len(rows.features) <= _MAX_NAMES:
             points["features"] = list(rows.features)
         if rows.options.weight_column:
             points["weight_field"] = rows.options.weight_column
@@ -112,26 +112,26 @@ class Proposal:
 
     @property
     def remarks(self) -> dict[str, str]:
-        """Why these settings, by their keys."""
-        found = {"scale": _SCALES[self.scale]}
+        """Setting -> the reason for its value."""
+        reasons = {"scale": _SCALES[self.scale]}
         if self.metric == "cosine":
-            found["scale"] = "Only the directions of points count."
-            if not self.is_given:
-                found["metric"] = "All points of the file are unit vectors."
+            reasons["scale"] = "Only the directions of points count."
+            if not self.is_metric_given:
+                reasons["metric"] = "All points of the file are unit vectors."
         if self.size is not None:
-            found["n_components"] = _size_remark(self.size, self.n_components)
+            reasons["n_components"] = _size_remark(self.size, self.n_components)
         if self.kind == "gaussian_mixture":
-            found["scale"] = "Full covariances need no scale."
+            reasons["scale"] = "Full covariances need no scale."
             if self.is_heavy:
-                found["kind"] = (
+                reasons["kind"] = (
                     "A few far points have most of the variance; in K-means they would take the "
                     "centroids."
                 )
         if rows_with_gaps := int(np.isnan(self.rows.X).any(axis=1).sum()):
-            found["points"] = f"{rows_with_gaps:,} rows of the file have missing values."
+            reasons["points"] = f"{rows_with_gaps:,} rows of the file have missing values."
         if "init" in self.model:
-            found["init"] = f"The file has only {len(self.rows.X):,} points."
-        return found
+            reasons["init"] = f"The file has only {len(self.rows.X):,} points."
+        return reasons
 
 
 _SCALES = {
@@ -143,19 +143,22 @@ _SCALES = {
 
 def _size_remark(size: Size, chosen: int) -> str:
     if not size.bic:
-        return "The file has too few points to compare numbers."
+        return "The file has too few points to compare values of K."
     numbers = list(size.bic)
     tested = f"K from {numbers[0]} to {numbers[-1]}, on {size.points:,} points of the file"
     if size.n_components < chosen:
         return f"The BIC is lowest at 1, so the file may have no clusters ({tested})."
     if chosen == numbers[-1]:
         return (
-            f"{chosen} is the largest K that was tried ({tested}), and the BIC still falls; -k, or "
-            "`streamclust select --k`, tries more."
+            f"{chosen} is the largest K that was tried ({tested}), and the BIC still falls. To try "
+            "more, use -k or `streamclust select --k`."
         )
     if size.lowest == chosen:
         return f"Lowest BIC ({tested})."
-    return f"98 % of the fall of the BIC, which is lowest at {size.lowest} ({tested})."
+    return (
+        f"The smallest K with 98 % of the fall of the BIC, which is lowest at {size.lowest} "
+        f"({tested})."
+    )
 
 
 def propose(
@@ -174,9 +177,9 @@ def propose(
     ----------
     path : Path
     options : TableOptions
-        Options that are known; they aren't changed.
+        Options that the user has set; they aren't changed.
     name : str, optional
-        Name of the model. Default: from the name of the file.
+        Name of the model. Default: derived from the name of the file.
     kind : 'kmeans' or 'gaussian_mixture', optional
         Default: a mixture if a few far points have most of the variance, else K-means.
     n_components : int, optional
@@ -184,12 +187,12 @@ def propose(
     metric : 'euclidean' or 'cosine', optional
         Default: cosine for unit vectors, else euclidean.
     engine : Engine, optional
-        Compares the numbers of components.
+        Computes the fits that compare numbers of components.
 
     Raises
     ------
     DataError
-        If the file has too few rows, or no feature; or if a mixture should have the metric cosine.
+        If the file has too few rows or no feature, or if the options contradict each other.
     """
     if metric == "cosine" and kind == "gaussian_mixture":
         raise DataError("--metric cosine is for kind kmeans; remove --model-kind or --metric")
@@ -202,26 +205,27 @@ def propose(
             f"{path} has {len(rows.X)} points for {n_components} components; give a smaller -k"
         )
     sample = rows.complete_sample()
-    known = kind or ("kmeans" if metric == "cosine" else None)
-    heavier = "kmeans" if rows.is_wide else propose_kind(sample)
-    found: Metric = "euclidean"
-    if known != "gaussian_mixture":
-        found = metric or ("euclidean" if learns_missing else propose_metric(sample))
-    if found == "cosine":
+    fixed_kind = kind or ("kmeans" if metric == "cosine" else None)
+    proposed_kind = "kmeans" if rows.is_wide else propose_kind(sample)
+    chosen_metric: Metric = "euclidean"
+    if fixed_kind != "gaussian_mixture":
+        chosen_metric = metric or ("euclidean" if learns_missing else propose_metric(sample))
+    if chosen_metric == "cosine":
         sample = np.asarray(normalized(sample[sample.any(axis=1)]), np.float64)
-        known = heavier = "kmeans"
-    chosen = known or heavier
-    # A covariance has a scale per direction, and unit vectors need none.
-    scaled = not rows.is_wide and chosen == "kmeans" and found == "euclidean"
+        fixed_kind = proposed_kind = "kmeans"
+    chosen_kind = fixed_kind or proposed_kind
+    # Covariances need no scale, and neither do unit vectors.
+    scaled = not rows.is_wide and chosen_kind == "kmeans" and chosen_metric == "euclidean"
     scale = propose_scale(sample) if scaled else "none"
-    size = None if n_components else propose_size(sample, chosen, scale, engine)
+    size = None if n_components else propose_size(sample, chosen_kind, scale, engine)
     K = n_components or max(2, 0 if size is None else size.n_components)
-    name, is_heavy, is_given = name or model_name(path), heavier != "kmeans", metric is not None
-    return Proposal(name, rows, chosen, is_heavy, scale, size, K, found, is_given)
+    name, is_heavy = name or model_name(path), proposed_kind == "gaussian_mixture"
+    is_given = metric is not None
+    return Proposal(name, rows, chosen_kind, is_heavy, scale, size, K, chosen_metric, is_given)
 
 
 def model_name(path: Path) -> str:
-    """Return a name for the model of a file, in the characters of names.
+    """Return a name for the model of a file, with the characters that names may have.
 
     Examples
     --------

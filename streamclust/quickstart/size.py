@@ -15,7 +15,7 @@ from streamclust.arrays import Array, Metric
 from streamclust.engine import ArrayPart, Engine, Inline, Reader
 from streamclust.engine.fits import Fit
 from streamclust.errors import TooFewPointsError
-from streamclust.fitting.moves import THIN, Sample
+from streamclust.fitting.moves import FEW_POINTS_PENALTY, Sample
 from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, KMeans, KMeansParams
 from streamclust.models.family import by_kind
@@ -27,39 +27,41 @@ _NUMBERS = (*range(1, 13), 14, 16, 20)
 """Numbers of components that are compared."""
 
 _MORE_NUMBERS = (22, 25, 28, 32, 36, 40)
-"""Numbers that are compared too if the BIC still falls at the last of `_NUMBERS`."""
+"""Further numbers that are compared if the BIC still falls at the last of `_NUMBERS`."""
 
 _RUNS = 3
-"""Fits per number from different starts; the best one counts."""
+"""Number of fits from different starts per number of components; the best fit is used."""
 
-_MOST_AXES = 8
-_ENOUGH_VARIANCE = 0.9
-"""The comparison uses the first principal axes with this share of the variance: in many dimensions
-the BIC of a small sample is decided by noise."""
+_MAX_AXES = 8
+_AXES_VARIANCE = 0.9
+"""The comparison uses the first principal axes with this share of the variance. In many dimensions,
+noise would decide the BIC of a small sample."""
 
 _CORE = 0.99
-"""Share of the sample that is compared: a far point would get a component of its own."""
+"""Share of the sample that is compared, because a far point would get its own component."""
 
 _UNIT = 1e-3
 """Largest |norm - 1| of a unit vector that was written with few digits."""
 
 _UNEQUAL = 5.0
-"""Ratio of the largest to the smallest spread of features from which they need a scale."""
+"""Features need a scale if the ratio of the largest to the smallest spread is above this."""
 
 _FAR = 8.0
-"""Deviations from the median, in units of the quartiles, of points that need a robust scale."""
+"""A point is far if its distance from the median is above this, in interquartile ranges."""
 
 _FAR_SHARE = 1e-3
+"""A robust scale is proposed if more than this share of the points is far."""
 
 _HEAVY = 3.0
-"""Ratio of the variance to that of the middle 99 % of each feature from which far points would take
-the centroids of K-means. A mixture describes them by a few wide components."""
+"""A mixture is proposed if the ratio of the variance to that of the middle 99 % of each feature is
+above this. Far points would then take the centroids of K-means; a mixture describes them by a few
+wide components."""
 
 _LEAST_VARIANCE = 1e-6
 """Floor of variances in the BIC, relative to the average variance of all points."""
 
-_MOST_COVARIANCES = 16
-"""Most features for full covariances."""
+_MAX_COVARIANCE_FEATURES = 16
+"""Largest number of features for full covariances."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +71,19 @@ class Trials:
     Parameters
     ----------
     make : callable
-        Returns the family with K components.
+        K -> the family with K components.
     numbers : sequence of int
         The numbers that are compared, ascending.
     points : int
-        Most points of the sample.
+        Largest number of points of the sample.
     bic : callable
         Returns the BIC of parameters on a sample.
     enough : float
-        Share of the fall of the BIC that the chosen number reaches; 1 for the lowest BIC. For
-        mixtures, further components describe the shape of clusters rather than more clusters.
+        The smallest number that reaches this share of the fall of the BIC is chosen; 1 for the
+        number with the lowest BIC. It is below 1 for mixtures, because further components often
+        describe the shapes of clusters and not further clusters.
     more : sequence of int
-        Numbers that are compared too if the BIC still falls at the last of `numbers`.
+        Further numbers that are compared if the BIC still falls at the last of `numbers`.
     """
 
     make: Callable[[int], Any]
@@ -95,15 +98,15 @@ def kmeans_bic(params: KMeansParams, sample: Sample) -> float:
     """Return the lowest BIC of hard-assigned points under three shapes of the clusters.
 
     The BIC is -2 L + p log n with the classification likelihood L (Celeux & Govaert 1992). Each
-    cluster has a covariance: round (one variance), with one variance per axis, or full. If clusters
-    were only round, a long cluster would count as several. If they were only full, the number of
-    parameters would hide the difference of two round clusters that overlap.
+    cluster has a covariance: spherical, diagonal or full. With spherical ones alone, a long cluster
+    would count as several. With full ones alone, the number of parameters would outweigh the
+    difference of two round clusters that overlap.
     """
     (K, D), n = params.centroids.shape, len(sample.X)
     labels = kernels.assign(sample.X, params.centroids).labels
     size = np.bincount(labels, minlength=K)
     if (size < D + 2).any():
-        return THIN
+        return FEW_POINTS_PENALTY
     least = max(_LEAST_VARIANCE * float(sample.X.var(axis=0).mean()), np.finfo(np.float64).tiny)
     groups = (sample.X[labels == k] for k in range(K))
     covariances = np.array([np.cov(X.T, bias=True).reshape(D, D) for X in groups])
@@ -131,7 +134,7 @@ TRIALS: Mapping[str, Trials] = {
         _MIXTURE, range(1, 11), 1000, search_of(_MIXTURE(1)).bic, enough=0.98
     ),
 }
-"""The trials of each kind of model."""
+"""Kind of a family -> the trials for it."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ class Size:
     lowest : int
         The number at which the BIC is lowest.
     bic : dict of int to float
-        The BIC by number of components.
+        Number of components -> BIC.
     points : int
         Number of points that were compared.
     """
@@ -157,7 +160,7 @@ class Size:
 
 def propose_kind(X: Array) -> str:
     """Return 'gaussian_mixture' if a few far points have most of the variance, else 'kmeans'."""
-    if X.shape[1] > _MOST_COVARIANCES or len(X) < 20 * X.shape[1]:
+    if X.shape[1] > _MAX_COVARIANCE_FEATURES or len(X) < 20 * X.shape[1]:
         return "kmeans"
     scaling = learn_scaling("standard", X, np.ones(len(X)))
     Z = X if scaling is None else scaling.apply(X)
@@ -174,9 +177,9 @@ def propose_metric(X: Array) -> Metric:
 
 
 def propose_scale(X: Array) -> ScaleKind:
-    """Return the scale for features whose spreads differ, or else 'none'.
+    """Return the scale for features whose spreads differ, else 'none'.
 
-    'robust' is for features with far points, as long as no feature has equal quartiles.
+    The result is 'robust' if some points are far away, unless a feature has equal quartiles.
     """
     low, q1, median, q3, high = np.percentile(X, [1.0, 25.0, 50.0, 75.0, 99.0], axis=0)
     spread = (high - low)[high > low]
@@ -196,10 +199,10 @@ def propose_size(X: Array, kind: str, scale: ScaleKind, engine: Engine | None = 
     ----------
     X : array of shape (N, D)
     kind : str
-        'kmeans', 'gaussian_mixture'.
+        'kmeans' or 'gaussian_mixture'.
     scale : 'none', 'standard' or 'robust'
     engine : Engine, optional
-        Computes the fits; several side by side, if it has several workers.
+        Computes the fits, several at the same time if it has several workers.
     """
     trials = by_kind(TRIALS, kind, "TRIALS")
     rng, most = np.random.default_rng(0), trials.points
@@ -219,7 +222,7 @@ def propose_size(X: Array, kind: str, scale: ScaleKind, engine: Engine | None = 
 def _bic_by_number(
     trials: Trials, numbers: Sequence[int], sample: Sample, engine: Engine
 ) -> dict[int, float]:
-    """Return the BIC of each number, up to the first one for which there are too few points."""
+    """Return the BIC of each number, up to the first number with too few points."""
     numbers = [K for K in numbers if max(len(sample.X) // 10, 1) >= K]
     part, task = ArrayPart(sample.X, sample.w), Fit(trials.make(1), _RUNS, seed=0)
     fits = engine.map(task, Reader(), ((K, part) for K in numbers))
@@ -248,8 +251,8 @@ def _projected(Z: Array) -> Array:
     total = np.cumsum(variance)
     if not total[-1] > 0.0:
         return Z[:, :1]
-    enough = int(np.searchsorted(total, _ENOUGH_VARIANCE * total[-1])) + 1
-    return np.ascontiguousarray((Z - Z.mean(axis=0)) @ axes[: min(enough, _MOST_AXES)].T)
+    enough = int(np.searchsorted(total, _AXES_VARIANCE * total[-1])) + 1
+    return np.ascontiguousarray((Z - Z.mean(axis=0)) @ axes[: min(enough, _MAX_AXES)].T)
 
 
 def principal_axes(Z: Array) -> tuple[Array, Array]:

@@ -1,1 +1,1 @@
-"""Full-batch Lloyd or EM over the retained stream or files, to replace the live parameters."""
+"""Refits: Lloyd's algorithm or EM over all retained entries, or files, for better parameters."""

@@ -20,7 +20,7 @@ from streamclust.refit.runs import search
 from streamclust.refit.scoring import score
 from streamclust.refit.selection import select
 from streamclust.refit.sources import CoresetSource, Files, StreamRange
-from streamclust.refit.span import resolve
+from streamclust.refit.span import range_of
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import make_learner, points_format
 from streamclust.runtime.log import warn_of_less
@@ -53,7 +53,7 @@ class Selection:
     Parameters
     ----------
     span : Span
-        The part of the streams; ignored with files.
+        The part of the streams; ignored if there are files.
     files : sequence of Path
         Files to read instead of the streams.
     table : TableOptions
@@ -61,7 +61,7 @@ class Selection:
     from_coreset : bool
         Whether the points are the model's own coreset.
     warn : callable
-        Given a sentence about a file: a column that isn't read, or rows that are skipped.
+        Called with a sentence about a file: a column that isn't read, or rows that are skipped.
     """
 
     span: Span
@@ -80,11 +80,11 @@ class Request:
     selection : Selection
     plan : Plan
     medoids : bool
-        Whether to fit by K-medoids instead of Lloyd or EM.
+        Whether to fit by K-medoids instead of Lloyd's algorithm or EM.
     dry_run : bool
-        Whether to compare only, and leave the model unchanged.
+        Whether to only compare, and leave the model unchanged.
     force : bool
-        Whether to deliver also a refit that is no better.
+        Whether to deliver the refit even if it isn't better.
     keep_best : bool
         Whether to continue with the best result so far after a stop.
     timeout : float
@@ -107,21 +107,23 @@ class Report:
     Parameters
     ----------
     source : str
-        The source of the points.
+        Name of the source of the points.
     objective : str
-        The kind of the losses: 'inertia', 'log_likelihood' (its negative), or 'distance'.
+        The kind of the losses: 'inertia', 'log_likelihood' (losses are its negative), or
+        'distance'.
     points : int
     in_memory : bool
-        Whether the points were kept in memory; else they were read again for each pass.
+        Whether all points were in memory; else each pass read them again.
     live_loss, loss : float or None, float
-        Loss per point of the live model and of the refit, on the same points. For K-means that
-        scales its features, the losses are in scaled units.
+        Loss per point of the live model and of the refit, on the same points. For K-means with
+        scaled features, the losses are in scaled units.
     better : bool
         Whether the loss of the refit is lower.
     runs : tuple of Run
     stopped : bool
+        Whether the user stopped the search.
     on_top : bool
-        Whether the worker learns the points since the start of the refit on top of the refit.
+        Whether the worker learns later points again after it has adopted the refit.
     delivered : Handover or None
         None if the model is unchanged.
     """
@@ -146,13 +148,13 @@ class Callbacks:
     Parameters
     ----------
     on_points : callable
-        Given the number of points read so far.
+        Called with the number of points read so far.
     on_pass : callable
-        Given each pass over the points.
+        Called with each pass over the points.
     stop : callable
         Returns whether to stop.
     on_part : callable
-        Given the number of parts that are done in a pass, and of all parts.
+        Called with the number of parts that are done in a pass, and the number of all parts.
     """
 
     on_points: Callable[[int], None] = lambda _: None
@@ -166,25 +168,25 @@ class Callbacks:
 
 
 def refit(job: Job, request: Request, callbacks: Callbacks, engine: Engine | None = None) -> Report:
-    """Refit a model to the retained stream or to files, and deliver the refit if it is better.
+    """Refit a model to the retained entries or to files, and deliver the refit if it is better.
 
-    The engine computes the sums over all points; by default, this thread does.
+    The engine computes the sums over all points. Default: the calling thread computes them.
 
     Raises
     ------
     UnknownModelError
         If the model has no state yet.
     TooFewPointsError
-        If there are no points, or fewer distinct ones than components.
+        If there are no points, or fewer distinct points than components.
     BusyError
         If another refit is running, or the worker doesn't answer.
     StoppedError
-        If the refit was stopped, and `keep_best` is off or there was no result yet.
+        If the refit was stopped without `keep_best`, or before there was a result.
     """
     engine = engine or Inline()
     if request.dry_run:
         return _refit(job, request, callbacks, load(job, job.server.client()), engine)
-    # A refit of points of a replaced primary must not be proposed to the next primary.
+    # The session ensures that a refit isn't proposed to another primary than the points are from.
     with job.server.session() as server:
         job, client = replace(job, server=server), server.client()
         activity, stall = Activity(), float(job.settings.worker.stall)
@@ -193,11 +195,11 @@ def refit(job: Job, request: Request, callbacks: Callbacks, engine: Engine | Non
 
 
 def _recording(callbacks: Callbacks, activity: Activity) -> Callbacks:
-    """Return callbacks that also record progress: a refit that hangs must not block others."""
+    """Return callbacks that also record progress, so that a refit that hangs loses its lock."""
 
     def recording(call: Callable[..., Any]) -> Callable[..., Any]:
         def recorded(*arguments: Any) -> Any:
-            activity.moved()
+            activity.record_progress()
             return call(*arguments)
 
         return recorded
@@ -211,38 +213,40 @@ def _recording(callbacks: Callbacks, activity: Activity) -> Callbacks:
 
 
 def _refit(
-    job: Job, request: Request, callbacks: Callbacks, at: Checkpoint, engine: Engine
+    job: Job, request: Request, callbacks: Callbacks, checkpoint: Checkpoint, engine: Engine
 ) -> Report:
-    opened = open_source(job, request.selection, at, callbacks.stop)
+    opened = open_source(job, request.selection, checkpoint, callbacks.stop)
     learner = make_learner(job.model)
     reports = callbacks.reports(request.selection.warn)
     raw = gather(opened.source, request.plan.seed, engine=engine, reports=reports)
-    points = raw.scaled(_scaling(learner, at, raw))
-    live = learner.published(at.learner)
-    family = _sized(learner.family, live, points, request.plan)
+    points = raw.scaled(_scaling(learner, checkpoint, raw))
+    live = learner.published(checkpoint.learner)
+    family = _with_current_size(learner.family, live, points, request.plan)
     if request.medoids:
-        found = search_medoids(family, points, live, request.plan)
+        result = search_medoids(family, points, live, request.plan)
     else:
-        found = search(
+        result = search(
             family, points, live, request.plan, on_pass=callbacks.on_pass, stop=callbacks.stop
         )
-    if found.stopped and not request.keep_best:
+    if result.stopped and not request.keep_best:
         raise StoppedError("interrupted; nothing was changed")
-    report = _report(opened, points, found, request, family)
+    report = _report(opened, points, result, request, family)
     if request.dry_run or not (report.better or request.force):
         return report
-    # The refit has handled this stop; the delivery doesn't stop for it again.
-    stop = (lambda: False) if found.stopped else callbacks.stop
-    proposal = checkpoint_of(found, at, points.scaling, whole=opened.whole)
+    # A stop that has ended the search must not stop the delivery too.
+    stop = (lambda: False) if result.stopped else callbacks.stop
+    proposal = checkpoint_of(result, checkpoint, points.scaling, at_position=opened.at_position)
     return replace(report, delivered=deliver(job, proposal, request.timeout, stop))
 
 
-def _sized(family: Family[Any], live: Any | None, points: Dataset, plan: Plan) -> Family[Any]:
+def _with_current_size(
+    family: Family[Any], live: Any | None, points: Dataset, plan: Plan
+) -> Family[Any]:
     """Return the family with the current number of components, if K adapts.
 
-    During the warm-up, K is the number that suits a sample of the points.
+    During the warm-up, K is chosen by a fit of a sample of the points.
     """
-    if family.fewest is None:
+    if family.min_components is None:
         return family
     if live is None:
         sample = points.sample
@@ -250,93 +254,105 @@ def _sized(family: Family[Any], live: Any | None, points: Dataset, plan: Plan) -
     return family.with_components(len(live.means))
 
 
-def _scaling(learner: StreamLearner[Any], at: Checkpoint, points: Dataset) -> Scaling | None:
-    """Return the model's own scales; during the warm-up, those of the points."""
-    if at.learner.params is not None:
-        return at.learner.scaling
+def _scaling(
+    learner: StreamLearner[Any], checkpoint: Checkpoint, points: Dataset
+) -> Scaling | None:
+    """Return the scales of the model; during the warm-up, scales learned from the points."""
+    if checkpoint.learner.params is not None:
+        return checkpoint.learner.scaling
     return learn_scaling(learner.scale, points.sample.X, points.sample.w)
 
 
 def _report(
-    opened: Opened, points: Dataset, found: SearchResult, request: Request, family: Family[Any]
+    opened: Opened, points: Dataset, result: SearchResult, request: Request, family: Family[Any]
 ) -> Report:
     def in_units(loss: float) -> float:
         if points.scaling is None or request.medoids or family.objective == "inertia":
             return loss
         return loss + points.log_volume
 
-    loss, live = found.loss, found.live_loss
+    loss, live = result.loss, result.live_loss
     return Report(
         source=opened.source.label,
         objective="distance" if request.medoids else family.objective,
         points=points.count,
-        in_memory=points.whole,
+        in_memory=points.is_in_memory,
         live_loss=None if live is None else in_units(live),
         loss=in_units(loss),
         better=live is None or loss < live,
-        runs=tuple(replace(run, loss=in_units(run.loss)) for run in found.runs),
-        stopped=found.stopped,
-        on_top=opened.whole,
+        runs=tuple(replace(run, loss=in_units(run.loss)) for run in result.runs),
+        stopped=result.stopped,
+        on_top=opened.at_position,
         delivered=None,
     )
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A source, and whether it ends at the model's own position."""
+    """A source of points.
+
+    Parameters
+    ----------
+    source : Source
+    at_position : bool
+        Whether the points end at the model's position, so that the worker can learn the later
+        points after it has adopted a refit.
+    """
 
     source: Source
-    whole: bool
+    at_position: bool
 
 
 def open_source(
-    job: Job, selection: Selection, at: Checkpoint, stop: Callable[[], bool] = lambda: False
+    job: Job, selection: Selection, checkpoint: Checkpoint, stop: Callable[[], bool] = lambda: False
 ) -> Opened:
-    """Return the source of points to refit or score a model on, and whether more can be learned.
+    """Return the source of the points for a refit or a score of a model.
 
-    Reads of the streams are retried after faults that pass, until `stop` returns True.
+    Reads of the streams are retried after temporary faults, until `stop` returns True.
 
     Raises
     ------
     ConfigError
-        If a part of the span can't be read.
+        If a text of the span isn't an ID, a time, a duration or a number.
     DataError
         If a file can't be read.
     """
-    D = n_features(at)
+    D = n_features(checkpoint)
     if selection.files:
-        features = job.model.points.features if at.layout is None else at.layout.features
+        features = (
+            job.model.points.features if checkpoint.layout is None else checkpoint.layout.features
+        )
         needs = ModelColumns(f"model {job.name!r}", tuple(features), D)
         spec = points_format(job.model)
         options = replace(selection.table, missing=spec.missing)
         files = Files(selection.files, options, needs, selection.warn, directions=spec.directions)
         return Opened(files.for_model(D, job.name), False)
     if selection.from_coreset:
-        return Opened(CoresetSource(at.learner, job.name), True)
+        return Opened(CoresetSource(checkpoint.learner, job.name), True)
     most = job.model.batch.max_entry_bytes
-    part = resolve(selection.span, at, job.server.raw_client(most))
+    part = range_of(selection.span, checkpoint, job.server.raw_client(most))
     spec = points_format(job.model, D)
     on_less = warn_of_less(job.log)
     on_fault = Retries(job, stop)
     server = stream_server(job.settings.redis, most)
     connect = partial(job.server.raw_client, most)
     stream = StreamRange(
-        connect, part.after, part.until, spec, at.layout, server, on_less, on_fault
+        connect, part.after, part.until, spec, checkpoint.layout, server, on_less, on_fault
     )
-    return Opened(stream.for_model(D, job.name), part.whole)
+    return Opened(stream.for_model(D, job.name), part.at_position)
 
 
-def n_features(at: Checkpoint) -> int | None:
+def n_features(checkpoint: Checkpoint) -> int | None:
     """Return the model's number of features; None before the first point."""
-    if at.learner.stats is not None:
-        return int(at.learner.stats.reference.shape[1])
-    return None if at.layout is None else at.layout.n_features
+    if checkpoint.learner.stats is not None:
+        return int(checkpoint.learner.stats.reference.shape[1])
+    return None if checkpoint.layout is None else checkpoint.layout.n_features
 
 
 def score_live(
     job: Job, selection: Selection, callbacks: Callbacks | None = None, engine: Engine | None = None
 ) -> tuple[str, Score]:
-    """Return the source's name, and the score of the live model on its points.
+    """Return the name of the source, and the score of the live model on its points.
 
     Raises
     ------
@@ -345,22 +361,23 @@ def score_live(
     TooFewPointsError
         If there are no points.
     """
-    at = load(job, job.server.client())
+    checkpoint = load(job, job.server.client())
     learner = make_learner(job.model)
-    live = learner.published(at.learner)
+    live = learner.published(checkpoint.learner)
     if live is None:
         raise UnknownModelError(
-            f"model {job.name!r} is still warming up: there is nothing to score"
+            f"model {job.name!r} is still warming up and has no parameters to score; wait until "
+            "it has learned enough points"
         )
     callbacks, seed = callbacks or Callbacks(), job.model.seed
-    source = open_source(job, selection, at, callbacks.stop).source
+    source = open_source(job, selection, checkpoint, callbacks.stop).source
     reports = callbacks.reports(selection.warn)
-    points = gather(source, seed, engine=engine, reports=reports).scaled(at.learner.scaling)
+    points = gather(source, seed, engine=engine, reports=reports).scaled(checkpoint.learner.scaling)
     return source.label, score(learner.family, live, points, seed=seed, stop=callbacks.stop)
 
 
 def map_live(job: Job, selection: Selection, old: int, new: int) -> tuple[str, VersionMap]:
-    """Return the source's name, and how its points move from one stored version to another.
+    """Return the name of the source, and how its points move from one stored version to another.
 
     Raises
     ------
@@ -372,12 +389,12 @@ def map_live(job: Job, selection: Selection, old: int, new: int) -> tuple[str, V
         If there are no points.
     """
     client = job.server.client()
-    at = load(job, client)
+    checkpoint = load(job, client)
     missing = job.model.points.missing  # an older version may not have learned missing values
     before, after = (
         read_model(client, job.keys, version).accepting(missing) for version in (old, new)
     )
-    source = open_source(job, selection, at).source
+    source = open_source(job, selection, checkpoint).source
     points = gather(source, job.model.seed).sample
     return source.label, after.map_from(before, points.X, points.w)
 
@@ -395,16 +412,16 @@ def select_live(
 ) -> list[Score]:
     """Return the score of the best fit for each number of components.
 
-    Without a state of the model, the points are all retained entries of its streams.
+    If the model has no state yet, the points are all retained entries of its streams.
     """
     client = job.server.client()
     try:
-        at = load(job, client)
+        checkpoint = load(job, client)
     except UnknownModelError:
-        at = Checkpoint(position=begin(client, job.model.streams, "latest"))
+        checkpoint = Checkpoint(position=begin(client, job.model.streams, "latest"))
     learner = make_learner(job.model)
-    source = open_source(job, selection, at, stop).source
+    source = open_source(job, selection, checkpoint, stop).source
     reports = Reports(on_part=on_part, warn=selection.warn, stop=stop)
     raw = gather(source, plan.seed, engine=engine, reports=reports)
-    points = raw.scaled(_scaling(learner, at, raw))
+    points = raw.scaled(_scaling(learner, checkpoint, raw))
     return list(select(learner.family, points, numbers, plan, on_pass=on_pass, stop=stop))

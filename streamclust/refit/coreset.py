@@ -1,9 +1,9 @@
 """A coreset of points that don't fit in memory, for the starts of runs and for moves.
 
 A uniform sample misses small clusters. Rounds of k-means|| (Bahmani, Moseley, Vattani, Kumar &
-Vassilvitskii 2012), which begin with k-means++ on the sample, find them: each round draws points of
-all data with probability proportional to their squared distance to the nearest point so far. With
-all these points as a rough solution, one more pass draws a coreset by sensitivity.
+Vassilvitskii 2012) find them. They start from k-means++ on the sample. Each round draws from all
+points, with probability proportional to the squared distance to the nearest point drawn so far.
+With all drawn points as a rough solution, one more pass draws a coreset by sensitivity.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from streamclust.refit.data import Dataset
 
 ROUNDS = 2
-"""Rounds of k-means||: few, because the sample has found the clusters with most of the points."""
+"""Rounds of k-means||. Few are enough, because the sample has most clusters already."""
 
 _PER_ROUND = 1.0
 """Points that a round draws, relative to K."""
 
 
-def condensed(
+def memory_or_coreset(
     family: Family[Any], points: Dataset, seed: int, stop: Callable[[], bool] = lambda: False
 ) -> Points:
-    """Return all points in memory, or else a coreset of about as many points as the sample.
+    """Return all points if they are in memory, else a coreset of about the size of the sample.
 
-    The passes read all points three times, and compute as much as six iterations of K-means.
+    The coreset needs three passes over all points, as much work as six iterations of K-means.
 
     Parameters
     ----------
@@ -52,16 +52,16 @@ def condensed(
     TooFewPointsError
         If the sample has fewer distinct points than components.
     """
-    if points.whole:
+    if points.is_in_memory:
         return points.sample
     centroids = candidates(points, family.n_components, seed, stop)
     share = len(points.sample.w) / points.count
-    found: tuple[Points, ...] = points.fold(Condense(centroids, share, (seed, 6)), stop)
-    return joined(list(found))
+    samples: tuple[Points, ...] = points.fold(Condense(centroids, share, (seed, 6)), stop)
+    return joined(list(samples))
 
 
 def candidates(points: Dataset, K: int, seed: int, stop: Callable[[], bool] = lambda: False) -> Any:
-    """Return more than K points of the data near which all its points are, shape (n, D)."""
+    """Return more than K points, (n, D), so that each point of the data is near one of them."""
     X, w = points.sample
     X = hot_deck(X, w)
     centroids = seed_centroids(X, w, K, np.random.default_rng((seed, 4)))

@@ -1,4 +1,4 @@
-"""Draws a selection of K: the elbow of J, the criteria, and the silhouette over K."""
+"""The chart for a selection of K: J, the criteria, and the silhouette over K."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9660a", "#555555"
 
 
 def check_plotting() -> None:
-    """Check, before the work, that the library for pictures is installed.
+    """Check that matplotlib is installed. Call this before a long computation.
 
     Raises
     ------
     MissingExtraError
-        Without matplotlib.
+        If matplotlib isn't installed.
     """
     try:
         import matplotlib  # noqa: F401
@@ -50,13 +50,13 @@ def draw(scores: Sequence[Score], choice: Choice, title: str, path: Path) -> Non
     figure = Figure((11.0, 3.8), layout="constrained")
     figure.suptitle(printable(title), parse_math=False)
     left, middle, right = figure.subplots(1, 3)
-    K = [each.n_components for each in scores]
-    _curve(left, K, [each.inertia_per_point for each in scores], _BLUE, "inertia per point, J/N")
+    K = [score.n_components for score in scores]
+    _curve(left, K, [score.inertia_per_point for score in scores], _BLUE, "inertia per point, J/N")
     _mark(left, choice.elbow, "elbow")
-    _curve(middle, K, [each.bic for each in scores], _BLUE, "BIC")
-    _curve(middle, K, [each.aic for each in scores], _ORANGE, "AIC", marker="s", linestyle="--")
+    _curve(middle, K, [score.bic for score in scores], _BLUE, "BIC")
+    _curve(middle, K, [score.aic for score in scores], _ORANGE, "AIC", marker="s", linestyle="--")
     _mark(middle, choice.bic, "lowest BIC")
-    _curve(right, K, [each.silhouette for each in scores], _BLUE, "silhouette")
+    _curve(right, K, [score.silhouette for score in scores], _BLUE, "silhouette")
     _mark(right, choice.silhouette, "highest")
     names = (
         "Mean squared distance: look for the bend",
@@ -89,8 +89,10 @@ def _curve(
     name: str,
     **style: Any,
 ) -> None:
-    known: Any = [float("nan") if value is None else value for value in values]
-    axes.plot(K, known, **{"marker": "o", "markersize": 4, "color": colour, "label": name, **style})
+    with_gaps: Any = [float("nan") if value is None else value for value in values]
+    axes.plot(
+        K, with_gaps, **{"marker": "o", "markersize": 4, "color": colour, "label": name, **style}
+    )
 
 
 def _mark(axes: Axes, K: int | None, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The points of a refit for the batch loop: in memory if they fit, else read in each pass."""
+"""The points of a refit: in memory if they fit, else read in each pass of the batch loop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IN_MEMORY = 1 << 28
 """Maximum bytes of points in memory, 256 MiB; more points are read again in each pass."""
 
 SAMPLE = 1 << 17
-"""Points of the sample that seeds the runs, if not all points are in memory."""
+"""Number of points of the sample for seeds, if the points don't fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Reports:
     Parameters
     ----------
     on_points : callable
-        Given the number of points read so far in a pass.
+        Called with the number of points read so far in a pass.
     on_part : callable
-        Given the number of parts that are done in a pass, and the number of all parts; 0 for the
-        latter if it isn't known.
+        Called with the number of parts that are done in a pass, and the number of all parts; the
+        latter is 0 if unknown.
     warn : callable
-        Given a sentence about points that have disappeared.
+        Called with a sentence about points that were trimmed.
     stop : callable
         Returns whether to raise `StoppedError` in the first pass.
     """
@@ -70,11 +70,11 @@ class Dataset:
         Total weight.
     parts : tuple of Part
     sizes : tuple of int
-        Number of points of each part, all of positive weight.
+        Number of points of positive weight in each part.
     missing : array of shape (D,) or None
-        Total weight of the points that lack each feature; None if no value is missing.
+        Total weight of the points without a value of each feature; None if no value is missing.
     scaling : Scaling or None
-        The sample is scaled already; each pass scales the other points.
+        The scales of the features. `sample` is already scaled; each pass scales the other points.
     engine : Engine
         Computes each pass.
     reports : Reports
@@ -97,8 +97,8 @@ class Dataset:
         return sum(self.sizes)
 
     @property
-    def whole(self) -> bool:
-        """Whether the sample holds all points."""
+    def is_in_memory(self) -> bool:
+        """Whether `sample` has all points."""
         return len(self.sample.w) == self.count
 
     def e_step(self, family: Family[Any], params: Any, stop: Callable[[], bool]) -> Stats:
@@ -108,11 +108,11 @@ class Dataset:
     def fold(self, task: Task[R], stop: Callable[[], bool]) -> R:
         """Return the merged results of a task over all parts.
 
-        Points in memory are parts too. So the bits of the result don't depend on whether all
-        points fit in memory.
+        Points in memory are divided into the same parts. So the bits of the result don't depend on
+        whether all points fit in memory.
         """
-        if self.whole and not self.engine.remote:
-            return self.engine.fold(task, Reader(), self._in_memory, stop)
+        if self.is_in_memory and not self.engine.remote:
+            return self.engine.fold(task, Reader(), self._parts_in_memory, stop)
         points, done_parts, lost = 0, 0, 0
 
         def on_done(done: Done[R]) -> None:
@@ -127,8 +127,8 @@ class Dataset:
         if lost > sum(self._lost):
             self._lost.append(lost - sum(self._lost))
             self.reports.warn(
-                f"{lost:,} points of {self.source.label} were trimmed since the first pass over "
-                "them; the result is without them from now on"
+                f"{lost:,} points of {self.source.label} were trimmed since the first pass; "
+                "further passes don't include them"
             )
         return result
 
@@ -153,8 +153,8 @@ class Dataset:
         return replace(self, sample=sample, scaling=scaling)
 
     @cached_property
-    def _in_memory(self) -> tuple[ArrayPart, ...]:
-        """The same parts as `parts`, with their points."""
+    def _parts_in_memory(self) -> tuple[ArrayPart, ...]:
+        """The same parts as `parts`, from the sample."""
         ends = np.cumsum((0, *self.sizes)).tolist()
         X, w = self.sample
         return tuple(ArrayPart(X[start:stop], w[start:stop]) for start, stop in pairwise(ends))
@@ -169,7 +169,7 @@ def gather(
     engine: Engine | None = None,
     reports: Reports | None = None,
 ) -> Dataset:
-    """Read a source once; keep its points, or a uniform sample if they don't fit in memory.
+    """Read a source once; store its points, or a uniform sample if they don't fit in memory.
 
     Raises
     ------
@@ -182,27 +182,27 @@ def gather(
     task, count = Survey(seed, sample, in_memory), 0
     source.on_points = reports.on_points
     parts: list[Part] = []
-    whole: Surveyed | None = None
+    merged: Surveyed | None = None
     for part, total, done in _first_pass(source, task, engine, reports.stop):
         parts.append(part)
         source.note(part, done.notes)
         if done.value.n_features is not None:
             source.check(done.value.n_features)
-        whole = done.value if whole is None else task.merge(whole, done.value)
+        merged = done.value if merged is None else task.merge(merged, done.value)
         count += done.value.count
         reports.on_points(count)
         reports.on_part(len(parts), total)
     source.end()
-    if whole is None or not whole.count:
+    if merged is None or not merged.count:
         raise TooFewPointsError(f"no points in {source.label}")
-    found = task.points(whole)
+    sample_of_points = task.points(merged)
     return Dataset(
         source,
-        found,
-        whole.weight,
+        sample_of_points,
+        merged.weight,
         tuple(parts),
-        whole.sizes,
-        whole.missing,
+        merged.sizes,
+        merged.missing,
         engine=engine,
         reports=reports,
     )
@@ -211,18 +211,18 @@ def gather(
 def _first_pass(
     source: Source, task: Survey, engine: Engine, stop: Callable[[], bool]
 ) -> Iterator[tuple[Part, int, Done[Surveyed]]]:
-    """Yield each part, the number of all parts (0 if unknown), and what was found in it."""
-    known: list[Part] = []
+    """Yield each part, the number of all parts (0 if unknown), and its result."""
+    later: list[Part] = []
     for number, (part, points) in enumerate(source.parts()):
         if points is None:
-            known.append(part)
+            later.append(part)
             continue
         check(stop)
         value = task.run(number, in_blocks(points))
         yield part, 0, Done(value, Notes(value.count))
-    results = engine.map(task, source.reader(), enumerate(known), stop)
-    for part, done in zip(known, results, strict=True):
-        yield part, len(known), done
+    results = engine.map(task, source.reader(), enumerate(later), stop)
+    for part, done in zip(later, results, strict=True):
+        yield part, len(later), done
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +236,7 @@ class Observed:
     rng : numpy.random.Generator
         For reviving components without points.
     on_pass : callable
-        Given the parameters and their statistics, after each pass.
+        Called with the parameters and their statistics after each pass.
     stop : callable
         Returns whether to raise `StoppedError`.
     """
@@ -254,7 +254,7 @@ class Observed:
         return stats
 
     def revive(self, stats: Stats) -> Stats:
-        """Revive by the family's own rule, on the points or their sample."""
+        """Revive components by `Family.revive`, with points of the sample."""
         dying = np.flatnonzero(~stats.alive).tolist()
         X, w = self.points.sample
         return self.family.revive(stats, dying, X, w, self.rng)[0]

@@ -31,9 +31,11 @@ def search_medoids(
         If there are fewer distinct points than clusters.
     """
     if family.kind != KMeans.kind:
-        raise ConfigError("--method kmedoids: the model is a mixture; it is for kind kmeans")
+        raise ConfigError(
+            f"--method kmedoids is for kind kmeans; the model is a {family.kind}: use method batch"
+        )
     X, w = points.sample
-    if not points.whole or (w != w[0]).any():
+    if not points.is_in_memory or (w != w[0]).any():
         raise DataError(
             f"K-medoids takes few points, all of one weight; got {points.count:,} of total "
             f"weight {points.weight:g}"

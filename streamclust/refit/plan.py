@@ -1,4 +1,4 @@
-"""The plan of a search, and what it reports: passes, runs and the result."""
+"""The plan of a search, and its reports: passes, runs and the result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from streamclust.models.stats import Stats
 
 LIVE = "live"
-"""Name of the run that starts at the live model."""
+"""Name of the run that starts from the live model."""
 
 MOVES = "moves"
 """Name of the last run: moves of several components, from the best of the other runs."""
@@ -22,10 +22,10 @@ class Plan:
     Parameters
     ----------
     restarts : int
-        Runs from new seeds, besides the run from the live model.
+        Runs from new seeds, in addition to the run from the live model.
     tol : float
         A run has converged when a pass improves J by less than this fraction (K-means), or the
-        log-likelihood by less than this many nats per point (mixture).
+        log-likelihood per point by less than this many nats (mixture).
     max_iter : int
         Maximum passes of each run.
     seed : int
@@ -39,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass over the data, for a progress bar.
+    """A report of one pass over the data, for a progress bar.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class SearchResult:
     live_loss : float or None
         Loss per point of the live model on the same points; None if there is no live model.
     runs : tuple of Run
-        The runs that were completed.
+        The completed runs.
     stopped : bool
         Whether the user stopped the search.
     """

@@ -1,4 +1,4 @@
-"""Retries after faults of the server that pass, in a command that ends by itself."""
+"""Retries after temporary faults of the server, in a command such as a refit."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ T = TypeVar("T")
 _LIMIT = 60.0
 """Maximum seconds that a fault may last."""
 
-_LOOK = 0.05
+_POLL_SECONDS = 0.05
 """Seconds between checks for a request to stop."""
 
 
 @dataclass(frozen=True)
 class _Stop:
-    """A request to stop, as `Backoff` waits for it."""
+    """A request to stop, with the methods of an event that `Backoff` needs."""
 
-    asked: Callable[[], bool]
+    is_requested: Callable[[], bool]
 
     def is_set(self) -> bool:
-        return self.asked()
+        return self.is_requested()
 
     def wait(self, timeout: float, /) -> bool:
         deadline = time.monotonic() + timeout
-        while not self.asked() and (remaining := deadline - time.monotonic()) > 0.0:
-            time.sleep(min(remaining, _LOOK))
-        return self.asked()
+        while not self.is_requested() and (remaining := deadline - time.monotonic()) > 0.0:
+            time.sleep(min(remaining, _POLL_SECONDS))
+        return self.is_requested()
 
 
 class Retries:
-    """Retries after faults that pass, for up to a minute. Call the object with each fault.
+    """Retries after temporary faults, for up to a minute. Call the object with each fault.
 
     Parameters
     ----------
     job : Job
-        Of one refit, or of a command that reads.
+        The job of a refit, or of a command that reads.
     stop : callable
         Returns whether the user wants to stop.
 
     Raises
     ------
     redis.RedisError
-        When called: if the server has other data now than at the start of this session.
+        When called: if the server now has other data than at the start of this session.
     StreamclustError
-        When called: if the fault doesn't pass by itself, or has lasted too long.
+        When called: if the fault isn't temporary, or has lasted too long.
     StoppedError
         When called: if the user wants to stop.
     """
@@ -70,15 +70,15 @@ class Retries:
         """Wait before the operation with this fault is retried."""
         if isinstance(error, HistoryChangedError):
             raise error
-        self._backoff.going_well()  # an old fault doesn't count
+        self._backoff.record_success()  # an old fault doesn't count
         self._backoff.wait(error)
         if self._stop.is_set():
             raise StoppedError("interrupted; nothing was changed")
 
-    def do(self, act: Callable[[], T]) -> T:
-        """Return the result of `act`; retry it after a fault that passes."""
+    def do(self, operation: Callable[[], T]) -> T:
+        """Return the result of `operation`; retry it after a temporary fault."""
         while True:
             try:
-                return act()
+                return operation()
             except redis.RedisError as error:
                 self(error)

@@ -1,4 +1,4 @@
-"""Rolls a model back to an older version: its parameters replace the live ones, as in a refit."""
+"""Rollback of a model: the parameters of an older version replace the live ones, as in a refit."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def rollback(
 ) -> Handover:
     """Publish an older version again, under a new number, and continue learning from it.
 
-    The components have the relative weights of the older version, and together no more weight than
-    the live model. The points learned since then no longer count.
+    The components get the relative weights of the older version. Their total weight is at most that
+    of the live model. Points that were learned after the older version no longer count.
 
     Raises
     ------
@@ -46,12 +46,12 @@ def rollback(
     with job.server.session() as server:
         job, client = replace(job, server=server), server.client()
         with refit_lock(client, job.keys):
-            at = load(job, client)
+            checkpoint = load(job, client)
             old = read_model(client, job.keys, version)
             _check(old, family)
             proposal = replace(
-                at,
-                learner=_rolled_back(at.learner, old, family),
+                checkpoint,
+                learner=_rolled_back(checkpoint.learner, old, family),
                 position={},
                 refit=new_id("rollback"),
             )
@@ -59,12 +59,12 @@ def rollback(
 
 
 def _check(old: Model, family: Family[Any]) -> None:
-    size = ("n_components",) if family.fewest is None else ()
+    size = ("n_components",) if family.min_components is None else ()
     for name in ("kind", "metric", *size, "covariance_type"):
-        found, wanted = (getattr(each, name, None) for each in (old.family, family))
-        if found != wanted:
+        old_value, current = (getattr(source, name, None) for source in (old.family, family))
+        if old_value != current:
             raise DataError(
-                f"version {old.version} has {name} {found!r}, the model {wanted!r} by now; "
+                f"version {old.version} has {name} {old_value!r}, the model {current!r} by now; "
                 "start a new model from an export of it (init.path)"
             )
 
@@ -72,7 +72,7 @@ def _check(old: Model, family: Family[Any]) -> None:
 def _rolled_back(learner: LearnerState[Any], old: Model, family: Family[Any]) -> LearnerState[Any]:
     """Return the learner's state with the parameters, the mass and the scores of `old`.
 
-    They are converted to the units that the learner uses: the inverse of `in_units`.
+    All are converted to the units of the learner: the inverse of `StreamLearner.in_units`.
     """
     rules, scores, scaling = rules_of(family), old.scores, learner.scaling
     features = old.feature_distribution

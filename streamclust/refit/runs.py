@@ -1,4 +1,4 @@
-"""A search for better parameters: the best of several runs over the same points wins."""
+"""The search of a refit: the best of several runs over the same points."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import StoppedError
 from streamclust.refit.plan import LIVE, Pass, Plan, Run, SearchResult
-from streamclust.refit.restarts import Search, Shared, Watched
+from streamclust.refit.restarts import RunProgress, Search, SharedProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ def search(
     family : KMeans or GaussianMixture
     points : Dataset
     live : KMeansParams or MixtureParams or None
-        Where the first run starts.
+        Start of the first run; None if there is no live model.
     plan : Plan
     on_pass : callable, optional
         Called after each pass over the points.
@@ -48,25 +48,27 @@ def search(
     StoppedError
         If the search was stopped before the end of the first pass.
     """
-    sought = Search(family, points, plan, Shared(on_pass), stop)
-    watched: list[Watched] = []
+    searching = Search(family, points, plan, SharedProgress(on_pass), stop)
+    progress: list[RunProgress] = []
     runs: list[Run] = []
-    moved: EMResult[Any] | None = None
+    run_after_moves: EMResult[Any] | None = None
     stopped = False
     try:
         ends: list[EMResult[Any]] = []
-        for run in sought.runs(live, watched):
-            name = watched[len(runs)].name
+        for run in searching.runs(live, progress):
+            name = progress[len(runs)].name
             ends.append(run)
             runs.append(Run(name, run.loss, len(run.history) - 1, run.converged))
-        moved = sought.moved(min(ends, key=lambda run: run.loss))
+        run_after_moves = searching.run_after_moves(min(ends, key=lambda run: run.loss))
     except StoppedError:
         stopped = True
-    best = min(watched, key=lambda each: each.loss, default=None)
+    best = min(progress, key=lambda run_progress: run_progress.loss, default=None)
     if best is None or best.stats is None:
         raise StoppedError("interrupted before there was a result; nothing was changed")
-    found = (best.params, best.stats, best.loss)
-    if moved is not None:
-        found = (moved.params, moved.stats, moved.loss)
-    live_loss = next((each.first for each in watched if each.name == LIVE), None)
-    return SearchResult(*found, live_loss, tuple(runs), stopped)
+    best_values = (best.params, best.stats, best.loss)
+    if run_after_moves is not None:
+        best_values = (run_after_moves.params, run_after_moves.stats, run_after_moves.loss)
+    live_loss = next(
+        (run_progress.first for run_progress in progress if run_progress.name == LIVE), None
+    )
+    return SearchResult(*best_values, live_loss, tuple(runs), stopped)

@@ -17,7 +17,7 @@ from streamclust.refit.delivery import load
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.store.model.health import PAUSED, read_health
-from streamclust.worker.together import opened_engine
+from streamclust.worker.run_models import opened_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,25 +27,26 @@ if TYPE_CHECKING:
     from streamclust.runtime.signals import Stop
     from streamclust.store.server.connect import Server
 
-_LONGEST = 10.0
-"""Maximum seconds between two looks at the clock, which can be set."""
+_MAX_WAIT = 10.0
+"""Maximum seconds between two checks of the clock, because the clock can be changed."""
 
-_AGAIN = 1.0
-"""Seconds until a model is looked at again that is due, and that this worker doesn't have."""
+_RETRY_SECONDS = 1.0
+"""Seconds until the next check of a model that is due, but that this worker doesn't have."""
 
 
 def keep_refitting(jobs: Callable[[], Mapping[str, Job]], stop: Stop, server: Server) -> None:
     """Refit models at the intervals of their settings, until the worker stops.
 
-    Refits run one after another, so that many models that are due together don't take all
-    processors. Only the worker that has the lease refits, not its standbys. The interval starts at
-    the newest adopted refit, or now. A model that is due while it is paused is refitted when it is
-    resumed. A failed refit is logged, and the next one runs an interval later.
+    Refits run one after another, so that many models that are due at the same time don't take all
+    processors. Only the worker that has the lease refits a model, not its standbys. The interval
+    starts at the newest adopted refit; without one, at the start of the worker. A model that is due
+    while it is paused is refitted when it is resumed. A failed refit is logged, and the next one
+    runs one interval later.
 
     Parameters
     ----------
     jobs : callable
-        Returns the models that the worker runs, by name. They can come, go and change.
+        Returns the models that the worker runs, by name. The result can change between calls.
     stop : Stop
     server : Server
     """
@@ -53,29 +54,29 @@ def keep_refitting(jobs: Callable[[], Mapping[str, Job]], stop: Stop, server: Se
         due: dict[str, tuple[Job, float]] = {}
         while not stop.is_set():
             due = _due_times(jobs(), due, client)
-            first = min((at for _, at in due.values()), default=math.inf)
-            if stop.wait(min(max(first - time.time(), 0.0), _LONGEST)):
+            first = min((due_time for _, due_time in due.values()), default=math.inf)
+            if stop.wait(min(max(first - time.time(), 0.0), _MAX_WAIT)):
                 return
-            for name, (job, at) in due.items():
-                if at <= time.time() and not stop.is_set():
-                    pause = _AGAIN
+            for name, (job, due_time) in due.items():
+                if due_time <= time.time() and not stop.is_set():
+                    pause = _RETRY_SECONDS
                     if _is_ours(job, client):
                         _attempt(job)
-                        pause = job.model.refit.every or _AGAIN
+                        pause = job.model.refit.every or _RETRY_SECONDS
                     due[name] = job, time.time() + pause
 
 
 def _due_times(
     jobs: Mapping[str, Job], due: Mapping[str, tuple[Job, float]], client: redis.Redis
 ) -> dict[str, tuple[Job, float]]:
-    """Return when each model is due, with those that are new or whose settings have changed."""
-    found = {}
+    """Return the due time of each model; it is computed for new models and changed settings."""
+    due_times = {}
     for name, job in jobs.items():
         every = job.model.refit.every
         if every is not None:
-            known, at = due.get(name, (None, 0.0))
-            found[name] = job, at if known is job else _newest(job, client) + every
-    return found
+            known, due_time = due.get(name, (None, 0.0))
+            due_times[name] = job, due_time if known is job else _newest(job, client) + every
+    return due_times
 
 
 def _newest(job: Job, client: redis.Redis) -> float:
@@ -106,7 +107,7 @@ def _attempt(job: Job) -> None:
     request = Request(Selection(Span(latest=settings.last)), plan)
     started = time.monotonic()
     try:
-        # By default one thread refits, since the others learn.
+        # By default one thread refits, because the others learn.
         with opened_engine(job.settings.engine) as engine, limit_threads(1):
             report = refit(job, request, Callbacks(stop=job.stop.is_set), engine)
     except StoppedError:

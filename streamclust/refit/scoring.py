@@ -1,4 +1,4 @@
-"""Scores of a model on a range of its stream or on files, in as many passes as needed."""
+"""Scores of a model on a range of its streams or on files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamclust.refit.data import Dataset
 
 SILHOUETTE_POINTS = 2000
-"""Maximum points of the silhouette, which takes a number of distances that is their square."""
+"""Maximum number of points for the silhouette, which needs N^2 distances."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,19 @@ class Score:
     weight : float
         Total weight of the points, the n of the criteria.
     inertia : float
-        J: the sum of squared distances to the nearest centroid or mean, or of 1 - cos. In scaled
-        units where the model scales its features, as is the silhouette.
+        J: the sum of squared distances to the nearest centroid or mean, or of 1 - cos. If the model
+        scales its features, J and the silhouette are in scaled units.
     inertia_per_point : float
     log_likelihood : float or None
-        Of all points, in nats and the data's units: of the mixture, or of K-means as equal
-        spherical Gaussians; None where J is 0.
+        Log-likelihood of all points, in nats and in the original units: of the mixture, or of
+        K-means as equal spherical Gaussians. None if J is 0.
     log_likelihood_per_point : float or None
     parameters : int
         Free parameters.
     aic, bic : float or None
         Lower is better.
     silhouette : float or None
-        Of a sample of up to 2,000 points without missing values; None with a single cluster.
+        Silhouette of up to 2,000 points without missing values; None if there is only one cluster.
     """
 
     n_components: int
@@ -85,9 +85,9 @@ def score(
         In the units of the points.
     points : Dataset
     seed : int, default=0
-        Of the sample for the silhouette.
+        Seed of the sample for the silhouette.
     stop : callable, optional
-        Whether to raise `StoppedError`.
+        Returns whether to raise `StoppedError`.
     """
     log_likelihood, n_parameters = by_kind(LIKELIHOODS, family.kind, "LIKELIHOODS")
     K, D = params.means.shape
@@ -96,20 +96,20 @@ def score(
     nearest = points.e_step(as_kmeans, KMeansParams(params.means), stop)
     total = log_likelihood(family, params, points, nearest, stop)
     total -= points.log_volume * points.weight
-    known = np.isfinite(total)
-    found = criteria(total, n_parameters(family, K, D), points.weight)
-    X = _some(points, seed)
+    is_finite = np.isfinite(total)
+    values = criteria(total, n_parameters(family, K, D), points.weight)
+    X = _sample_without_gaps(points, seed)
     return Score(
         n_components=K,
         points=points.count,
         weight=points.weight,
         inertia=nearest.objective,
         inertia_per_point=nearest.objective / points.weight,
-        log_likelihood=total if known else None,
-        log_likelihood_per_point=total / points.weight if known else None,
-        parameters=found.parameters,
-        aic=found.aic if known else None,
-        bic=found.bic if known else None,
+        log_likelihood=total if is_finite else None,
+        log_likelihood_per_point=total / points.weight if is_finite else None,
+        parameters=values.parameters,
+        aic=values.aic if is_finite else None,
+        bic=values.bic if is_finite else None,
         silhouette=silhouette(X, family.predict(params, X), metric),
     )
 
@@ -139,7 +139,7 @@ LIKELIHOODS: dict[str, tuple[Callable[..., float], Callable[..., int]]] = {
 """Kind of a family -> log-likelihood of all points, and number of free parameters."""
 
 
-def _some(points: Dataset, seed: int) -> Any:
+def _sample_without_gaps(points: Dataset, seed: int) -> Any:
     """Return a sample of points without missing values."""
     X = points.sample.X
     if has_gaps(X):

@@ -1,4 +1,4 @@
-"""Selects the number of components: fits a range of numbers, and compares the fits."""
+"""Selection of the number of components: several numbers are fitted, and the fits compared."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from streamclust.refit.runs import Pass, Plan
     from streamclust.refit.scoring import Score
 
-MOST = 1000
-"""Maximum numbers of components in a range."""
+MAX_NUMBERS = 1000
+"""Largest number of values of K in a range."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,9 @@ class Choice:
     Parameters
     ----------
     bic, silhouette : int or None
-        Where the BIC is lowest, and where the silhouette is highest; None without this criterion.
+        K of the lowest BIC, and K of the highest silhouette; None without this criterion.
     elbow : int or None
-        Where J bends most: the point of the curve that is farthest below its chord. None for fewer
-        than three numbers.
+        K at which the curve of J is farthest below its chord; None for fewer than three numbers.
     """
 
     bic: int | None
@@ -42,7 +41,7 @@ class Choice:
 
 
 def parse_numbers(text: str) -> tuple[int, ...]:
-    """Return the numbers of components that ``2..20`` or ``2,4,8`` mean, in ascending order.
+    """Return the numbers of components in a text such as ``2..20`` or ``2,4,8``, ascending.
 
     Examples
     --------
@@ -50,16 +49,16 @@ def parse_numbers(text: str) -> tuple[int, ...]:
     ((2, 3, 4, 5), (2, 4, 8))
     """
     try:
-        found: set[int] = set()
+        numbers: set[int] = set()
         for part in text.split(","):
             first, dots, last = part.partition("..")
             end = int(last if dots else first)
-            found.update(range(int(first), min(end, int(first) + MOST) + 1))
+            numbers.update(range(int(first), min(end, int(first) + MAX_NUMBERS) + 1))
     except ValueError:
-        found = set()
-    if not found or min(found) < 1 or len(found) > MOST:
+        numbers = set()
+    if not numbers or min(numbers) < 1 or len(numbers) > MAX_NUMBERS:
         raise ConfigError(f"--k {text!r}: expected a range such as 2..20, or a list such as 2,4,8")
-    return tuple(sorted(found))
+    return tuple(sorted(numbers))
 
 
 def select(
@@ -76,13 +75,13 @@ def select(
     Parameters
     ----------
     family : KMeans or GaussianMixture
-        Its own number of components is ignored.
+        The number of components of this object is ignored.
     points : Dataset
     numbers : sequence of int
     plan : Plan
-        Of each fit.
+        The plan of each fit.
     on_pass : callable, optional
-        Given the number of components and the pass.
+        Called with the number of components and the pass.
     stop : callable, optional
         Returns whether to raise `StoppedError`.
     """
@@ -92,14 +91,14 @@ def select(
         def on_pass_of_fit(step: Pass, K: int = K) -> None:
             on_pass(K, step)
 
-        found = search(candidate, points, None, plan, on_pass=on_pass_of_fit, stop=stop)
-        yield score(candidate, found.params, points, seed=plan.seed, stop=stop)
+        result = search(candidate, points, None, plan, on_pass=on_pass_of_fit, stop=stop)
+        yield score(candidate, result.params, points, seed=plan.seed, stop=stop)
 
 
 def choose(scores: Sequence[Score]) -> Choice:
     """Return the number of components that each criterion selects."""
-    bics = [(each.bic, each.n_components) for each in scores if each.bic is not None]
-    shapes = [(-each.silhouette, each.n_components) for each in scores if each.silhouette]
+    bics = [(score.bic, score.n_components) for score in scores if score.bic is not None]
+    shapes = [(-score.silhouette, score.n_components) for score in scores if score.silhouette]
     return Choice(
         bic=min(bics)[1] if bics else None,
         silhouette=min(shapes)[1] if shapes else None,
@@ -109,8 +108,8 @@ def choose(scores: Sequence[Score]) -> Choice:
 
 def _elbow(scores: Sequence[Score]) -> int | None:
     """Return the K farthest below the chord of J over K, both from 0 to 1 (Satopaa et al. 2011)."""
-    K = np.array([each.n_components for each in scores], float)
-    J = np.array([each.inertia for each in scores])
+    K = np.array([score.n_components for score in scores], float)
+    J = np.array([score.inertia for score in scores])
     if len(K) < 3 or not J[0] > J[-1]:
         return None
     x, y = (K - K[0]) / (K[-1] - K[0]), (J - J[-1]) / (J[0] - J[-1])

@@ -1,6 +1,6 @@
 """The sources of a refit's points: a range of the model's streams, files, or the coreset.
 
-Every source is cut into parts, which can be read as often as needed, in any process.
+Every source is divided into parts. A part can be read several times, in any process.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from streamclust.store.stream.read_size import OnLess
     from streamclust.tables import ModelColumns, TableOptions
 
-__all__ = ["CoresetSource", "Files", "Found", "Points", "Source", "StreamRange", "points"]
+__all__ = ["CoresetSource", "Files", "Points", "Source", "SourcePart", "StreamRange", "points"]
 
 
-class Found(NamedTuple):
-    """A part, and its points if the first pass had to read them to cut it."""
+class SourcePart(NamedTuple):
+    """A part of a source, and its points if they were read to determine the part."""
 
     part: Part
     points: list[Points] | None = None
@@ -50,7 +50,7 @@ class Source(ABC):
     label : str
         The name of the source in messages.
     on_points : callable
-        Given the number of points read so far, if `parts` reads points.
+        Called with the number of points read so far, if `parts` reads points.
     """
 
     label: str
@@ -59,15 +59,15 @@ class Source(ABC):
     _model = ""
 
     @abstractmethod
-    def parts(self) -> Iterator[Found]:
-        """Yield all parts, in the same order each time; for the first pass."""
+    def parts(self) -> Iterator[SourcePart]:
+        """Yield all parts for the first pass; the order is always the same."""
 
     def reader(self) -> Reader:
         """Return the reader of the parts."""
         return Reader()
 
     def note(self, part: Part, notes: Notes) -> None:
-        """Take the notes of the first pass, in the order of the parts."""
+        """Process the notes of a part in the first pass; parts come in their order."""
         return
 
     def end(self) -> None:
@@ -75,7 +75,7 @@ class Source(ABC):
         return
 
     def for_model(self, n_features: int | None, model: str) -> Self:
-        """Let `check` demand the model's number of features; None demands that all are equal."""
+        """Set the number of features that `check` expects; None: that of the first points."""
         self._D, self._model = n_features, model
         return self
 
@@ -88,8 +88,8 @@ class Source(ABC):
         """
         if self._D not in (None, n_features):
             raise DataError(
-                f"{self.label} has {n_features} features, model {self._model!r} has {self._D}; "
-                "choose other data"
+                f"{self.label} has {n_features} features; model {self._model!r} needs {self._D}: "
+                "choose other points"
             )
         self._D = n_features
 
@@ -97,23 +97,23 @@ class Source(ABC):
 class StreamRange(Source):
     """The points of the model's streams after one position and up to another.
 
-    Points that can't be decoded are skipped, as the worker skips them.
+    Points that can't be decoded are skipped, as in a worker.
 
     Parameters
     ----------
     connect : callable
         Returns a raw client that no other object uses; see `Server.raw_client`.
     after, until : mapping of str to str
-        Stream -> ID before the first entry, and of the last.
+        Stream -> ID before the first entry, and stream -> ID of the last entry.
     spec : PointsFormat
     layout : Layout or None
-        The model's own layout, if it is known.
+        The layout of the model, if it is known.
     server : StreamServer, optional
         The server for engines in other processes.
     on_less : callable, optional
-        Given a sentence, whenever reads ask for less because a reply was lost.
+        Called with a sentence when reads become smaller because a reply was lost.
     on_fault : callable, optional
-        Given each fault of a read. The read is retried when the call returns.
+        Called with each fault of a read. The read is retried when the call returns.
     """
 
     def __init__(
@@ -135,8 +135,8 @@ class StreamRange(Source):
             f"stream {stream} after {after[stream]}, up to {end}" for stream, end in until.items()
         )
 
-    def parts(self) -> Iterator[Found]:
-        """Yield all parts with their points. A stream that doesn't exist is an error."""
+    def parts(self) -> Iterator[SourcePart]:
+        """Yield all parts with their points; raise UnknownStreamError for a missing stream."""
         client, layout, has_points, count = self._connect(), self._layout, False, 0
 
         def on_points(found: int) -> None:
@@ -157,7 +157,7 @@ class StreamRange(Source):
                 on_points,
             ):
                 layout, has_points = part.layout, has_points or bool(found)
-                yield Found(part, found)
+                yield SourcePart(part, found)
         missing = [] if has_points else [s for s in self._until if not client.exists(s)]
         if missing:
             raise UnknownStreamError(
@@ -165,23 +165,23 @@ class StreamRange(Source):
             )
 
     def reader(self) -> Reader:
-        """Return a reader with a client of its own for each thread."""
+        """Return a reader that has a separate client for each thread."""
         return self._reader
 
 
 class Files(Source):
-    """The rows of files. Columns are found by the names of the model's features, if these exist.
+    """The rows of files. Columns are selected by the names of the model's features, if it has any.
 
     Parameters
     ----------
     paths : sequence of Path
     options : TableOptions
     model : ModelColumns
-        The columns that the model needs. Without names of features, the first file gives them.
+        The columns that the model needs. If it has no names, those of the first file are used.
     warn : callable
-        Given a sentence about a column that isn't read, or about rows that are skipped.
+        Called with a sentence about a column that isn't read, or about rows that are skipped.
     directions : bool
-        Whether only the direction of a point counts; see `streamclust.engine.points.points`.
+        Whether points are directions; see `streamclust.engine.points.points`.
     """
 
     def __init__(
@@ -198,19 +198,19 @@ class Files(Source):
         self._warn: Callable[[str], object] = warn
         self._open: tuple[str, SkippedRows] | None = None
         for path in paths:
-            open_regular(path).close()  # a FIFO can't be read again for the next pass
+            open_regular(path).close()  # refuses a FIFO, which can't be read twice
         self.label = ", ".join(map(str, paths[:_SHOWN]))
         if len(paths) > _SHOWN:
             self.label += f" and {len(paths) - _SHOWN:,} more files"
 
-    def parts(self) -> Iterator[Found]:
+    def parts(self) -> Iterator[SourcePart]:
         """Yield the parts of all files."""
         cut = cut_files(
             self._paths, self._options, self._needs, self._warn, directions=self._directions
         )
         if cut.features:
             self.check(len(cut.features))
-        return map(Found, cut.parts)
+        return map(SourcePart, cut.parts)
 
     def note(self, part: Part, notes: Notes) -> None:
         """Report the rows of a file that are skipped."""
@@ -229,7 +229,7 @@ class Files(Source):
 
 
 _SHOWN = 3
-"""Number of files that are named in messages."""
+"""Largest number of files that messages name."""
 
 
 class CoresetSource(Source):
@@ -239,7 +239,7 @@ class CoresetSource(Source):
     ----------
     state : LearnerState
     model : str
-        The model's name in messages.
+        Name of the model in messages.
 
     Raises
     ------
@@ -255,8 +255,8 @@ class CoresetSource(Source):
                 f"model {model!r} has no coreset: it is still warming up, or coreset.points is 0"
             )
 
-    def parts(self) -> Iterator[Found]:
-        """Yield all parts, in the data's units."""
+    def parts(self) -> Iterator[SourcePart]:
+        """Yield all parts, in the original units."""
         X = self._coreset.X
         X = X if self._scaling is None else self._scaling.undo(X)
-        return map(Found, cut_array(*points(X, self._coreset.w, missing="learn")))
+        return map(SourcePart, cut_array(*points(X, self._coreset.w, missing="learn")))

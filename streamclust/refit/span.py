@@ -1,4 +1,4 @@
-"""The part of the streams that a refit uses: from, to, or the latest points or time."""
+"""The part of the streams that a refit uses: between two entries, or the latest points or time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from streamclust.formats.checkpoint import Checkpoint
 
-WHEN = "an entry ID such as 1526919030474-0, or a time such as 2026-05-01T12:00"
+_ENTRY_OR_TIME = "an entry ID such as 1526919030474-0, or a time such as 2026-05-01T12:00"
 _ENTRY_ID = re.compile(r"\d+(-\d+)?")
 
 
 @dataclass(frozen=True)
 class Span:
-    """The requested part of the streams; at most one of `first` and `latest` is given.
+    """The requested part of the streams. At most one of `first` and `latest` is set.
 
     Parameters
     ----------
@@ -40,49 +40,49 @@ class Span:
 
 @dataclass(frozen=True)
 class Range:
-    """Positions on the model's streams.
+    """A range of the model's streams.
 
     Parameters
     ----------
     after, until : dict of str to str
-        Stream -> ID before the first entry, and of the last.
-    whole : bool
-        Whether the range ends at the model's own position, so that the worker can learn the later
-        points on top of a refit.
+        Stream -> ID before the first entry, and stream -> ID of the last entry.
+    at_position : bool
+        Whether the range ends at the model's position, so that the worker can learn the later
+        points after it has adopted a refit.
     """
 
     after: dict[str, str]
     until: dict[str, str]
-    whole: bool
+    at_position: bool
 
 
-def resolve(span: Span, at: Checkpoint, client: redis.Redis) -> Range:
-    """Return the positions of a span; it ends at the model's own position, or earlier.
+def range_of(span: Span, checkpoint: Checkpoint, client: redis.Redis) -> Range:
+    """Return the range of a span. It ends at the model's position, or earlier.
 
     Parameters
     ----------
     span : Span
-    at : Checkpoint
-        Of the model.
+    checkpoint : Checkpoint
+        The checkpoint of the model.
     client : redis.Redis
-        No other object may use it.
+        A client that no other object uses.
 
     Raises
     ------
     ConfigError
-        If a part of the span can't be read.
+        If a text of the span isn't an ID, a time, a duration or a number.
     """
     end = None if span.last is None else end_of(entry_id(span.last, "--to"))
     until = {
         stream: learned if end is None or order(end) >= order(learned) else end
-        for stream, learned in at.position.items()
+        for stream, learned in checkpoint.position.items()
     }
-    after = _after(span, until, at, client)
-    return Range(after, until, whole=until == at.position)
+    after = _after(span, until, checkpoint, client)
+    return Range(after, until, at_position=until == checkpoint.position)
 
 
 def _after(
-    span: Span, until: dict[str, str], at: Checkpoint, client: redis.Redis
+    span: Span, until: dict[str, str], checkpoint: Checkpoint, client: redis.Redis
 ) -> dict[str, str]:
     if span.first is not None:
         return dict.fromkeys(until, before(entry_id(span.first, "--from")))
@@ -93,9 +93,9 @@ def _after(
     except ValueError as error:
         raise ConfigError(f"--last {span.latest!r}: {error}") from None
     if n_points is not None:
-        if at.layout is None:
+        if checkpoint.layout is None:
             return dict.fromkeys(until, BEGINNING)
-        return before_last(client, until, n_points, at.layout)
+        return before_last(client, until, n_points, checkpoint.layout)
     newest = max(order(end)[0] for end in until.values())
     return dict.fromkeys(until, before(f"{max(newest - int(1000 * seconds), 0)}-0"))
 
@@ -110,4 +110,4 @@ def entry_id(text: str, option: str) -> str:
     try:
         return str(int(datetime.fromisoformat(text).timestamp() * 1000))
     except (ValueError, OverflowError, OSError):
-        raise ConfigError(f"{option} {text!r}: expected {WHEN}") from None
+        raise ConfigError(f"{option} {text!r}: expected {_ENTRY_OR_TIME}") from None

@@ -1,4 +1,4 @@
-"""Readers of tables of numbers in files or on stdin, in chunks, so that any size fits in memory."""
+"""Readers of tables of numbers in files or on stdin, in chunks, for tables of any size."""
 
 from streamclust.tables.chunk import BadRow, Chunk, ModelColumns, SkippedRows
 from streamclust.tables.options import KINDS, Kind, TableOptions

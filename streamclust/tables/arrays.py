@@ -1,6 +1,6 @@
 """Readers of NumPy files: .npy is mapped, an array in an .npz file is unpacked chunk by chunk.
 
-A header is checked before any memory is allocated for it.
+A header is checked before memory is allocated for its array.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _DAMAGES = (
 def read_array(path: str, request: Request, rows: range | None = None) -> Iterator[Chunk]:
     """Yield the chunks of an .npy file, or of one array of an .npz file.
 
-    Of an .npy file, `rows` can select a range of rows, which has at least one.
+    For an .npy file, `rows` can select a range of at least one row.
     """
     with open_regular(path) as file:
-        sane: set[range] | None = None
+        checked_rows: set[range] | None = None
         if rows is not None:
-            header, offset, sane = known_header(file, request)
+            header, offset, checked_rows = known_header(file, request)
             parts = rows_of_array(file, request, header, offset, rows)
         elif file.read(4) in _ARCHIVES:
             parts = _unpacked(file, request)
@@ -62,7 +62,7 @@ def read_array(path: str, request: Request, rows: range | None = None) -> Iterat
         table: _Table | None = None
         start = 0 if rows is None else rows.start
         for part in parts:
-            table = table or _Table(part.shape[1], request, sane)
+            table = table or _Table(part.shape[1], request, checked_rows)
             if len(part):
                 yield from table.chunks(part, start)
             start += len(part)
@@ -77,18 +77,18 @@ def reads_all_columns(n_columns: int, request: Request) -> bool:
 class _Table:
     """The columns of an array.
 
-    With `sane`, a set of ranges of rows that are known to be sane, the arrays of `chunks` belong to
-    the table: points can be views of them.
+    `checked_rows` are the ranges of rows whose magnitudes are already checked. If it isn't None,
+    the table owns the arrays that `chunks` gets, so points can be views of these arrays.
     """
 
-    def __init__(self, n_columns: int, request: Request, sane: set[range] | None) -> None:
+    def __init__(self, n_columns: int, request: Request, checked_rows: set[range] | None) -> None:
         self._request = request
-        self._sane = sane
+        self._checked_rows = checked_rows
         self._chosen: Selection = select(default_names(n_columns), request, named=False)
         self._times = EventTimes(request.options.time_format)
 
     def chunks(self, rows: NDArray[Any], start: int) -> Iterator[Chunk]:
-        """Yield the chunk of some rows; `start` is the index of the first one."""
+        """Yield the chunk of `rows`; `start` is the index of the first row in the table."""
 
         def make(indexes: Sequence[int]) -> Chunk:
             return self._chunk(rows[indexes[0] - start : indexes[-1] + 1 - start], indexes[0])
@@ -114,14 +114,14 @@ class _Table:
         with np.errstate(over="ignore"):  # from long doubles; inf is refused later
             if chosen.indexes != tuple(range(rows.shape[1])):
                 table = rows[:, chosen.indexes].astype(dtype)
-            elif self._sane is None:
+            elif self._checked_rows is None:
                 table = rows.astype(dtype)
             else:
                 table = np.ascontiguousarray(rows, dtype)
-        place, known = range(start, start + len(rows)), set() if self._sane is None else self._sane
-        found = checked(table, chosen.numeric, chosen.weight, where, request, place in known)
-        if found.sane and table.shape == rows.shape:
-            known.add(place)
+        place, known = range(start, start + len(rows)), self._checked_rows or set()
+        points = checked(table, chosen.numeric, chosen.weight, where, request, place in known)
+        if self._checked_rows is not None and points.in_range and table.shape == rows.shape:
+            self._checked_rows.add(place)
         labels = {
             name: [f"{value:g}" for value in rows[:, index].tolist()]
             for name, index in zip(chosen.labels, chosen.label_indexes, strict=True)
@@ -131,7 +131,15 @@ class _Table:
             times = self._times.read(
                 rows[:, chosen.time_index].tolist(), chosen.time, where, request
             )
-        return Chunk(chosen.features, found.X, found.w, start + 1, labels, times, sane=found.sane)
+        return Chunk(
+            chosen.features,
+            points.X,
+            points.w,
+            start + 1,
+            labels,
+            times,
+            in_range=points.in_range,
+        )
 
 
 def array_sample(path: str, key: str | None, rows: int) -> NDArray[Any]:

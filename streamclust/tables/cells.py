@@ -1,4 +1,4 @@
-"""Cells of a text table: numbers, missing values, and text that looks like data."""
+"""Cells of a text table: whether they are numbers, missing values, or names of columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MISSING = frozenset(
 """Cells, in lowercase, that stand for a missing value."""
 
 _DATA = re.compile(r"[-+.(]*[$€£]?\s?\d[\d\s.,:;/|+\-eETZ%)]*(?:UTC|GMT)?")
-_LONGEST = 200
+_MAX_LENGTH = 200
 
 
 def numbers(texts: Sequence[str], decimal: str = ".") -> NDArray[np.float64]:
@@ -28,10 +28,10 @@ def numbers(texts: Sequence[str], decimal: str = ".") -> NDArray[np.float64]:
     """
     joined = "".join(texts)
     if "_" in joined or not joined.isascii():
-        raise ValueError("only Python accepts this number")
+        raise ValueError("underscores and digits of other scripts are only numbers in Python")
     if decimal == ",":
         if "." in joined:
-            raise ValueError("a number with the other decimal point")
+            raise ValueError("'.' isn't the decimal point")
         return np.fromiter((float(text.replace(",", ".")) for text in texts), float, len(texts))
     return np.fromiter(map(float, texts), np.float64, len(texts))
 
@@ -44,10 +44,10 @@ def numbers_and_gaps(texts: Sequence[str], decimal: str = ".") -> NDArray[np.flo
     ValueError
         If a cell is neither a number nor missing.
     """
-    found = np.full(len(texts), math.nan)
+    values = np.full(len(texts), math.nan)
     present = [place for place, text in enumerate(texts) if not is_missing(text)]
-    found[present] = numbers([texts[place] for place in present], decimal)
-    return found
+    values[present] = numbers([texts[place] for place in present], decimal)
+    return values
 
 
 def is_number(text: str, decimal: str = ".") -> bool:
@@ -65,14 +65,14 @@ def is_missing(text: str) -> bool:
 
 
 def is_data(text: str, decimal: str = ".") -> bool:
-    """Return whether a cell is a number, a time, or looks like one: it isn't the name of a column.
+    """Return whether a cell is a number or a time, or looks like one, and so isn't a column's name.
 
     Examples
     --------
     >>> is_data("1.5"), is_data("2026-05-01T12:00"), is_data("1,5;2,5"), is_data("load")
     (True, True, True, False)
     """
-    text = text[:_LONGEST].strip()
+    text = text[:_MAX_LENGTH].strip()
     if text.lower() == "nan":
         return False  # a missing value
     return is_number(text, decimal) or _DATA.fullmatch(text) is not None
@@ -96,7 +96,7 @@ def is_foreign(text: str) -> bool:
 
 
 def separator_hint(named: Sequence[str] | None, cells: Sequence[str], delimiter: str) -> str:
-    """Return the question whether another separator is right; empty if none is likely."""
+    """Return a question about another separator; empty if no other separator is likely."""
     text = delimiter.join(cells)
     for other, name in _SEPARATORS.items():
         parts = [part.strip() for part in text.split(other)]

@@ -1,4 +1,4 @@
-"""Chunks of a table, the request for them, and the checks of their numbers."""
+"""Chunks of a table, requests for chunks, and checks of their numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import are_sane
+from streamclust.arrays import are_within
 from streamclust.errors import DataError
 from streamclust.tables.options import TableOptions
 from streamclust.text import printable
@@ -18,12 +18,12 @@ SHOWN = 40
 """Largest number of characters of a cell or a name in messages."""
 
 EXCERPT = 1024
-"""Largest number of characters of a bad row that are kept."""
+"""Largest number of characters that are stored of a bad row."""
 
-MOST_COLUMNS = 1 << 20
+MAX_COLUMNS = 1 << 20
 """Largest number of columns of a table."""
 
-MOST_CELLS = 1 << 22
+MAX_CELLS = 1 << 22
 """Largest number of cells of a chunk of several rows: chunks of wide tables have fewer rows."""
 
 Row = TypeVar("Row")
@@ -39,9 +39,9 @@ class BadRow:
     table
         Name of the table.
     place
-        Number of good rows of the chunk before it.
+        Number of good rows before it in the chunk.
     line
-        Its line in a text, or its row number (from 1) in an array.
+        Number of its line in a text, or of its row in an array, from 1.
     reason
         Why the row can't be read, with the name of the table and the place.
     data
@@ -69,15 +69,15 @@ class Chunk:
     w
         Weights, (n,), finite and not negative; None without a weight column.
     first_line
-        Place of the first row: the line in a text, or the row number (from 1) in an array.
+        Number of the line of the first row in a text, or of the row in an array, from 1.
     labels
         The texts of each label column, each of length n.
     times
         Event times, (n,), in milliseconds since 1970, ascending; None without a time column.
     bad
         Rows that can't be read, in the order of the table; only with `on_bad` "skip".
-    sane
-        Whether all numbers of X are known to be of a magnitude up to `MAX_MAGNITUDE`.
+    in_range
+        Whether the magnitudes of all numbers of X are checked: at most `MAX_MAGNITUDE`.
     """
 
     names: tuple[str, ...]
@@ -87,19 +87,19 @@ class Chunk:
     labels: dict[str, list[str]] = field(default_factory=dict)
     times: NDArray[np.int64] | None = None
     bad: tuple[BadRow, ...] = ()
-    sane: bool = False
+    in_range: bool = False
 
 
 @dataclass(frozen=True)
 class ModelColumns:
-    """The columns that a model needs, or a table before this one.
+    """The columns that a table must have: those of a model, or of an earlier table.
 
     Parameters
     ----------
     owner
-        The model or the table in messages: "model 'm'".
+        Name of the model or the earlier table in messages, such as "model 'm'".
     features
-        Names of its features, in order; empty if they have no names.
+        Names of the features, in order; empty if they have no names.
     n_features
         Number of features; None if unknown.
     exact
@@ -127,12 +127,12 @@ class Request:
     model
         The columns that a model needs; None if the table alone decides.
     warn
-        Given a sentence about a column that isn't read.
+        Called with a sentence about a column that isn't read.
     line
         Number to add to the numbers of lines, if the text is a piece of a file.
     head
-        Number of lines before such a piece, up to the row that defines the columns. Without a
-        header, this row isn't a point of the piece.
+        For a piece of a file: number of lines at the start of the file, up to the row that defines
+        the columns. They are read before the piece; their points don't belong to the piece.
     """
 
     label: str
@@ -148,25 +148,25 @@ class Request:
             raise DataError(f"chunk is {self.chunk}; expected at least 1")
 
     def rows(self, n_columns: int) -> int:
-        """Return the rows per chunk for this number of columns: `chunk`, or 1/2, 1/4, ... of it.
+        """Return the number of rows per chunk: `chunk`, or 1/2, 1/4, ... of it for wide tables.
 
         Raises
         ------
         DataError
             If the table has too many columns.
         """
-        if n_columns > MOST_COLUMNS:
+        if n_columns > MAX_COLUMNS:
             raise DataError(
-                f"{self.label} has {n_columns:,} columns; expected at most {MOST_COLUMNS:,}: "
+                f"{self.label} has {n_columns:,} columns; expected at most {MAX_COLUMNS:,}: "
                 "each row is one point"
             )
         rows = self.chunk
-        while rows > 1 and rows * n_columns > MOST_CELLS:
+        while rows > 1 and rows * n_columns > MAX_CELLS:
             rows //= 2
         return rows
 
     def bad_row(self, problem: str, advice: str = "") -> DataError:
-        """Return the error of a row: the problem, and what to do if bad rows aren't skipped."""
+        """Return the error for a row: the problem, and what to do unless bad rows are skipped."""
         if self.options.on_bad == "skip":
             return DataError(problem)
         return DataError(f"{problem}; {advice}clean the file, or skip bad rows with --on-bad skip")
@@ -180,7 +180,7 @@ class Request:
         *,
         is_missing: bool = False,
     ) -> DataError:
-        """Return the error that names a cell. Without a cause, it says how to leave cells out."""
+        """Return the error for a cell; without a `cause`, it explains how to omit the column."""
         text = f"{self.label} {where}, column {short(column)}: {problem}"
         if is_missing and self.options.missing == "reject":
             text += "; points.missing: learn accepts missing values"
@@ -195,11 +195,11 @@ def short(text: str) -> str:
 
 
 class Checked(NamedTuple):
-    """Points and their weights; `sane` as in `Chunk`."""
+    """Points and their weights; `in_range` as in `Chunk`."""
 
     X: NDArray[Any]
     w: NDArray[np.float64] | None
-    sane: bool
+    in_range: bool
 
 
 def checked(
@@ -225,10 +225,10 @@ def checked(
     request
         The request, for messages.
     known
-        Whether an earlier check has found the table sane.
+        Whether the magnitudes of the table were already checked.
     """
-    sane = known or are_sane(table)
-    if not sane and not (finite := np.isfinite(table)).all():
+    in_range = known or are_within(table)
+    if not in_range and not (finite := np.isfinite(table)).all():
         D = len(names) - (weight is not None)
         if request.options.missing == "learn":
             gaps = np.isnan(table[:, :D])
@@ -242,12 +242,12 @@ def checked(
             is_gap = column < D and bool(np.isnan(table[row, column]))
             raise request.bad_cell(where(row), names[column], problem, is_missing=is_gap)
     if weight is None:
-        return Checked(np.ascontiguousarray(table), None, sane)
+        return Checked(np.ascontiguousarray(table), None, in_range)
     X, w = np.ascontiguousarray(table[:, :-1]), table[:, -1].astype(np.float64)
     if (w < 0).any():
         row = int(np.argmax(w < 0))
         raise request.bad_cell(where(row), weight, f"the weight {w[row]:g} is negative")
-    return Checked(X, w, sane)
+    return Checked(X, w, in_range)
 
 
 def sift(
@@ -258,16 +258,16 @@ def sift(
 ) -> tuple[list[Chunk], list[BadRow]]:
     """Return the chunks of the good rows, and the bad rows.
 
-    Rows with an error are halved until the bad row is alone.
+    Rows with an error are divided into halves until each bad row is alone.
 
     Parameters
     ----------
     rows
         Rows of a table.
     make
-        Returns the chunk of some rows, or raises a `DataError`.
+        A function that returns the chunk of some rows, or raises a `DataError`.
     describe
-        Returns the number of a row, and its text.
+        A function that returns the number of a row, and its text.
     table
         Name of the table.
     """
@@ -287,7 +287,7 @@ def sift(
 
 
 def join(parts: Sequence[Chunk], bad: Sequence[BadRow]) -> Chunk:
-    """Return the chunk of consecutive parts, at least one, with the bad rows among them."""
+    """Return one chunk of consecutive parts (at least one), with the bad rows among them."""
     first = parts[0]
     if len(parts) == 1:
         return replace(first, bad=tuple(bad))
@@ -300,7 +300,7 @@ def join(parts: Sequence[Chunk], bad: Sequence[BadRow]) -> Chunk:
         },
         times=None if first.times is None else np.concatenate([part.times for part in parts]),
         bad=tuple(bad),
-        sane=all(part.sane for part in parts),
+        in_range=all(part.in_range for part in parts),
     )
 
 
@@ -310,7 +310,7 @@ class SkippedRows:
     Parameters
     ----------
     warn
-        Given a sentence.
+        Called with a sentence.
     """
 
     def __init__(self, warn: Callable[[str], object]) -> None:
@@ -323,14 +323,14 @@ class SkippedRows:
         self.count_rows(len(chunk.X), len(chunk.bad), [row.reason for row in chunk.bad])
 
     def count_rows(self, good: int, bad: int, reasons: Sequence[str]) -> None:
-        """Count good and bad rows; `reasons` has those of the first bad ones, up to five."""
+        """Count good and bad rows; `reasons` are those of the first bad rows, up to five."""
         self.points += good
         for reason in reasons[: max(_SHOWN_ROWS - self.count, 0)]:
             self._warn(f"row skipped: {reason}")
         self.count += bad
 
     def report(self) -> None:
-        """Warn of the number of bad rows, if not all are shown.
+        """Warn of the number of bad rows, if there was a warning for only some of them.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The selection of columns: by name, by the features of a model, or all that hold points."""
+"""The selection of columns: by name, by the features of a model, or all columns of numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamclust.tables.header import is_index
 from streamclust.tables.options import TableOptions
 from streamclust.text import has_control, printable
 
-LONGEST_NAME = 1000
+MAX_NAME_LENGTH = 1000
 """Largest number of characters of a column's name."""
 
 
@@ -62,19 +62,19 @@ def select(
     request
         The request.
     named
-        Whether the table has these names; else they are x0, x1, ...
+        Whether the names are from the table; else they are x0, x1, ...
     index
-        Names of the columns that the table itself describes as an index of its rows.
+        Names of the columns that the table describes as an index of its rows.
 
     Raises
     ------
     DataError
-        If a column is missing, or there twice, or has a bad name.
+        If a column is missing, a name is not unique, or a name isn't allowed.
     """
     options = request.options
     others = [options.weight_column, options.time_column, *options.label_columns]
     roles = [name for name in others if name is not None]
-    _check_there(options.exclude, available, request)
+    _check_exist(options.exclude, available, request)
     features = _features(available, request, set(roles) | set(options.exclude), named, set(index))
     _check_names((*features, *roles), available, request)
     if not features:
@@ -103,21 +103,21 @@ def _features(
         if model.exact:
             _check_no_others(available, taken | index, model, request)
         return model.features
-    rest = [(place, name) for place, name in enumerate(available) if name not in taken]
+    others = [(place, name) for place, name in enumerate(available) if name not in taken]
     if named:
-        rest = _without_index(rest, index, request)
-    features = tuple(name for _, name in rest)
+        others = _without_index(others, index, request)
+    features = tuple(name for _, name in others)
     if model is not None:
         without = "" if named else " without names"
-        found = f"{request.label} has {_counted(len(features), 'column')}{without}"
-        _check_width(features, model, found)
+        problem = f"{request.label} has {_counted(len(features), 'column')}{without}"
+        _check_width(features, model, problem)
     return features
 
 
 def _without_index(
     rest: list[tuple[int, str]], index: set[str], request: Request
 ) -> list[tuple[int, str]]:
-    kept = []
+    features = []
     for place, name in rest:
         if name in index or is_index(name, place):
             what = f"column {short(name)}" if name else "the first column, which has no name,"
@@ -131,19 +131,19 @@ def _without_index(
                 "with --columns"
             )
         else:
-            kept.append((place, name))
-    return kept
+            features.append((place, name))
+    return features
 
 
 def _in_place(columns: tuple[str, ...], model: ModelColumns, request: Request) -> tuple[str, ...]:
-    """Return the columns in the order of the model's features, of which they have the place."""
+    """Return the columns that stand for the model's features, in the order of these features."""
     _check_width(columns, model, f"--columns names {_counted(len(columns), 'column')}")
     if sorted(columns) == sorted(model.features):
         return model.features
     for name, feature in zip(columns, model.features, strict=False):
         if name != feature and name in model.features:
             raise DataError(
-                f"--columns: {short(name)} is a feature of {model.owner}, but has the "
+                f"--columns: {short(name)} is a feature of {model.owner}, but is in the "
                 f"place of {short(feature)}; give the columns in the order "
                 f"{listed(model.features)}"
             )
@@ -151,13 +151,13 @@ def _in_place(columns: tuple[str, ...], model: ModelColumns, request: Request) -
 
 
 def _check_width(names: Sequence[str], model: ModelColumns, found: str) -> None:
-    wanted = len(model.features) or model.n_features
-    if wanted is None or len(names) == wanted:
+    expected = len(model.features) or model.n_features
+    if expected is None or len(names) == expected:
         return
     known = f" ({listed(model.features)})" if model.features else ""
     raise DataError(
-        f"{found}, but {model.owner} has {_counted(wanted, 'feature')}{known}; choose "
-        f"{_counted(wanted, 'column')} with --columns"
+        f"{found}, but {model.owner} has {_counted(expected, 'feature')}{known}; choose "
+        f"{_counted(expected, 'column')} with --columns"
     )
 
 
@@ -166,14 +166,14 @@ def _counted(n: int, noun: str) -> str:
 
 
 def _check_model(available: Sequence[str], model: ModelColumns, request: Request) -> None:
-    there = set(available)
-    missing = next((name for name in model.features if name not in there), None)
+    names = set(available)
+    missing = next((name for name in model.features if name not in names), None)
     if missing is None:
         return
     alike = {name.strip().lower(): name for name in available}
-    found = [alike.get(name.strip().lower()) for name in model.features]
-    if None not in found:
-        listing = ",".join(map(str, found))
+    similar = [alike.get(name.strip().lower()) for name in model.features]
+    if None not in similar:
+        listing = ",".join(map(str, similar))
         advice = f"its names differ only in case or spaces: give --columns {printable(listing)!r}"
     else:
         advice = (
@@ -193,29 +193,31 @@ def _check_no_others(
     for place, name in enumerate(available):
         if name not in known and not is_index(name, place):
             raise DataError(
-                f"{request.label} has a column {short(name)}, {model.owner} doesn't; choose the "
-                "same columns with --columns, or send each file with its own command"
+                f"{request.label} has a column {short(name)}, but {model.owner} doesn't; choose "
+                "the same columns with --columns, or send each file with its own command"
             )
 
 
-def _check_there(names: Iterable[str], available: Sequence[str], request: Request) -> None:
-    there = set(available)
+def _check_exist(names: Iterable[str], available: Sequence[str], request: Request) -> None:
+    existing = set(available)
     for name in names:
-        if name not in there:
-            alike = next((each for each in available if each.lower() == name.lower()), None)
+        if name not in existing:
+            alike = next((column for column in available if column.lower() == name.lower()), None)
             hint = "" if alike is None else f"; did you mean {short(alike)}?"
             raise DataError(
                 f"{request.label} has no column {short(name)}; it has {listed(available)}{hint}"
             )
 
 
-def _check_names(wanted: Sequence[str], available: Sequence[str], request: Request) -> None:
-    there, asked = Counter(available), Counter(wanted)
-    _check_there(wanted, available, request)
-    for name in wanted:
-        if there[name] > 1:
-            raise DataError(f"{request.label} has {there[name]} columns {short(name)}; rename them")
-        if asked[name] > 1:
+def _check_names(requested: Sequence[str], available: Sequence[str], request: Request) -> None:
+    n_columns, n_requests = Counter(available), Counter(requested)
+    _check_exist(requested, available, request)
+    for name in requested:
+        if n_columns[name] > 1:
+            raise DataError(
+                f"{request.label} has {n_columns[name]} columns {short(name)}; rename them"
+            )
+        if n_requests[name] > 1:
             raise DataError(f"column {short(name)} is requested twice; name each column once")
         if problem := name_problem(name):
             raise DataError(f"{request.label}: the column name {short(name)} {problem}")
@@ -225,8 +227,8 @@ def name_problem(name: str) -> str | None:
     """Return why a column can't have this name, or None if it can."""
     if not name.strip():
         return "is empty; name the column"
-    if len(name) > LONGEST_NAME:
-        return f"has {len(name):,} characters, more than {LONGEST_NAME:,}; rename it"
+    if len(name) > MAX_NAME_LENGTH:
+        return f"has {len(name):,} characters, more than {MAX_NAME_LENGTH:,}; rename it"
     if any("\udc80" <= char <= "\udcff" for char in name):
         return "is not UTF-8; give --encoding, such as latin-1"
     if "\n" in name or "\r" in name:
@@ -255,8 +257,8 @@ def list_names(name: str, width: int) -> tuple[str, ...]:
 def expanded(options: TableOptions, groups: Mapping[str, Sequence[str]]) -> TableOptions:
     """Return the options with the columns of each list in place of the list."""
 
-    def each(names: Sequence[str]) -> tuple[str, ...]:
+    def expand(names: Sequence[str]) -> tuple[str, ...]:
         return tuple(column for name in names for column in groups.get(name, (name,)))
 
-    columns = None if options.columns is None else each(options.columns)
-    return replace(options, columns=columns, exclude=each(options.exclude))
+    columns = None if options.columns is None else expand(options.columns)
+    return replace(options, columns=columns, exclude=expand(options.exclude))

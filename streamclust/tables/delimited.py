@@ -52,7 +52,7 @@ def read_names(
 ) -> tuple[tuple[str, ...], int, bool] | None:
     """Return the names of the features, the line of the first row, and whether it is a header.
 
-    Without a row, the result is None.
+    The result is None if there is no row.
     """
     rows = Rows(lines, request, delimiter)
     first = rows.first()
@@ -62,23 +62,23 @@ def read_names(
     return table.selection.features, first[0], table.header is not None
 
 
-def _has_known(cells: Sequence[str], request: Request) -> bool:
+def _has_known_name(cells: Sequence[str], request: Request) -> bool:
     """Return whether a row has the name of a column that is requested or that the model needs."""
     options, model = request.options, request.model
-    wanted = {*(options.columns or ()), *options.exclude, *options.label_columns}
-    wanted |= set(filter(None, (options.weight_column, options.time_column)))
-    wanted |= set() if model is None else set(model.features)
-    there = wanted.intersection(cell.strip() for cell in cells)
-    return any(name and not is_data(name, options.decimal) for name in there)
+    known = {*(options.columns or ()), *options.exclude, *options.label_columns}
+    known |= set(filter(None, (options.weight_column, options.time_column)))
+    known |= set() if model is None else set(model.features)
+    in_row = known.intersection(cell.strip() for cell in cells)
+    return any(name and not is_data(name, options.decimal) for name in in_row)
 
 
 def _warn_of_positions(request: Request) -> None:
-    """Warn that columns without names are taken as the features of a model, in their order."""
+    """Warn that columns without names are used as the features of a model, in their order."""
     model = request.model
     if model is not None and model.features and request.options.columns is None:
         request.warn(
-            f"{request.label} has no names of columns; they are taken as {listed(model.features)}, "
-            f"as in {model.owner}; --no-header confirms this"
+            f"{request.label} has no names of columns; the columns are used as "
+            f"{listed(model.features)}, the features of {model.owner}; --no-header confirms this"
         )
 
 
@@ -96,12 +96,14 @@ class _Table:
 
     @classmethod
     def of(cls, first: Row, rows: Rows, request: Request, delimiter: str) -> _Table:
-        """Return the table with this first row."""
+        """Return the table whose first row is `first`."""
         line, cells = first
         options = request.options
         if isinstance(cells, UnreadableRow):
             raise DataError(cells.reason)
-        named = True if options.header is None and _has_known(cells, request) else options.header
+        named = (
+            True if options.header is None and _has_known_name(cells, request) else options.header
+        )
         if named is None:
             second = rows.second() if len(cells) == 2 else None
             try:
@@ -134,7 +136,9 @@ class _Table:
         def where(row: int) -> str:
             return f"line {batch[row][0]}"
 
-        X, w, sane = checked(self._numbers(batch), chosen.numeric, chosen.weight, where, request)
+        X, w, in_range = checked(
+            self._numbers(batch), chosen.numeric, chosen.weight, where, request
+        )
         labels = {
             name: self._labels(batch, index, name, where)
             for name, index in zip(chosen.labels, chosen.label_indexes, strict=True)
@@ -143,7 +147,7 @@ class _Table:
         if chosen.time is not None and chosen.time_index is not None:
             texts = [cells[chosen.time_index] for _, cells in batch]
             times = self.times.read(texts, chosen.time, where, request)
-        return Chunk(chosen.features, X, w, batch[0][0], labels, times, sane=sane)
+        return Chunk(chosen.features, X, w, batch[0][0], labels, times, in_range=in_range)
 
     def empty(self, line: int) -> Chunk:
         """Return a chunk without rows."""
@@ -179,7 +183,7 @@ class _Table:
             return numbers_and_gaps(texts, decimal)
 
     def _may_miss(self, place: int) -> bool:
-        """Return whether values of a selected column may be missing: it is a feature."""
+        """Return whether values of a selected column may be missing: only those of features."""
         chosen = self.selection
         return self.request.options.missing == "learn" and place < len(chosen.features)
 
@@ -197,7 +201,7 @@ class _Table:
             return DataError(cells.reason)
         hint = self._hint(line, cells)
         if not hint and self.header is not None and len(cells) == width + 1:
-            hint = "does the header lack a name for an index?"
+            hint = "the header may lack a name for an index column"
             if width == 1:
                 hint = f"line {self.first_line} has 1 cell: {ABOVE_HEADER}"
         problem = f"{self.request.label} line {line} has {len(cells)} cells; expected {width}"
@@ -227,7 +231,7 @@ class _Table:
         return self.request.bad_cell(where, name, problem, is_missing=is_gap)
 
     def _hint(self, line: int, cells: Sequence[str]) -> str:
-        """Return the probable cause of a row that can't be read, for a message."""
+        """Return the probable cause why a row can't be read, for a message."""
         named = None if self.header is None else self.header[1]
         hint = separator_hint(named, cells, self.delimiter)
         if not hint and named is None and line == self.first_line:

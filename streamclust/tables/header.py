@@ -1,4 +1,4 @@
-"""Names of columns: whether the first row of a text has them, and which columns are an index."""
+"""Headers: whether the first row of a text has the names of columns, and which are an index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamclust.tables.cells import are_counted, is_data, is_missing
 _UNNAMED = re.compile(r"Unnamed: \d+")
 _INDEX_LEVEL = re.compile(r"__index_level_\d+__")
 
-ABOVE_HEADER = "is it a title or a comment? Remove the lines above the names of the columns"
+ABOVE_HEADER = "if it is a title or a comment, remove the lines above the names of the columns"
 
 CHOOSE = "give --header if it has the names of the columns, or --no-header if it is a point"
 
@@ -19,7 +19,7 @@ CHOOSE = "give --header if it has the names of the columns, or --no-header if it
 def has_header(first: Sequence[str], second: Sequence[str] | None, decimal: str = ".") -> bool:
     """Return whether the first row of a text has the names of the columns.
 
-    A row with a number, or with text that looks like a number or a time, is no header.
+    A row with a number, or with text that looks like a number or a time, isn't a header.
 
     Parameters
     ----------
@@ -31,13 +31,13 @@ def has_header(first: Sequence[str], second: Sequence[str] | None, decimal: str 
     Raises
     ------
     DataError
-        If the row can be both.
+        If the row can be both a header and a point.
     """
     cells = [cell.strip() for cell in first]
     if re.fullmatch(r"sep=.?", cells[0]) and not any(cells[1:]):
         raise DataError(
-            "the first row is Excel's note of the separator; remove it, and give the separator "
-            "with --delimiter"
+            f"the first row is {cells[0]!r}, Excel's note of the separator; remove it, and give "
+            "the separator with --delimiter"
         )
     if all(map(is_missing, cells)):
         raise DataError(f"the first row has neither names nor numbers; {CHOOSE}")
@@ -46,8 +46,8 @@ def has_header(first: Sequence[str], second: Sequence[str] | None, decimal: str 
     named = cells[1:] if not cells[0] else cells
     if len(named) > 1 and are_counted(named) and not (len(cells) == 2 and _are_whole(second)):
         raise DataError(
-            f"the first row is {','.join(cells[:4])}{',...' if len(cells) > 4 else ''}: names by "
-            f"pandas, or a point; {CHOOSE}"
+            f"the first row is {','.join(cells[:4])}{',...' if len(cells) > 4 else ''}: these can "
+            f"be names from pandas, or a point; {CHOOSE}"
         )
     return False
 
@@ -57,7 +57,7 @@ def _are_whole(cells: Sequence[str] | None) -> bool:
 
 
 def is_index(name: str, place: int) -> bool:
-    """Return whether the name is one that pandas or R gives to an index without a name.
+    """Return whether a column has the name that pandas or R gives to an index without a name.
 
     Parameters
     ----------

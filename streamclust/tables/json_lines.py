@@ -1,4 +1,4 @@
-"""Reader of JSON lines: all arrays, or all objects with the keys of the first."""
+"""Reader of JSON lines: all lines are arrays, or all are objects with the keys of the first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamclust.tables.columns import default_names, expanded, list_names, sele
 from streamclust.tables.lines import Lines
 from streamclust.tables.times import EventTimes
 
-Row = tuple[int, str]  # its line, its text
+Row = tuple[int, str]  # number of its line, its text
 
 
 def read_json_lines(lines: Lines, request: Request) -> Iterator[Chunk]:
@@ -59,7 +59,7 @@ def _first(
         try:
             return _Table.of(row, request), early + batch[:place], batch[place:]
         except DataError:
-            if not skip or len(early) + place >= _EARLY:
+            if not skip or len(early) + place >= _MAX_BAD_AT_START:
                 raise
     return None, early + batch, []
 
@@ -68,10 +68,11 @@ def _described(row: Row) -> tuple[int, str]:
     return row[0], row[1].strip()
 
 
-_EARLY = 1000
-"""Bad rows before the first good one that are skipped."""
+_MAX_BAD_AT_START = 1000
+"""Largest number of bad rows before the first good row; more are an error."""
 
-Access = tuple[Any, int | None]  # a key or an index, and the index in the list there
+Access = tuple[Any, int | None]
+"""The key or the index of a value, and the index in the list if the value is a list."""
 
 
 class _Table:
@@ -99,12 +100,12 @@ class _Table:
         self._may_miss = options.missing == "learn"
         self._plain = not any(element is not None for _, element in self._numeric)
         self._needed = {key for key, _ in self._numeric}
-        wanted = options.columns is not None or request.model is not None
-        self._allowed = set(doc) if self._is_object and not wanted else None
+        chosen_by_name = options.columns is not None or request.model is not None
+        self._allowed = set(doc) if self._is_object and not chosen_by_name else None
 
     @classmethod
     def of(cls, first: Row, request: Request) -> _Table:
-        """Return the table whose first row is this one.
+        """Return the table whose first row is `first`.
 
         Raises
         ------
@@ -133,7 +134,7 @@ class _Table:
             return f"line {batch[row][0]}"
 
         table = self._numbers(batch, docs)
-        X, w, sane = checked(table, chosen.numeric, chosen.weight, where, request)
+        X, w, in_range = checked(table, chosen.numeric, chosen.weight, where, request)
         labels = {
             name: [_text(doc[key]) for doc in docs]
             for name, key in zip(chosen.labels, self._label_keys, strict=True)
@@ -142,7 +143,7 @@ class _Table:
         if chosen.time is not None:
             values = [doc[self._time_key] for doc in docs]
             times = self._times.read(values, chosen.time, where, request)
-        return Chunk(chosen.features, X, w, batch[0][0], labels, times, sane=sane)
+        return Chunk(chosen.features, X, w, batch[0][0], labels, times, in_range=in_range)
 
     def empty(self, line: int) -> Chunk:
         """Return a chunk without rows."""
@@ -163,7 +164,8 @@ class _Table:
         if self._allowed and isinstance(doc, dict) and not doc.keys() <= self._allowed:
             extra = next(key for key in doc if key not in self._allowed)
             raise DataError(
-                f"{where} has another key, {short(extra)}; choose columns with --columns"
+                f"{where} has the key {short(extra)}, which the first line doesn't have; choose "
+                "columns with --columns"
             )
         for key in (*self._label_keys, *(() if self._time_key is None else (self._time_key,))):
             if self._is_object and key not in doc:
@@ -219,7 +221,7 @@ class _Table:
 def _columns(
     doc: Any, lists: dict[Any, int], request: Request
 ) -> tuple[dict[str, tuple[str, ...]], list[str], list[Access]]:
-    """Return the groups of columns from lists, and the name and the place of each column."""
+    """Return the columns of each list, and the name and the access of each column."""
     groups: dict[str, tuple[str, ...]] = {}
     names: list[str] = []
     accesses: list[Access] = []
@@ -258,8 +260,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     doc = dict(pairs)
     if len(doc) < len(pairs):
         seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _DuplicateKeyError(twice)
+        duplicate = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _DuplicateKeyError(duplicate)
     return doc
 
 
@@ -277,10 +279,10 @@ def _parse(text: str, line: int, request: Request) -> Any:
     except json.JSONDecodeError as error:
         hint = json_hint(text)
         if text.strip() in ("[", "{", "[{") or text.rstrip().endswith("},"):
-            hint = "; is the file one JSON document? Write one point per line"
+            hint = "; the file may be one JSON document: write one point per line"
         problem = f"bad JSON: {error.msg} at character {error.pos}{hint}"
     except _DuplicateKeyError as error:
-        problem = f"the key {short(error.args[0])} is there twice"
+        problem = f"duplicate key {short(error.args[0])}"
     except RecursionError:
         problem = "JSON is nested too deeply"
     raise request.bad_row(f"{request.label} line {line}: {problem}")

@@ -1,4 +1,4 @@
-"""The lines of a text; for live input, also whether more lines are ready."""
+"""The lines of a text. For live input, a batch doesn't wait for more lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BATCH_BYTES = 1 << 26
 
 
 class Lines:
-    """The lines of a UTF-8 text, with their line ends. Other bytes become lone surrogates.
+    """The lines of a UTF-8 text, with line ends. Bytes that aren't UTF-8 become lone surrogates.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Lines:
     bytes
         Number of bytes read so far.
     row_at
-        Value of `bytes` at the end of the last row, if a row can have several lines; else None.
+        Value of `bytes` at the end of the last row. None if each row is one line.
     live
         Whether the text can grow, so that a batch shouldn't wait for more lines.
     """
@@ -41,7 +41,7 @@ class Lines:
 
     def blocks(self) -> Iterator[list[str]]:
         """Yield the complete lines of each read."""
-        tail: list[bytes] = []  # parts of a line of many reads, joined once
+        tail: list[bytes] = []  # parts of an incomplete line
         size = 0
         while data := self._file.read1(READ_BYTES):
             self.bytes += len(data)
@@ -71,8 +71,8 @@ class Lines:
     def batches(self, size: int) -> Iterator[list[tuple[int, str]]]:
         """Yield batches of lines that aren't blank, with their numbers.
 
-        A batch is shorter than `size` at the end, if a live text has no more lines ready, and if
-        its lines have `BATCH_BYTES` of text.
+        A batch is shorter than `size` at the end, if a live text has no more lines ready, or if its
+        lines have `BATCH_BYTES` of text.
         """
         batch: list[tuple[int, str]] = []
         most = self.bytes + BATCH_BYTES

@@ -1,6 +1,6 @@
 """Headers of .npy files, and rows that are read in any order.
 
-A header is checked before any memory is allocated for it.
+A header is checked before memory is allocated for its array.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streamclust.kernels import StoredPoints, read_into
 from streamclust.tables.chunk import Request
 
 HEADER_BYTES = 10_000
-"""Longest header of an array: NumPy's own limit, which it checks only after it has read one."""
+"""Longest header of an array. NumPy has the same limit, but checks it after reading the header."""
 
 
 class Header(NamedTuple):
@@ -55,11 +55,11 @@ def read_header(file: IO[bytes], request: Request) -> Header:
     """
     file.seek(0)
     header = array_header(file, request, request.label)
-    there = os.fstat(file.fileno()).st_size - file.tell()
-    if header.n * header.row_bytes > there:
+    available = os.fstat(file.fileno()).st_size - file.tell()
+    if header.n * header.row_bytes > available:
         raise DataError(
             f"{request.label} has shape {header.shape}, {header.n * header.row_bytes:,} bytes, but "
-            f"holds {there:,}; it is damaged or cut off"
+            f"holds {available:,}; it is damaged or cut off"
         )
     return header
 
@@ -96,24 +96,24 @@ def _is_size(value: object) -> bool:
 
 
 def unreadable(what: str) -> DataError:
-    """Return the error of an array that can't be read."""
+    """Return the error for an array that can't be read."""
     return DataError(f"{what} can't be read as numbers; save it by NumPy as float32 or float64")
 
 
-class Known(NamedTuple):
-    """What is known of an .npy file: its header, the start of the array, and sane ranges of rows.
+class KnownFile(NamedTuple):
+    """An .npy file that was read before: its header, the start of the array, and checked rows.
 
-    A range of rows is sane if it was checked, and all numbers are of a magnitude up to
-    `MAX_MAGNITUDE`. Such rows aren't checked again in the next pass.
+    All numbers of the rows in a checked range have a magnitude up to `MAX_MAGNITUDE`. The next pass
+    doesn't check these rows again.
     """
 
     header: Header
     offset: int
-    sane: set[range]
+    checked_rows: set[range]
 
 
-def known_header(file: IO[bytes], request: Request) -> Known:
-    """Return what is known of an .npy file; the header is read once.
+def known_header(file: IO[bytes], request: Request) -> KnownFile:
+    """Return the header of an .npy file, which is read only once, and its checked rows.
 
     Raises
     ------
@@ -123,22 +123,22 @@ def known_header(file: IO[bytes], request: Request) -> Known:
     known = _known(contents_of(file))
     if not known:
         header = read_header(file, request)
-        known.append(Known(header, file.tell(), set()))
+        known.append(KnownFile(header, file.tell(), set()))
     return known[0]
 
 
 @lru_cache(maxsize=64)
-def _known(_contents: Contents) -> list[Known]:
-    """Return a list for what is known of a file."""
+def _known(_contents: Contents) -> list[KnownFile]:
+    """Return a list for the `KnownFile` of a file; empty for a new file."""
     return []
 
 
 def rows_of_array(
     file: IO[bytes], request: Request, header: Header, offset: int, rows: range
 ) -> Iterator[NDArray[Any]]:
-    """Yield some rows of an .npy file in parts, each an array of its own.
+    """Yield some rows of an .npy file in parts; each part is a separate array.
 
-    The file isn't mapped: if a program cuts off a mapped file, the system ends this process.
+    The file isn't mapped: if a program truncates a mapped file, the system ends this process.
     """
     step, F, size = request.rows(header.n_columns), header.n_columns, header.dtype.itemsize
     for start in range(rows.start, rows.stop, step):
@@ -155,14 +155,13 @@ def rows_of_array(
 
 
 def stored_rows(file: IO[bytes], request: Request, rows: range) -> StoredPoints | None:
-    """Return some rows of an .npy file for a kernel that reads by itself.
+    """Return some rows of an .npy file, for a kernel that reads the file itself.
 
-    Returns None if a kernel can't read the numbers as they are, or the rows aren't known to be
-    sane.
+    The result is None if a kernel can't read the numbers, or the rows aren't checked yet.
     """
-    header, offset, sane = known_header(file, request)
+    header, offset, checked_rows = known_header(file, request)
     is_in_order = not header.fortran or header.n_columns == 1
-    if rows not in sane or header.dtype not in (np.float64, np.float32) or not is_in_order:
+    if rows not in checked_rows or header.dtype not in (np.float64, np.float32) or not is_in_order:
         return None
     shape = len(rows), header.n_columns
     start = offset + rows.start * header.row_bytes

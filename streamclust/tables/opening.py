@@ -1,4 +1,4 @@
-"""Opening of text tables: files and pipes, unpacked, in UTF-8."""
+"""Opening of text tables: files and pipes are unpacked and converted to UTF-8."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streamclust.errors import DataError, MissingExtraError
 READ_BYTES = 1 << 16
 STDIN = "-"
 _ZSTD_BYTES = 1 << 12
-"""Compressed bytes per step: each can stand for 32 KiB of text."""
+"""Compressed bytes per step; one byte can become 32 KiB of text."""
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BOMS = (
@@ -28,10 +28,10 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _LONG_MAGIC = frozenset(b"\x1f\x28\xff\xfe\x00\x89\x93BPS\xfd")
-"""First bytes of files whose kind takes more bytes to know."""
+"""First bytes of files whose kind is known only from further bytes."""
 
 _MAGIC_BYTES = 8
-_NO_TEXT = (
+_OTHER_KINDS = (
     (b"PAR1", "is a Parquet file; give --kind parquet"),
     (b"\x93NUMPY", "is a NumPy array; give --kind npy"),
     (b"PK\x03\x04", "is a zip archive; give --kind npz, or save a workbook as CSV"),
@@ -43,7 +43,7 @@ _NO_TEXT = (
 
 
 class Readable(Protocol):
-    """A binary file whose reads return the available bytes."""
+    """A binary file whose reads return the bytes that are available."""
 
     def read1(self, size: int, /) -> bytes:
         """Return up to `size` bytes; no bytes at the end."""
@@ -62,7 +62,7 @@ def open_text(
     label
         Name of the text in messages.
     encoding
-        Encoding of the text; None for UTF-8, or that of the byte-order mark.
+        Encoding of the text. None: the encoding of the byte-order mark, or UTF-8 without a mark.
     wait_for
         Called with the file descriptor before each read of a pipe or a terminal.
 
@@ -92,7 +92,7 @@ def _unpacked(file: _Joined, label: str) -> Readable:
 
 
 def _as_utf8(file: Readable, head: bytes, label: str, encoding: str | None) -> Readable:
-    for magic, advice in _NO_TEXT:
+    for magic, advice in _OTHER_KINDS:
         if head.startswith(magic):
             raise DataError(f"{label} {advice}")
     if encoding is None:
@@ -108,11 +108,11 @@ def _refuse_utf16(head: bytes, label: str) -> None:
     even, odd = head[0:200:2], head[1:200:2]
     for name, text, zeros in (("utf-16-le", even, odd), ("utf-16-be", odd, even)):
         if len(zeros) > 1 and not any(zeros) and all(text):
-            raise DataError(f"{label} is probably UTF-16; give --encoding {name}")
+            raise DataError(f"{label} is probably {name} text; give --encoding {name}")
 
 
 def _head(file: Readable) -> bytes:
-    """Return the first bytes: those that are available, but enough for the kind of the file."""
+    """Return the first bytes that are available, at least as many as the kind of file needs."""
     head = file.read1(READ_BYTES)
     while head and len(head) < _MAGIC_BYTES and head[0] in _LONG_MAGIC:
         more = file.read1(READ_BYTES)
@@ -149,8 +149,8 @@ class _Zstd:
             from zstandard import ZstdDecompressor
         except ImportError:
             raise MissingExtraError(
-                f"{label}: Zstandard needs zstandard: pip install zstandard, or unpack "
-                "the file by zstd -d"
+                f"{label}: Zstandard files need the package zstandard: pip install zstandard, or "
+                "unpack the file with zstd -d"
             ) from None
         self._file = file
         self._new = ZstdDecompressor().decompressobj
@@ -177,7 +177,7 @@ class _Zstd:
 
 
 class _Guarded:
-    """Compressed text; its errors become a `DataError`."""
+    """A compressed text. Errors of the decompressor become a `DataError`."""
 
     def __init__(self, file: Readable, label: str, kind: str) -> None:
         self._file = file
@@ -204,7 +204,7 @@ def _damages(kind: str) -> tuple[type[Exception], ...]:
 
 
 class _Transcoded:
-    """A text of another encoding, as UTF-8."""
+    """A text that is converted from another encoding to UTF-8."""
 
     def __init__(self, file: Readable, label: str, encoding: str) -> None:
         self._file = file
@@ -229,7 +229,7 @@ class _Transcoded:
 
 @contextmanager
 def _opened(path: str, wait_for: Callable[[int], None] | None) -> Iterator[Readable]:
-    """Open a file or stdin; reads of a pipe or a terminal wait by `wait_for`, if given."""
+    """Open a file or stdin; before each read of a pipe or a terminal, `wait_for` is called."""
     if path == STDIN:
         stdin = cast(Readable, sys.stdin.buffer)
         try:
@@ -249,7 +249,7 @@ def _opened(path: str, wait_for: Callable[[int], None] | None) -> Iterator[Reada
 
 
 class _Waiting:
-    """A pipe or a terminal whose reads wait by `wait_for`."""
+    """A pipe or a terminal; `wait_for` is called before each read."""
 
     def __init__(self, fd: int, wait_for: Callable[[int], None]) -> None:
         self._fd = fd

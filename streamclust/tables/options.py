@@ -16,17 +16,17 @@ TEXT_KINDS: tuple[Kind, ...] = ("csv", "tsv", "jsonl", "ndjson")
 OnBad = Literal["stop", "skip"]
 
 ONE_DOCUMENT = "one line is one point; `jq -c '.[]'` converts an array of points"
-"""What to do with a file that is one JSON document."""
+"""End of errors for a file that is one JSON document."""
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    r"""How to read a table. Options without a value are found from the file.
+    r"""How to read a table. Options without a value are detected from the file.
 
     Parameters
     ----------
     kind
-        Format of the file; None finds it from the suffix, and takes CSV for stdin.
+        Format of the file. None: by the suffix; CSV for stdin.
     key
         Name of the array in an .npz file with several arrays.
     columns
@@ -41,26 +41,26 @@ class TableOptions:
         The column of the event time.
     time_format
         Format of the event times: "s", "ms", "us" or "ns" since 1970, "iso" (ISO 8601), or a format
-        of `datetime.strptime`. None finds it from the first value.
+        of `datetime.strptime`. None: by the first value.
     delimiter
-        Separator of the cells of CSV, one character. None is a tab for TSV, a semicolon if the
-        decimal point is a comma, and else a comma.
+        Separator of the cells of CSV, one character. None: a tab for TSV, a semicolon if the
+        decimal point is a comma, else a comma.
     decimal
         Decimal point of CSV: "." or ",".
     header
-        Whether the first row of CSV has the names of the columns; None decides by the row.
+        Whether the first row of CSV has the names of the columns. None: by the row itself.
     encoding
-        Encoding of a text; None is UTF-8, or the encoding of its byte-order mark.
+        Encoding of a text. None: the encoding of its byte-order mark, or UTF-8 without a mark.
     on_bad
         "stop" raises an error at the first bad row; "skip" reports bad rows and continues.
     missing
-        "reject": a row with a missing value is bad. "learn": the value is NaN. A row without any
-        value is always bad.
+        "reject": a row with a missing value is bad. "learn": a missing value becomes NaN. A row
+        without any value is always bad.
 
     Raises
     ------
     DataError
-        If an option can't have this value.
+        If a value isn't allowed.
     """
 
     kind: Kind | None = None
@@ -93,12 +93,7 @@ class TableOptions:
 
 
 def check_encoding(name: str) -> None:
-    """Refuse an encoding that Python doesn't have, or that isn't an encoding of text.
-
-    Raises
-    ------
-    DataError
-    """
+    """Refuse an encoding that Python doesn't have, or that isn't an encoding of text."""
     try:
         is_text = codecs.lookup(name)._is_text_encoding
     except (LookupError, ValueError):

@@ -24,7 +24,7 @@ MOST_EXPANSION = 256
 """Largest ratio of unpacked to stored bytes, for tables above 1 GiB."""
 
 _BUFFER_BYTES = 1 << 16
-"""Bytes to read at a time of each column, instead of a whole row group."""
+"""Bytes per read of a column, so that no whole row group is in memory."""
 
 
 def read_parquet(path: str, request: Request, groups: range | None = None) -> Iterator[Chunk]:
@@ -33,11 +33,11 @@ def read_parquet(path: str, request: Request, groups: range | None = None) -> It
         table = _Table(file, request)
         values = file.metadata.num_rows * len(table.chosen.numeric)
         check_expansion(request.label, 8 * values, Path(path).stat().st_size, MOST_EXPANSION)
-        start, some = 0, None if groups is None else list(groups)
+        start, selected = 0, None if groups is None else list(groups)
         if groups is not None:
             start = sum(file.metadata.row_group(group).num_rows for group in range(groups.start))
         for batch in file.iter_batches(
-            table.rows, row_groups=some, columns=table.columns, use_threads=groups is None
+            table.rows, row_groups=selected, columns=table.columns, use_threads=groups is None
         ):
             if len(batch):
                 yield table.chunk(batch, start)
@@ -56,7 +56,7 @@ def opened_parquet(path: str, request: Request) -> Iterator[Any]:
         ) from None
     try:
         with (
-            open_regular(path) as regular,  # refuses a file that would block, or isn't one
+            open_regular(path) as regular,  # refuses directories, and files that would block
             OSFile(path) as source,  # read without the interpreter's lock
             ParquetFile(
                 source,
@@ -84,7 +84,7 @@ def _metadata(path: str, _contents: Contents) -> Any:
 
 
 class _Table:
-    """The columns of a Parquet file. A list of numbers is several columns: NAME_0, NAME_1, ..."""
+    """The columns of a Parquet file. A list of numbers becomes the columns NAME_0, NAME_1, ..."""
 
     def __init__(self, file: Any, request: Request) -> None:
         schema = file.schema_arrow
@@ -93,29 +93,25 @@ class _Table:
         self._schema = schema
         self._widths = _widths(file, request)
         groups = {name: list_names(name, width) for name, width in self._widths.items()}
-        names, self._homes = [], dict[str, tuple[str, int | None]]()
+        names, self._sources = [], dict[str, tuple[str, int | None]]()
         for name in schema.names:
-            for element, each in enumerate(groups.get(name, (name,))):
-                names.append(each)
-                self._homes[each] = (name, element if name in groups else None)
+            for element, column in enumerate(groups.get(name, (name,))):
+                names.append(column)
+                self._sources[column] = (name, element if name in groups else None)
         request = replace(request, options=expanded(options, groups))
         self.chosen: Selection = select(names, request, index=_pandas_index(schema))
         self.rows = request.rows(len(names))
         self._check_types()
-        self._numeric = [self._homes[name] for name in self.chosen.numeric]
-        from pyarrow import types
-
-        kinds = [self._schema.field(self._homes[name][0]).type for name in self.chosen.features]
-        kinds = [kind.value_type if _is_list(kind) else kind for kind in kinds]
-        self._dtype = np.float32 if all(map(types.is_float32, kinds)) else np.float64
+        self._numeric = [self._sources[name] for name in self.chosen.numeric]
+        self._dtype = self._find_dtype()
         self._times = EventTimes(options.time_format)
-        used = [self._homes[name][0] for name in self.chosen.numeric]
-        others = (*self.chosen.labels, *((self.chosen.time,) if self.chosen.time else ()))
-        self.columns = list(dict.fromkeys((*used, *others)))
+        points = [self._sources[name][0] for name in self.chosen.numeric]
+        other_columns = (*self.chosen.labels, *((self.chosen.time,) if self.chosen.time else ()))
+        self.columns = list(dict.fromkeys((*points, *other_columns)))
         """The columns to read."""
 
     def chunk(self, batch: Any, start: int) -> Chunk:
-        """Return the chunk of a batch of rows; `start` is the index of the first one."""
+        """Return the chunk of a batch of rows; `start` is the index of its first row."""
 
         def make(places: Sequence[int]) -> Chunk:
             return self._chunk(batch.slice(places[0], len(places)), start + places[0])
@@ -137,7 +133,7 @@ class _Table:
         def where(row: int) -> str:
             return f"row {start + row + 1}"
 
-        X, w, sane = checked(
+        X, w, in_range = checked(
             self._numbers(batch, start), chosen.numeric, chosen.weight, where, request
         )
         columns = {name: batch.column(name).to_pylist() for name in chosen.labels}
@@ -149,7 +145,7 @@ class _Table:
         if chosen.time is not None:
             values = batch.column(chosen.time).to_pylist()
             times = self._times.read(values, chosen.time, where, request)
-        return Chunk(chosen.features, X, w, start + 1, labels, times, sane=sane)
+        return Chunk(chosen.features, X, w, start + 1, labels, times, in_range=in_range)
 
     def _numbers(self, batch: Any, start: int) -> NDArray[Any]:
         """Return the selected columns, (n, F)."""
@@ -171,7 +167,7 @@ class _Table:
         return table
 
     def _column(self, batch: Any, name: str, start: int) -> Any:
-        """Return a column; refuse nulls, unless they are missing values that are learned."""
+        """Return a column; refuse nulls unless missing values of the column are accepted."""
         column = batch.column(name)
         if column.null_count and not self._may_miss(name):
             row = column.is_null().to_pylist().index(True)
@@ -179,7 +175,7 @@ class _Table:
         return column
 
     def _may_miss(self, name: str) -> bool:
-        """Return whether values of a column may be missing: it is a feature."""
+        """Return whether values of a column may be missing: only those of features."""
         return self._request.options.missing == "learn" and name != self.chosen.weight
 
     def _null(self, row: int, name: str) -> DataError:
@@ -191,26 +187,26 @@ class _Table:
         import pyarrow.compute as pc
 
         width = self._widths[name]
-        there = column.is_valid().to_numpy(zero_copy_only=False)
+        is_present = column.is_valid().to_numpy(zero_copy_only=False)
         lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
-        if (differ := there & (lengths != width)).any():
-            row = int(np.argmax(differ))
+        if (has_other_length := is_present & (lengths != width)).any():
+            row = int(np.argmax(has_other_length))
             problem = f"the list has {int(lengths[row])} values; expected {width}"
             raise self._request.bad_cell(f"row {start + row + 1}", name, problem)
-        flat = (column if there.all() else column.drop_null()).flatten()
+        flat = (column if is_present.all() else column.drop_null()).flatten()
         if flat.null_count and not self._may_miss(name):
             row = flat.is_null().to_pylist().index(True) // width
             raise self._null(start + row, name)
-        values = _plain(flat).reshape(int(there.sum()), width)
-        if there.all():
+        values = _plain(flat).reshape(int(is_present.sum()), width)
+        if is_present.all():
             return values
-        whole = np.full((len(column), width), np.nan)
-        whole[there] = values
-        return whole
+        with_gaps = np.full((len(column), width), np.nan)
+        with_gaps[is_present] = values
+        return with_gaps
 
     def _check_types(self) -> None:
-        for each in self.chosen.numeric:
-            name = self._homes[each][0]
+        for column in self.chosen.numeric:
+            name = self._sources[column][0]
             kind = self._schema.field(name).type
             if not _is_numeric(kind.value_type if name in self._widths else kind):
                 raise DataError(
@@ -218,9 +214,16 @@ class _Table:
                     "choose columns with --columns, or leave it out with --exclude"
                 )
 
+    def _find_dtype(self) -> type[np.floating[Any]]:
+        from pyarrow import types
+
+        kinds = [self._schema.field(self._sources[name][0]).type for name in self.chosen.features]
+        kinds = [kind.value_type if _is_list(kind) else kind for kind in kinds]
+        return np.float32 if all(map(types.is_float32, kinds)) else np.float64
+
 
 def _widths(file: Any, request: Request) -> dict[str, int]:
-    """Return the number of values of each column of lists of numbers: that of its first list."""
+    """Return the width of each column of lists of numbers: the length of its first list."""
     from pyarrow import types
 
     widths: dict[str, int] = {}

@@ -17,7 +17,7 @@ Role = Literal["feature", "time", "label", "index", "constant", "ignored"]
 
 _TIME_NAMES = ("time", "date", "ts", "epoch", "when", "created", "updated", "_at")
 _MOST_DISTINCT = 0.5
-"""Largest share of distinct texts in a label: a label repeats."""
+"""Largest share of distinct texts in a label column, because labels repeat."""
 
 _TIMES = 1e8, 1e20
 """Smallest and largest number that can be a time: 1973 in seconds, ..., 5138 in nanoseconds."""
@@ -25,12 +25,12 @@ _TIMES = 1e8, 1e20
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table, as its first rows show it.
+    """A column of a table, described from its first rows.
 
     Parameters
     ----------
     name
-        Its name, or x0, x1, ...
+        Name of the column; x0, x1, ... if the table has no names.
     kind
         Kind of the values.
     role
@@ -143,17 +143,17 @@ def _is_epoch(name: str, values: list[Any]) -> bool:
 def _with_one_time(
     columns: list[Column], rows: list[list[Any]], options: TableOptions
 ) -> tuple[list[Column], bool]:
-    """Return the columns with at most one time, the first that is sorted or else the first."""
+    """Return the columns with at most one time column: the first sorted one, else the first."""
     times = [place for place, column in enumerate(columns) if column.role == "time"]
     if not times:
         return columns, False
     in_order = [place for place in times if _is_sorted([row[place] for row in rows], options)]
     best = in_order[0] if in_order else times[0]
-    kept = [
+    with_roles = [
         replace(column, role="ignored") if place in times and place != best else column
         for place, column in enumerate(columns)
     ]
-    return kept, best in in_order
+    return with_roles, best in in_order
 
 
 def _is_sorted(values: list[Any], options: TableOptions) -> bool:
@@ -167,7 +167,7 @@ def _is_sorted(values: list[Any], options: TableOptions) -> bool:
 
 
 def note(column: Column, rows: int) -> str | None:
-    """Return a sentence about a column that isn't used or has missing values; else None."""
+    """Return a sentence if a column isn't used or has missing values, else None."""
     name = repr(column.name)
     if column.role == "index":
         return f"column {name} numbers the rows; it isn't a feature"

@@ -40,8 +40,8 @@ def read_table(
     """Return the rows of a table in chunks.
 
     Text is read line by line, .npy is mapped, Parquet and .npz are read in batches. A chunk of a
-    table with more than 512 columns has fewer rows. Columns without names are called x0, x1, and
-    so on. Lines on stdin are returned as soon as they arrive, so chunks can be short.
+    table with more than 512 columns has fewer rows. Columns without names get the names x0, x1,
+    ... Lines on stdin are returned as soon as they arrive, so chunks can be short.
 
     Parameters
     ----------
@@ -52,9 +52,9 @@ def read_table(
     chunk
         Largest number of rows per chunk.
     model
-        The columns that a model needs: they are found by name, and must all be there.
+        The columns that a model needs: they are selected by name, and none may be missing.
     warn
-        Given a sentence about a column that isn't read, and about a file without rows.
+        Called with a sentence about a column that isn't read, or about a file without rows.
     wait_for
         Called with the file descriptor before each read of a pipe or a terminal. It must return
         when data is ready, and may raise an exception to end the wait.
@@ -78,7 +78,7 @@ def kind_of(path: str | Path, options: TableOptions) -> Kind:
     Raises
     ------
     DataError
-        If the format can't be found, or an option isn't for this format.
+        If the format is unknown, or an option isn't for this format.
     """
     kind = options.kind or _guess_kind(path)
     _check_options(path, kind, options)
@@ -108,17 +108,17 @@ def _guess_kind(path: str | Path) -> Kind:
 
 def _check_options(path: str | Path, kind: Kind, options: TableOptions) -> None:
     if options.key is not None and kind != "npz":
-        raise DataError(f"key {options.key!r} names an array in an .npz file, but {path} isn't one")
+        raise DataError(f"key {options.key!r} is only for .npz files, but {path} is {kind}")
     if kind not in TEXT_KINDS and Path(path).suffix.lower() in COMPRESSED:
         raise DataError(f"{path}: a compressed {kind} file can't be read; unpack it first")
     delimited = kind in ("csv", "tsv")
     for name in ("delimiter", "header"):
         if getattr(options, name) is not None and not delimited:
-            raise DataError(f"{name} is an option for CSV, but {path} is {kind}")
+            raise DataError(f"{name} is only for CSV, but {path} is {kind}")
     if options.decimal != "." and not delimited:
-        raise DataError(f"decimal is an option for CSV, but {path} is {kind}")
+        raise DataError(f"decimal is only for CSV, but {path} is {kind}")
     if options.encoding is not None and kind not in TEXT_KINDS:
-        raise DataError(f"encoding is an option for texts, but {path} is {kind}")
+        raise DataError(f"encoding is only for texts, but {path} is {kind}")
 
 
 def _read(
@@ -180,14 +180,14 @@ def _real_file(path: str, kind: Kind) -> str:
 
 def count_rows(path: str | Path, *, kind: Kind | None = None) -> int | None:
     """Return the number of rows of a table if its header has it, else None."""
-    found = kind or _guess_kind(path)
+    file_kind = kind or _guess_kind(path)
     request = Request(str(path))
     try:
-        if found == "npy":
-            with open_regular(_real_file(str(path), found)) as file:
+        if file_kind == "npy":
+            with open_regular(_real_file(str(path), file_kind)) as file:
                 return read_header(file, request).n
-        if found == "parquet":
-            with opened_parquet(_real_file(str(path), found), request) as file:
+        if file_kind == "parquet":
+            with opened_parquet(_real_file(str(path), file_kind), request) as file:
                 return int(file.metadata.num_rows)
     except OSError as error:
         raise cannot("read", path, error) from error

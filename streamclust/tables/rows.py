@@ -1,4 +1,4 @@
-"""The rows of delimited text."""
+"""The rows of delimited text, split into cells."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from streamclust.tables.lines import Lines
 
 _SLICE = 64
 
-Row = tuple[int, Sequence[str]]  # its line, its cells
+Row = tuple[int, Sequence[str]]  # number of its line, its cells
 
 
 class Rows:
-    """The rows of a text."""
+    """The rows of a delimited text."""
 
     def __init__(self, lines: Lines, request: Request, delimiter: str) -> None:
         self.width = 0
@@ -31,11 +31,11 @@ class Rows:
             "skipinitialspace": delimiter == " ",
         }
         self._reader = csv.reader(chain.from_iterable(lines.blocks()), **self._format)
-        self._tolerant = self._read_on() if request.options.on_bad == "skip" else None
+        self._tolerant = self._read_past_errors() if request.options.on_bad == "skip" else None
         self._done = 0
         """Number of lines that `_tolerant` has used."""
 
-        self._kept: list[Row] = []
+        self._returned: list[Row] = []
         self._step = _SLICE
         lines.row_at = 0
 
@@ -52,26 +52,26 @@ class Rows:
         return None
 
     def second(self) -> Row | None:
-        """Return the row after the first, if no wait is necessary; `batches` yields it too."""
+        """Return the row after the first, if it is available at once; `batches` yields it too."""
         if self._lines.live and self._lines.ready <= self._line:
             return None
         row = self.first()
         if row is not None:
-            self._kept.append(row)
+            self._returned.append(row)
         return row
 
     def put_back(self, first: Row) -> None:
-        """Let `batches` yield the first row too."""
-        self._kept.insert(0, first)
+        """Return the first row to the input, so that `batches` yields it."""
+        self._returned.insert(0, first)
 
     def batches(self, size: int) -> Iterator[list[Row]]:
         """Yield batches of rows that aren't blank.
 
-        A batch is shorter than `size` at the end, if a live text has no more lines ready, and if
-        its rows have `BATCH_BYTES` of text.
+        A batch is shorter than `size` at the end, if a live text has no more lines ready, or if its
+        rows have `BATCH_BYTES` of text.
         """
         lines, most = self._lines, self._lines.bytes + limits.BATCH_BYTES
-        batch, self._kept = self._kept, []
+        batch, self._returned = self._returned, []
         while True:
             full = len(batch) >= size or lines.bytes > most
             if batch and (full or (lines.live and lines.ready <= self._line)):
@@ -111,10 +111,10 @@ class Rows:
         line += self._request.line
         return self._request.bad_row(f"{self._request.label} line {line}: {error}")
 
-    def _read_on(self) -> Iterator[Row]:
+    def _read_past_errors(self) -> Iterator[Row]:
         """Yield the rows; continue after a row that can't be split.
 
-        A row with an open quote ends before a line that is a row by itself.
+        A row with an open quote ends before the next line that is a complete row.
         """
         open_lines: list[str] = []
         for block in self._lines.blocks():
@@ -124,8 +124,8 @@ class Rows:
             for line in block:
                 self._done += 1
                 if open_lines:
-                    alone, is_open = self._cells(line)
-                    if is_open or len(alone) != self.width or self.width == 1:
+                    cells_of_line, is_open = self._cells(line)
+                    if is_open or len(cells_of_line) != self.width or self.width == 1:
                         open_lines.append(line)
                         joined, is_open = self._cells(*open_lines)
                         if not is_open or sum(map(len, open_lines)) > limits.LINE_BYTES:
@@ -171,7 +171,7 @@ class Rows:
 
 
 class UnreadableRow(tuple[str, ...]):
-    """The cells of a row that can't be split; `reason` is the error."""
+    """A row that can't be split; `reason` is the text of the error."""
 
     reason: str
 

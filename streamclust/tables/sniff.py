@@ -1,4 +1,4 @@
-"""Finds the format of a file and the meaning of its columns from its first rows."""
+"""Detection of the format of a file, and of the use of its columns, from its first rows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Sniffed:
     sorted_by_time
         Whether the times in the sample never decrease; False without a time column.
     notes
-        Sentences about what isn't used, and why.
+        Sentences about columns that aren't used or have missing values.
     """
 
     path: str
@@ -59,24 +59,24 @@ class Sniffed:
 
 
 def sniff(path: str | Path, options: TableOptions | None = None) -> Sniffed:
-    """Return the format of a file and the meaning of its columns, from its first 1,000 rows.
+    """Return the format of a file and the use of its columns, from its first 1,000 rows.
 
     Parameters
     ----------
     path
         A file: CSV, TSV, JSON lines, .npy, .npz or Parquet; a text can be compressed.
     options
-        Options that are known; they aren't changed.
+        Options that the user has set; they aren't changed.
 
     Raises
     ------
     DataError
-        If the file has no rows, or its format can't be found.
+        If the file has no rows, or its format can't be detected.
     """
     options = options or TableOptions()
     label = str(path)
     if label == STDIN:
-        raise DataError("the format of stdin can't be found; name a file")
+        raise DataError("the format of stdin can't be detected; name a file")
     try:
         options = replace(options, kind=options.kind or _kind(label))
         if options.kind in TEXT_KINDS:
@@ -93,16 +93,16 @@ def sniff(path: str | Path, options: TableOptions | None = None) -> Sniffed:
 def _kind(path: str) -> Kind:
     from streamclust.tables.read import suffix_kind
 
-    found = suffix_kind(path)
+    by_suffix = suffix_kind(path)
     with Path(path).open("rb") as file:
         head = file.read(8)
     for magic, kind in ((b"PAR1", "parquet"), (b"\x93NUMPY", "npy")):
         if head.startswith(magic):
             return kind  # type: ignore[return-value]
-    if head.startswith(b"PK\x03\x04") and found == "npz":
+    if head.startswith(b"PK\x03\x04") and by_suffix == "npz":
         return "npz"
-    if found is not None:
-        return found
+    if by_suffix is not None:
+        return by_suffix
     with open_text(path, path, None) as text:
         start = text.read1(SAMPLE_BYTES).lstrip(b"\xef\xbb\xbf \r\n")
     return "jsonl" if start[:1] in (b"{", b"[") else "csv"
@@ -149,7 +149,7 @@ def _usual_width(rows: Sequence[Sequence[str]]) -> int:
 
 
 def _start(path: str, encoding: str | None) -> tuple[bytes, bool]:
-    """Return the first bytes of a text as UTF-8, and whether they are all."""
+    """Return the first bytes of a text as UTF-8, and whether these are all bytes."""
     with open_text(path, path, encoding) as file:
         parts, size = [], 0
         while size < SAMPLE_BYTES and (data := file.read1(SAMPLE_BYTES)):
@@ -159,7 +159,7 @@ def _start(path: str, encoding: str | None) -> tuple[bytes, bool]:
 
 
 def _encoding(raw: bytes, complete: bool) -> str | None:
-    """Return None for UTF-8, else cp1252, which has every byte of Western European text."""
+    """Return None for UTF-8, else cp1252 (Western European), or latin-1 if it isn't cp1252."""
     text = raw if complete else raw[: raw.rfind(b"\n") + 1]
     try:
         text.decode("utf-8")
@@ -178,19 +178,19 @@ def _dialect(lines: list[str], options: TableOptions) -> tuple[str, str]:
         candidates: Sequence[str] = (options.delimiter,)
     else:
         candidates = ("\t",) if options.kind == "tsv" else DELIMITERS
-    best, found = (-1.0, -1.0), (",", ".")
+    best, dialect = (-1.0, -1.0), (",", ".")
     for delimiter in candidates:
         rows = _split(lines[:200], delimiter)
         points = (".",) if delimiter == "," else (".", ",")
         for decimal in points if options.decimal == "." else (options.decimal,):
             score = _score(rows, decimal)
             if score > best:
-                best, found = score, (delimiter, decimal)
-    return found
+                best, dialect = score, (delimiter, decimal)
+    return dialect
 
 
 def _score(rows: list[list[str]], decimal: str) -> tuple[float, float]:
-    """Return the share of rows of the usual width, if this is above 1, and numbers per row."""
+    """Return two scores of a dialect: for equal widths of rows above 1, and for numbers per row."""
     if not rows:
         return (0.0, 0.0)
     widths = [len(row) for row in rows]
@@ -234,7 +234,7 @@ def _json_sample(lines: list[str], path: str) -> tuple[Sequence[str], list[list[
 
 
 def _is_one_document(doc: Any) -> bool:
-    """Return whether a line holds many points: an array of points, or an object with one."""
+    """Return whether a line has many points: an array of points, also within an object."""
     if isinstance(doc, dict):
         return any(isinstance(value, list) and _is_one_document(value) for value in doc.values())
     return isinstance(doc, list) and len(doc) > 1 and isinstance(doc[0], dict | list)

@@ -1,7 +1,7 @@
 """Splits a table in a file into spans that can be read independently of each other.
 
-A span is cut from sizes in the file alone. A text in UTF-8 without quotes is cut after line ends; a
-text with quotes can have a line end within a cell, so it is one span.
+The spans depend only on sizes in the file. A text in UTF-8 without quotes is split after line ends.
+A text with quotes is one span, because a cell can have a line end.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Span:
     unit : {'table', 'rows', 'row groups', 'bytes'}
         'table' is the whole table.
     start, stop : int
-        The first unit, and the first one after the piece.
+        Number of the first unit, and of the first unit after the piece.
     line : int
         Number to add to the numbers of the lines of a text.
     head : int
         Number of bytes at the start of a text, up to the row that defines the columns: the header,
-        or the first row. They are read before each piece but the first, which has them already.
+        or the first row. They are read before each piece except the first, which contains them.
     head_lines : int
         Number of lines of the head.
     header : bool
@@ -80,7 +80,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Split:
-    """A table, split.
+    """The spans of a table.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Split:
     options : TableOptions
         How to read each span.
     spans : tuple of Span
-        In the order of the table; none if the table has no rows.
+        In the order of the table; empty if the table has no rows.
     """
 
     names: tuple[str, ...]
@@ -114,8 +114,8 @@ def split_table(
     options, model, warn
         See `read_table`.
     rows
-        Returns the number of rows per span for a number of features. A row group of Parquet is
-        never divided, so a span of Parquet can have more rows.
+        A function: number of features -> number of rows per span. A row group of Parquet is never
+        divided, so a span of Parquet can have more rows.
 
     Raises
     ------
@@ -129,9 +129,9 @@ def split_table(
     request = Request(str(path), options, model=model, warn=warn)
     try:
         if kind in TEXT_KINDS:
-            found = _split_text(str(path), kind, request)
-            if found is not None:
-                return found
+            split = _split_text(str(path), kind, request)
+            if split is not None:
+                return split
         first = next(read_table(path, options, chunk=1, model=model, warn=warn), None)
         if first is None:
             return Split((), options, ())
@@ -150,7 +150,7 @@ def split_table(
 
 
 def _row_groups(path: str, request: Request, per_span: int) -> tuple[Span, ...]:
-    """Return spans of whole row groups, each of `per_span` rows or more, if there are enough."""
+    """Return spans of whole row groups; each span except the last has `per_span` rows or more."""
     with opened_parquet(path, request) as file:
         meta = file.metadata
         sizes = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
@@ -164,7 +164,7 @@ def _row_groups(path: str, request: Request, per_span: int) -> tuple[Span, ...]:
 
 
 def _split_text(path: str, kind: Kind, request: Request) -> Split | None:
-    """Return the spans of a text; None if it must be one span."""
+    """Return the spans of a text; None if the text must be one span."""
     encoding = request.options.encoding
     if encoding is not None and encoding.lower() not in ("utf-8", "utf8", "ascii"):
         return None
@@ -173,10 +173,10 @@ def _split_text(path: str, kind: Kind, request: Request) -> Split | None:
         file.seek(0)
         if size < 2 * TEXT_BYTES or file.read(4).startswith(_PLAIN):
             return None
-        found = _first_row(path, kind, request)
-        if found is None:
+        first_row = _first_row(path, kind, request)
+        if first_row is None:
             return None
-        names, lines, header = found
+        names, lines, header = first_row
         file.seek(0)
         head = sum(len(file.readline()) for _ in range(lines))
         first = Span("bytes", 0, head, 0, head, lines, header)
@@ -201,7 +201,7 @@ def _spans_of_lines(
 ) -> tuple[Span, ...] | None:
     """Return spans of about `TEXT_BYTES` of whole lines; None if a cell may have quotes.
 
-    The first span has at least the head.
+    The first span contains at least the head.
     """
     spans, start, lines = list[Span](), 0, 0
     while start < size:
@@ -262,23 +262,23 @@ def stored_span(
     label: str,
     model: ModelColumns | None = None,
 ) -> Iterator[StoredPoints | None]:
-    """Yield the rows of a span for a kernel that reads by itself; None if it can't read them.
+    """Yield the rows of a span, for a kernel that reads the file itself; None if it can't.
 
-    It can read an .npy file of floats in C order after `read_span` has checked the span once.
+    A kernel can read an .npy file of floats in C order, after `read_span` has checked the span.
     """
     if span.unit != "rows":
         yield None
         return
     request = Request(label, options, model=model)
     with open_regular(path) as file:
-        found = stored_rows(file, request, range(span.start, span.stop))
-        if found is not None and not reads_all_columns(found.shape[1], request):
-            found = None
-        yield found
+        points = stored_rows(file, request, range(span.start, span.stop))
+        if points is not None and not reads_all_columns(points.shape[1], request):
+            points = None
+        yield points
 
 
 class _Piece:
-    """A piece of a text, after the head if it is another piece than the first."""
+    """A piece of a text. The head of the text comes before each piece except the first."""
 
     def __init__(self, file: IO[bytes], span: Span) -> None:
         self._file = file

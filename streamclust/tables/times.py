@@ -1,4 +1,4 @@
-"""Event times in tables: numbers since 1970 or text, as milliseconds since 1970."""
+"""Event times in tables: numbers or text, converted to milliseconds since 1970."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from streamclust.tables.chunk import Request, Where, short
 UNITS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 """Milliseconds per unit."""
 
-LARGEST = 1 << 53
-"""Milliseconds since 1970 are below this number."""
+MAX_TIME = 1 << 53
+"""Limit of a time: fewer milliseconds since 1970."""
 
 EXPECTED = "expected seconds since 1970, or ISO 8601 such as 2026-05-01T12:00:00Z"
 
@@ -62,7 +62,7 @@ class TimeReader:
         else:
             ms = np.array([_exact(_converter(form), value) for value in values])
         whole = np.floor(ms)
-        if not ((whole >= 0.0) & (whole < LARGEST)).all():
+        if not ((whole >= 0.0) & (whole < MAX_TIME)).all():
             raise ValueError("the time is before 1970 or too large")
         self.form = form
         return whole.astype(np.int64)
@@ -77,7 +77,7 @@ class TimeReader:
 
 
 class EventTimes:
-    """The event times of a table: they never decrease.
+    """The event times of a table. Times that decrease are refused.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class EventTimes:
         before = np.concatenate([[self._last], ms[:-1]])
         if (ms < before).any():
             row = int(np.argmax(ms < before))
-            problem = f"{short(str(values[row]))} is earlier than the time before it"
+            problem = f"{short(str(values[row]))} is earlier than the time of the row before"
             raise request.bad_cell(where(row), column, problem, "sort the rows by time")
         if len(ms):
             self._last = int(ms[-1])
@@ -135,7 +135,7 @@ def guess_form(value: Any) -> str:
     except (TypeError, ValueError):
         return "iso"
     if math.isnan(number):
-        raise ValueError("nan is no time")
+        raise ValueError("NaN isn't a time")
     return next((unit for unit, most in _LIMITS if number < most), "ns")
 
 
@@ -157,7 +157,7 @@ def _exact(convert: Callable[[str], datetime], value: Any) -> float:
     elif isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
     if not isinstance(value, datetime):
-        raise ValueError("it is no time")
+        raise ValueError("the value isn't a time")
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
     return float(round(value.timestamp() * 1e6) / 1e3)

@@ -1,4 +1,4 @@
-"""Where a model reads on: its committed state, and positions for streams that come and go."""
+"""The position at which a model continues: its state, and positions of new and removed streams."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ def with_streams_of_settings(
 ) -> tuple[Checkpoint, dict[str, str]]:
     """Return a checkpoint with the streams of the settings, and the positions of the new streams.
 
-    A stream that the settings no longer name keeps its position in `Checkpoint.left`: the model
-    continues there when the settings name this stream again.
+    A stream that the settings no longer name keeps its position in `Checkpoint.former_streams`: the
+    model continues there when the settings name this stream again.
     """
     client, settings = context.client, context.settings
     streams = settings.streams
-    position = {**at.left.position, **at.position}
+    position = {**at.former_streams.position, **at.position}
     new = begin(client, [stream for stream in streams if stream not in position], settings.start)
     position |= new
     retired = {stream: end for stream, end in position.items() if stream not in streams}
     _log_new_streams(context, new, retired)
-    read = {**at.left.read, **at.read, **entries_read(client, new)}
-    left = Covered(
+    read = {**at.former_streams.read, **at.read, **entries_read(client, new)}
+    former = Covered(
         position=retired,
         read={stream: count for stream, count in read.items() if stream not in streams},
     )
@@ -83,7 +83,7 @@ def with_streams_of_settings(
         at,
         position={stream: position[stream] for stream in streams},
         read={stream: read[stream] for stream in streams if stream in read},
-        left=left,
+        former_streams=former,
     )
     return at, new
 
@@ -110,9 +110,9 @@ def after_batch(at: Checkpoint, batch: Batch, state: LearnerState[Any]) -> Check
 def _log_new_streams(
     context: ModelContext, new: Mapping[str, str], retired: Mapping[str, str]
 ) -> None:
-    """Log where new streams start, and which of them may be a renamed stream.
+    """Log the start positions of new streams, and which of them may be renamed streams.
 
-    RENAME keeps the IDs: a renamed stream has the entry at which the model left the old one.
+    RENAME keeps the IDs: a renamed stream has the last entry that was learned under the old name.
     """
     setting = f"models.{context.name}.start"
     for stream, start in new.items():

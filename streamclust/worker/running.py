@@ -1,4 +1,4 @@
-"""The models of a worker: which of them should run, their lives, and the errors that ended some."""
+"""The models of a worker: which of them should run, their lives, and errors that ended them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Running(NamedTuple):
 
 
 class RunningModels:
-    """The models of a worker, which come, go and change while it runs. Threads may share it.
+    """The models of a worker, which can change while it runs. Threads may share this object.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class RunningModels:
                 self.shared.pool.remove(name)
 
     def add_turns(self, name: str, turns: Iterator[Wait]) -> None:
-        """Run what isn't a model in turns, too."""
+        """Run turns that don't belong to a model, such as those of the roster."""
         self._others[name] = turns
         self.shared.pool.add(name)
 
@@ -111,10 +111,10 @@ class RunningModels:
                 self.fail(name, error, running.job.log)
             return None
 
-    def left(self, name: str) -> None:
+    def on_left(self, name: str) -> None:
         """Let a model that has left the pool enter it again, if it got another job meanwhile."""
         if name in self._running and not self._stop.is_set():
-            self.shared.standbys.note_failure(name, "")  # a failure doesn't outlive its job
+            self.shared.standbys.note_failure(name, "")  # the next job starts without this failure
         with self._lock:
             self._in_pool.discard(name)
             ended, job = self._running.pop(name, None), self._jobs.get(name)

@@ -26,19 +26,19 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from streamclust.store.model.lease import Held
+    from streamclust.store.model.lease import LeaseValue
 
 _AT_ONCE = 128
-"""Leases to look at, of all models that wait, where nothing indicates that one is free."""
+"""Maximum leases to read at once while nothing indicates that one of them is free."""
 
 _MOVES, _MOVES_OF = 8, 50
 """A worker hands over a 50th of its models at a time, at least 8."""
 
 _FORGET = 100.0
-"""Leases after which it is forgotten that a worker has ended."""
+"""The end of a worker is forgotten after this many lease times."""
 
 _KEEP = 10.0
-"""Leases for which a model stays that was handed over and that no other worker has taken."""
+"""A model that was handed over, but that no other worker took, stays for this many lease times."""
 
 _AVOID = 600.0
 """Seconds for which a model that has failed counts against a worker's share. Otherwise the others
@@ -85,7 +85,7 @@ class Take(NamedTuple):
     ----------
     model : str
     broken : str
-        The value of a lease that is taken although it hasn't expired; empty without one.
+        The value of a lease that is taken before it expires; empty without one.
     """
 
     model: str
@@ -102,15 +102,15 @@ class _Waiting:
     hot_until: float = -math.inf  # its lease is looked at often
 
 
-def score(worker: str, model: str) -> int:
-    """Return the rank of a worker for a model: the largest score comes first."""
+def rendezvous_hash(worker: str, model: str) -> int:
+    """Return a hash that ranks the workers for a model: the largest hash comes first."""
     digest = blake2b(f"{worker} {model}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
 @dataclass(eq=False)
 class Sharing:
-    """Models that wait for their lease or are held, and what changes this.
+    """The models that wait for their lease, and the models that this worker holds.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class Sharing:
     _held: dict[str, None] = field(default_factory=dict)
     _leaving: dict[str, None] = field(default_factory=dict)
     _offered: dict[str, float] = field(default_factory=dict)  # -> when it was handed over
-    _kept: dict[str, float] = field(default_factory=dict)  # -> when no other worker had taken it
+    _kept: dict[str, float] = field(default_factory=dict)  # -> when this worker took it back
     _failed: dict[str, float] = field(default_factory=dict)
     _live: dict[str, Peer] = field(default_factory=dict)
     _peers: list[Peer] = field(default_factory=list)  # the live workers with the same models
@@ -169,14 +169,14 @@ class Sharing:
         if model in self._offered:
             self._heat(model, entry, now)
 
-    def took(self, model: str, now: float) -> None:
+    def record_taken(self, model: str, now: float) -> None:
         """Record that the lease of a model was taken."""
         self._forget(model)
         if self._offered.pop(model, None) is not None:
             self._kept[model] = now
         self._held[model] = None
 
-    def ended(self, model: str, now: float) -> None:
+    def record_end(self, model: str, now: float) -> None:
         """Record that a model neither waits for its lease nor holds it any more."""
         self._forget(model)
         self._held.pop(model, None)
@@ -184,7 +184,7 @@ class Sharing:
             del self._leaving[model]
             self._offered[model] = now
 
-    def failed(self, model: str, now: float) -> None:
+    def record_failure(self, model: str, now: float) -> None:
         """Record that a model has failed in this worker."""
         self._failed[model] = now
 
@@ -211,8 +211,8 @@ class Sharing:
 
     # ---- what is seen on the server
 
-    def saw_workers(self, others: Sequence[Peer], now: float) -> None:
-        """Take the live workers other than this one."""
+    def update_workers(self, others: Sequence[Peer], now: float) -> None:
+        """Record the other live workers."""
         before = {peer.id for peer in self._peers}
         for worker in self._live:
             self._absent.setdefault(worker, now)
@@ -235,17 +235,19 @@ class Sharing:
             self._hurry, self._next_look = now + 2.0 * self.lease, now
         self._missing = missing
 
-    def saw_lease(self, model: str, held: Held | None, now: float) -> None:
-        """Take the value of a lease of a model that waits; None if there is none."""
+    def update_lease(self, model: str, value: LeaseValue | None, now: float) -> None:
+        """Record the value of the lease of a model that waits; None if it doesn't exist."""
         entry = self._waiting.get(model)
         if entry is None:
             return
-        is_free, entry.broken = held is None, ""
-        if held is not None and held.owner == self.own:
+        is_free, entry.broken = value is None, ""
+        if value is not None and value.owner == self.own:
             is_free = entry.is_own = True
-        elif held is not None and held.asleep and held.owner not in self._live and not self.blind:
-            since = self._absent.setdefault(held.owner, now)
-            is_free, entry.broken = now - since >= self.lease / 2.0, held.value
+        elif (
+            value is not None and value.asleep and value.owner not in self._live and not self.blind
+        ):
+            since = self._absent.setdefault(value.owner, now)
+            is_free, entry.broken = now - since >= self.lease / 2.0, value.value
             self._heat(model, entry, now)
         if is_free:
             entry.free = now if entry.free is None else entry.free
@@ -262,17 +264,17 @@ class Sharing:
         if now >= self._next_look and (hurries or self._missing > 0):
             self._next_look = now + (self.lease / 8.0 if hurries else 3.0 * self.lease)
             return [model for model in self._waiting if model not in self._new]
-        some = list(islice(self._round, _AT_ONCE))
-        if len(some) < _AT_ONCE:
+        next_models = list(islice(self._round, _AT_ONCE))
+        if len(next_models) < _AT_ONCE:
             self._round = iter(list(self._waiting))
         return [
             model
-            for model in dict.fromkeys([*some, *self._hot])
+            for model in dict.fromkeys([*next_models, *self._hot])
             if model in self._waiting and model not in self._new
         ]
 
     def to_take(self, now: float) -> list[Take]:
-        """Return the leases to try now. A new model is tried without a look at its lease."""
+        """Return the leases to try now. The lease of a new model is tried without a read."""
         found: list[Take] = []
         room = self.share - self.held - self.avoids(now)
         for model in dict.fromkeys([*self._new, *self._hot]):
@@ -287,7 +289,7 @@ class Sharing:
         return found
 
     def to_hand_over(self, now: float) -> list[str]:
-        """Return held models to hand over now, those with the lowest own score first."""
+        """Return held models to hand over now; models for which its rank is lowest come first."""
         if not self._peers or now < self._changed + self.lease:
             return []
         share = self.share
@@ -302,7 +304,7 @@ class Sharing:
         troubled = {model for peer in self._peers for model in peer.troubles}
         stay = self._leaving.keys() | self._kept.keys() | troubled
         able = (model for model in self._held if model not in stay)
-        found = heapq.nsmallest(number, able, key=lambda model: score(self.own, model))
+        found = heapq.nsmallest(number, able, key=lambda model: rendezvous_hash(self.own, model))
         self._leaving |= dict.fromkeys(found)
         return found
 
@@ -318,20 +320,20 @@ class Sharing:
 
     @property
     def share(self) -> int:
-        """Maximum number of models of which this worker hands none over."""
+        """Number of models up to which this worker hands over none."""
         return -(-self.models // self.workers)
 
     def _delay(self, model: str, has_room: bool) -> float:
         """Return the seconds that this worker leaves a free model to others."""
         if not self._peers or self.blind:
             return 0.0
-        share, own = self.share, score(self.own, model)
+        share, own = self.share, rendezvous_hash(self.own, model)
         able = [peer for peer in self._peers if peer.room(share) and model not in peer.troubles]
         if has_room and model not in self._failed:
-            before = sum(score(peer.id, model) > own for peer in able)
+            before = sum(rendezvous_hash(peer.id, model) > own for peer in able)
         else:
             others = [peer for peer in self._peers if peer not in able]
-            before = len(able) + sum(score(peer.id, model) > own for peer in others)
+            before = len(able) + sum(rendezvous_hash(peer.id, model) > own for peer in others)
         return before * self.lease / 4.0
 
     def _heat(self, model: str, entry: _Waiting, now: float) -> None:

@@ -106,7 +106,7 @@ def test_a_pattern_selects_files_and_all_engines_give_one_result(workspace: Work
     ("arguments", "code", "words"),
     [
         (["nobody"], 2, "model 'nobody' isn't configured; configured models: m, new"),
-        (["new"], 1, "model 'new' has learned nothing yet in namespace"),
+        (["new"], 1, "model 'new' has no state in namespace"),
         (["m", "--from", "2100-01-01"], 1, "no points in stream"),
         (["m", "--to", "0-1"], 1, "no points in stream"),
         (["m", "--last", "often"], 2, "--last 'often': expected a duration (90s, 5m, 6h, 1d) or"),

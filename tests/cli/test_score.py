@@ -89,12 +89,12 @@ def test_a_selection_without_matplotlib_prints_its_table(
     ("arguments", "code", "words"),
     [
         (["score", "nobody"], 2, "model 'nobody' isn't configured; configured models: m"),
-        (["score", "m"], 1, "model 'm' has learned nothing yet"),
+        (["score", "m"], 1, "model 'm' has no state"),
         (["select", "m", "--k", "20..2"], 2, "--k '20..2': expected a range such as 2..20"),
         (["select", "m", "--k", "400"], 1, "90 distinct points are too few for 400 components"),
         (["select", "m", "--from", "2100-01-01"], 1, "no points in stream"),
         (["select", "m", "--k", "2,3", "--png", "no/where.png"], 1, "can't write no/where.png"),
-        (["score", "m", "--last", "x"], 1, "has learned nothing yet"),
+        (["score", "m", "--last", "x"], 1, "has no state"),
     ],
 )
 def test_what_cannot_be_done_is_one_clear_line(

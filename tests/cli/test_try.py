@@ -25,7 +25,7 @@ from streamclust.runtime.job import Job
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.versions import read_model
 from streamclust.store.server.keeper import running_endpoint
-from streamclust.worker.together import run_model
+from streamclust.worker.run_models import run_model
 from tests.support.forked import ForkedCommand
 from tests.support.servers import free_port
 from tests.support.waiting import LIMIT, wait_until
@@ -229,7 +229,7 @@ def test_missing_values_are_learned_if_that_is_asked_for(
         lines[n] = f"{cells[0]},,{cells[2]}"
     Path(f"{name}.csv").write_text("\n".join(lines) + "\n")
     plain = run("--dry-run")
-    assert "have no value; --missing learn uses it" in " ".join(plain.stderr.split())
+    assert "have no value; to use it, give --missing learn" in " ".join(plain.stderr.split())
     done = run("--missing", "learn", "--no-png")
     assert done.exit_code == 0, done.output
     settings = load_settings(Path("config.yaml"), {})

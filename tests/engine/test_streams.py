@@ -66,7 +66,7 @@ def test_parts_are_ranges_of_whole_entries(source: StreamRange) -> None:
 
 def test_every_engine_returns_the_same_bits_as_memory(source: StreamRange, server: Server) -> None:
     memory = points_of(source)
-    assert memory.whole
+    assert memory.is_in_memory
     sums = {
         name: bits(memory.fold(step_of(name, memory.sample), lambda: False)) for name in FAMILIES
     }
@@ -74,7 +74,7 @@ def test_every_engine_returns_the_same_bits_as_memory(source: StreamRange, serve
     try:
         for engine in (Inline(), ByBytes(), Threads(2), Processes(2)):
             read_again = points_of(source, in_memory=0, sample=1000, engine=engine)
-            assert not read_again.whole
+            assert not read_again.is_in_memory
             with engine:
                 for name in FAMILIES:
                     task = step_of(name, memory.sample)

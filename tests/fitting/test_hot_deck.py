@@ -37,6 +37,6 @@ def test_without_complete_points_those_with_the_fewest_gaps_give_their_values() 
 
 def test_many_points_have_fewer_donors(monkeypatch: pytest.MonkeyPatch) -> None:
     X = with_gaps(blobs(100, [[0.0, 0.0], [9.0, 9.0]])[0], 0.3)
-    monkeypatch.setattr(module, "_EFFORT", X.size)
+    monkeypatch.setattr(module, "_MAX_DIFFERENCES", X.size)
     filled = hot_deck(X, np.ones(len(X)))
     assert len(np.unique(filled[np.isnan(X[:, 0]), 0])) == 1

@@ -39,7 +39,7 @@ def test_the_same_seed_gives_the_same_medoids() -> None:
 def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TooFewPointsError, match=r"^1 distinct points are too few for 2"):
         fit_medoids(np.ones((5, 2)), 2)
-    monkeypatch.setattr(medoids, "MOST", 50)
+    monkeypatch.setattr(medoids, "MAX_POINTS", 50)
     with pytest.raises(DataError, match="at most 50 points; got 51: choose fewer"):
         fit_medoids(np.ones((51, 2)), 2)
 

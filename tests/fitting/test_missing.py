@@ -88,7 +88,7 @@ def test_too_few_distinct_points_and_points_too_near_are_refused_with_gaps(name:
     with pytest.raises(TooFewPointsError, match="1 distinct points are too few for 2"):
         fit(family_with_gaps(name, 2), X)
     if name != "kmeans":
-        with pytest.raises(DataError, match="lie within 1e-150 of each other"):
+        with pytest.raises(DataError, match="are within 1e-150 of each other"):
             fit(family_with_gaps(name, 1), np.array([[0.0, np.nan], [1e-150, 0.0]]))
 
 

@@ -13,7 +13,7 @@ from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError
 from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
-from streamclust.fitting.split_merge import thin
+from streamclust.fitting.split_merge import has_few_points
 from streamclust.models import GaussianMixture, MixtureParams
 from tests.support.exhaustive import some
 from tests.support.strategies import COVARIANCE_TYPES, blobs, mixture_of
@@ -46,7 +46,7 @@ def test_no_component_is_left_on_a_few_far_points(
     family = mixture_of(kind, K, outliers=0.01)
     found = fit(family, X, n_init=2).params
     memberships = family.memberships(found, X)
-    assert not thin(family, X, np.ones(len(X)), memberships).any()
+    assert not has_few_points(family, X, np.ones(len(X)), memberships).any()
     assert memberships[far].max() < 1e-6
 
 

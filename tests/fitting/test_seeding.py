@@ -17,7 +17,12 @@ from streamclust.arrays import Array
 from streamclust.errors import TooFewPointsError
 from streamclust.fitting import seeding
 from streamclust.fitting.search import search_of
-from streamclust.fitting.seeding import in_rounds, kmeans_plusplus, local_search, seed_centroids
+from streamclust.fitting.seeding import (
+    draw_in_rounds,
+    kmeans_plusplus,
+    local_search,
+    seed_centroids,
+)
 from streamclust.models.kmeans import KMeans
 from tests.support.strategies import blobs, laws, weights
 
@@ -34,7 +39,7 @@ def distinct(X: Array) -> int:
     return len(np.unique(X, axis=0))
 
 
-@pytest.mark.parametrize("draw", [kmeans_plusplus, in_rounds])
+@pytest.mark.parametrize("draw", [kmeans_plusplus, draw_in_rounds])
 @given(data=st.data(), n=st.integers(1, 25), D=st.integers(1, 3), seed=st.integers(0, 999))
 @laws
 def test_the_centroids_are_distinct_points_of_positive_weight(
@@ -180,14 +185,16 @@ def test_local_search_finds_the_blob_that_two_seeds_left_out() -> None:
 def test_rounds_refuse_too_few_distinct_points_too() -> None:
     X = np.repeat(np.eye(3), 5, axis=0)
     with pytest.raises(TooFewPointsError, match="3 distinct points are too few for 4"):
-        in_rounds(X, np.ones(15), 4, np.random.default_rng(0))
+        draw_in_rounds(X, np.ones(15), 4, np.random.default_rng(0))
 
 
 def test_rounds_draw_by_weight_times_squared_distance() -> None:
     # The first point has nearly all the weight; the second one is one of the others.
     X = np.array([[0.0], [1.0], [2.0], [3.0]])
     w = np.array([1e12, 4.0, 2.0, 1.0])
-    drawn = [float(in_rounds(X, w, 2, np.random.default_rng(seed)).sum()) for seed in range(2000)]
+    drawn = [
+        float(draw_in_rounds(X, w, 2, np.random.default_rng(seed)).sum()) for seed in range(2000)
+    ]
     counts = [drawn.count(place) for place in (1.0, 2.0, 3.0)]
     share = np.array([4.0, 8.0, 9.0])
     assert sum(counts) == 2000
@@ -197,7 +204,7 @@ def test_rounds_draw_by_weight_times_squared_distance() -> None:
 def test_rounds_find_most_blobs_that_are_far_apart() -> None:
     # Two draws of one round may fall into one blob: uniform draws would find 40 (1 - 1/e) = 25.
     X, owners = blobs(60, 1e4 * np.arange(40.0)[:, None])
-    found = in_rounds(X, np.ones(len(X)), 40, np.random.default_rng(0))
+    found = draw_in_rounds(X, np.ones(len(X)), 40, np.random.default_rng(0))
     assert len({owners[np.abs(X - c).sum(axis=1).argmin()] for c in found}) >= 34
 
 

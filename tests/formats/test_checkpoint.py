@@ -164,7 +164,7 @@ def test_all_else_comes_back_too(family: Family[Any]) -> None:
         refit="17-ab",
         unpublished=7,
         published_threshold=0.1,
-        left=Covered({"gone": "5-0"}, {"gone": 12}),
+        former_streams=Covered({"gone": "5-0"}, {"gone": 12}),
         read={"points": 2**40, "other": None},
         lost={"points": Lost(7, 1, 2)},
         missing=3,
@@ -309,7 +309,7 @@ def full_state(family: Family[Any]) -> bytes:
     known: dict[str, Any] = {"read": {"points": 7}, "lost": {"points": Lost(1, 2, 3)}}
     left = Covered({"gone": "5-0"}, {"gone": 12}, {"gone": Lost(1, 2, 3)})
     return encode_checkpoint(
-        Checkpoint(state, POSITION, LAYOUT, 3, refit="17-ab", left=left, **known), family
+        Checkpoint(state, POSITION, LAYOUT, 3, refit="17-ab", former_streams=left, **known), family
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamclust.errors import FormatError
-from streamclust.formats.codes import decode_fields, encode_fields, encode_points
+from streamclust.formats.codes import decode_fields, encode_fields, encode_points, with_bad_points
 from streamclust.models.quantize import Codes
 
 
@@ -34,6 +34,7 @@ def test_what_is_written_is_read_back(n: int, m: int, values: str) -> None:
     fields = as_dict(encode_fields(given, 42, values, None)) | {b"key": b"\x00k"}
     found = decode_fields("7-0", fields, "codes")
     assert (found.entry_id, found.version, found.reason) == ("7-0", 42, None)
+    assert found.model_id == 0
     assert found.labels == {b"key": b"\x00k"}
     np.testing.assert_array_equal(found.code, given.index)
     np.testing.assert_array_equal(found.distance, given.distance)
@@ -56,6 +57,30 @@ def test_one_point_is_plain_text_and_a_block_is_arrays() -> None:
     assert fields[b"code"] == b"\x03\0\0\0\xff\xff\xff\xff"
     assert np.frombuffer(fields[b"distance"], "<f4")[0] == 1.25
     assert fields[b"reason"] == b"1 is bad"
+
+
+@pytest.mark.parametrize("m", [1, 3])
+def test_points_without_a_code_have_minus_one_and_nan(m: int) -> None:
+    good = np.array([True, False, True])
+    similarity = np.array([1.0, 0.5]) if m > 1 else None
+    scores = {"quantile": np.array([0.5, 0.75])}
+    given = replace(codes(2, m), similarity=similarity, scores=scores)
+    found = with_bad_points(given, good)
+    assert found.index.tolist() == [given.index[0], -1, given.index[1]]
+    for before, after in (
+        (given.distance, found.distance),
+        (given.scores["quantile"], found.scores["quantile"]),
+        (given.similarity, found.similarity),
+        (given.top_values, found.top_values),
+    ):
+        assert (before is None) == (after is None)
+        if after is not None:
+            np.testing.assert_array_equal(after[good], before)
+            assert np.isnan(after[~good]).all()
+    assert (found.top is None) == (m == 1)
+    if found.top is not None:
+        np.testing.assert_array_equal(found.top[good], given.top)
+        assert found.top[1].tolist() == [-1] * m
 
 
 @pytest.mark.parametrize(

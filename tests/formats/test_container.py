@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from streamclust.errors import FormatError
-from streamclust.formats.container import pack, unpack
+from streamclust.formats.container import pack, unpack, unpack_meta, whole
 from tests.support.exhaustive import examples
 
 FORM = "streamclust.test/1"
@@ -227,3 +227,57 @@ def test_a_huge_length_of_the_header_costs_no_memory(length: int) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 200_000
+
+
+# ---- parts
+
+
+def test_the_head_alone_is_read_without_a_checksum_and_a_whole_payload_with_one() -> None:
+    size, damaged = len(DATA), DATA[:-1] + b"\x7f"
+    found, described = unpack_meta(damaged[:-1], size, (FORM,), "key")
+    assert found == META
+    assert {name: each["shape"] for name, each in described.items()} == {
+        name: [*array.shape] for name, array in SAMPLE.items()
+    }
+    assert unpack_meta(DATA, size, (FORM,), "key")[0] == META
+    for head, length in ((damaged, size), (DATA[:-1], size + 1), (DATA[:20], size), (b"", 9)):
+        with pytest.raises(FormatError, match="move it away"):
+            unpack_meta(head, length, (FORM,), "key")
+
+
+@pytest.mark.parametrize("head", [DATA, DATA[:-1]])
+def test_of_several_formats_the_first_is_named(head: bytes) -> None:
+    for read in (lambda forms: unpack_meta(head, len(DATA), forms, "key"),
+                 lambda forms: unpack(DATA, forms, "key")):  # fmt: skip
+        assert read(("new/2", FORM))
+        with pytest.raises(FormatError, match="reads 'new/2'"):
+            read(("new/2", "old/1"))
+    for damaged in (b"", head[:40]):
+        with pytest.raises(FormatError, match="does not hold a new/2 payload"):
+            unpack_meta(damaged, len(DATA), ("new/2", FORM), "key")
+        with pytest.raises(FormatError, match="does not hold a new/2 payload"):
+            unpack(damaged, ("new/2", FORM), "key")
+
+
+@pytest.mark.parametrize("value", [0, 2**53 - 1])
+def test_whole_numbers_are_those_that_a_double_represents(value: int) -> None:
+    assert whole({"n": value}, "n") == value
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (2**53, "9007199254740992"),
+        (-1, "-1"),
+        (1.0, "1.0"),
+        (True, "true"),
+        ("a" * 38, f'"{"a" * 38}"'),
+        ("a" * 39, f'"{"a" * 39}...'),
+    ],
+)
+def test_other_numbers_are_refused_by_name(value: Any, shown: str) -> None:
+    with pytest.raises(ValueError) as failure:
+        whole({"n": value}, "n")
+    assert str(failure.value) == f"n is {shown}, expected 0 to 9007199254740991"
+    with pytest.raises(ValueError, match="n is 1, expected 2 to "):
+        whole({"n": 1}, "n", least=2)

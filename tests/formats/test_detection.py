@@ -77,7 +77,7 @@ def test_the_first_entry_tells(flat: list[bytes], spec: PointsFormat, expected: 
     ("flat", "spec", "reason"),
     [
         ([], AUTO, "empty entry"),
-        ([b"w", b"1"], PointsFormat(weight_field="w"), "no field but the weight"),
+        ([b"w", b"1"], PointsFormat(weight_field="w"), "the entry has no field except the weight"),
         (
             [b"x", b"1", b"label", b"spam"],
             AUTO,
@@ -106,7 +106,8 @@ def test_the_first_entry_tells(flat: list[bytes], spec: PointsFormat, expected: 
         ([b"json", b"["], AUTO, "bad JSON: Expecting value at character 1"),
         ([b"json", b"[1,null]"], AUTO, f"null at feature 1 is not a number{HINT}"),
         ([b"json", b"[[]]"], AUTO, "wrong length: 0, expected 1"),
-        ([b"json", b'[["a",1],["b",2]]'], AUTO, '"a" at feature 0 is not a number'),
+        ([b"json", b"[[],[]]"], AUTO, "wrong length: 0, expected 1"),
+        ([b"json", b'[["a",1],["b",2,3]]'], AUTO, '"a" at feature 0 is not a number'),
         (
             [b"json", b'{"x":1}'],
             AUTO,

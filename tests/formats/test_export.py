@@ -98,7 +98,7 @@ def test_files(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_written_are_said(tmp_path: Path) -> None:
     model = model_of(KMeans(3))
-    with pytest.raises(DataError, match=r"expected a name in .safetensors, .npz, .json"):
+    with pytest.raises(DataError, match=r"expected a name that ends in .safetensors, .npz, .json"):
         model.save(tmp_path / "m.pkl")
     with pytest.raises(DataError, match="No such file or directory"):
         model.save(tmp_path / "nowhere" / "m.npz")
@@ -128,7 +128,7 @@ def test_a_faiss_file_finds_the_same_centroids(metric: Any, tmp_path: Path) -> N
     assert (index.d, index.ntotal) == (3, 5)
     found = index.search(np.asarray(points, np.float32), 1)[1][:, 0]
     assert (found == model.predict(X)).mean() > 0.99  # the index has float32
-    with pytest.raises(DataError, match="kind kmeans, scale none"):
+    with pytest.raises(DataError, match="kind kmeans without scales"):
         model_of(GaussianMixture(2)).save(tmp_path / "mixture.faiss")
 
 

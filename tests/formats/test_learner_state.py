@@ -62,9 +62,23 @@ def test_a_value_of_another_kind_is_refused(section: str, name: str, value: Any)
 def test_a_part_without_one_of_its_fields_has_the_default_of_this_field() -> None:
     family, state = KMeans(3), a_state()
     stored = to_stored(state, family)
-    arrays = {name: array for name, array in stored.arrays.items() if name != "best"}
+    arrays = {name: array for name, array in stored.arrays.items() if name not in ("best", "ids")}
     learner = {name: value for name, value in stored.values["learner"].items() if name != "held"}
     found = from_stored(Fields(arrays, {**stored.values, "learner": learner}), family)
     assert state.stats is not None
     assert found.components.peak.tolist() == state.stats.weight.tolist()
+    assert found.components.ids.tolist() == []  # K doesn't adapt
     assert found.clock == replace(state.clock, held=0.0)
+
+
+def test_an_older_state_gives_new_components_the_numbers_after_its_largest() -> None:
+    family = KMeans(4, min_clusters=2)
+    learner = StreamLearner(family, warm_up=60)
+    state = learner.init()
+    for number in range(3):
+        state = step(learner, state, number)
+    stored = to_stored(state, family)
+    old = {name: value for name, value in stored.values["learner"].items() if name != "next_id"}
+    arrays = {**stored.arrays, "ids": stored.arrays["ids"] + 5}
+    found = from_stored(Fields(arrays, {**stored.values, "learner": old}), family)
+    assert found.components.next_id == 6 + max(state.ids)

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError, FormatError
+from streamclust.formats import points
 from streamclust.formats.layout import Layout, PointsFormat
 from streamclust.formats.points import Decoded, decode, detect, detect_first, encode
 from tests.support.replies import decoded, needs_native, packed
@@ -143,6 +144,12 @@ def test_what_is_written_is_read_back(
         assert np.asarray(packed(entries).decode(layout).X, float).tobytes() == X.tobytes()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.format)
+def test_gaps_are_read_at_once(layout: Layout) -> None:
+    flats = list(encode(np.array([[1.0, NAN], [NAN, 2.0]]), layout))
+    assert points._decode_at_once(flats, layout) is not None
+
+
 @needs_native
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.format)
 def test_gaps_are_read_natively(layout: Layout) -> None:
@@ -172,6 +179,7 @@ def test_gaps_are_read_natively(layout: Layout) -> None:
         ([b"y", b"2"], replace(LEARN, features=XY), "fields", 2),
         ([b"json", b"[1,null,3]"], LEARN, "json", 3),
         ([b"json", b"[[1,null],[1,2,3]]"], LEARN, "json", 2),
+        ([b"json", b'[[null,null],["a",1],[1,null,3]]'], LEARN, "json", 3),
         ([b"json", b'{"y":2}'], replace(LEARN, features=XY), "json", 2),
         ([b"f8", np.array([1.0, np.nan]).tobytes()], LEARN, "float64", 2),
     ],

@@ -142,6 +142,7 @@ def test_raw_bytes_are_little_endian_in_c_order() -> None:
     flat = [b"f4", struct.pack("<4f", 1, 2, 3, 4)]
     assert _one(flat, F4).X.tolist() == [[1, 2], [3, 4]]
     assert list(encode(np.array([[1.0, 2.0], [3.0, 4.0]]), F4, block=2)) == [[*flat, b"d", b"2"]]
+    assert list(encode(np.array([[1.0, 2.0]]), F4)) == [[b"f4", flat[1][:8]]]
 
 
 def test_text_of_one_point() -> None:
@@ -199,6 +200,7 @@ def test_json_and_raw_entries_may_hold_other_fields() -> None:
         (JSON, [b"json", b"[[1,2],[3,4]]", b"w", b"3"], [3, 3]),
         (JSON, [b"json", b"[[1,2],[3,4]]", b"w", b"[3,4]"], [3, 4]),
         (F4, [b"f4", bytes(16), b"w", struct.pack("<f", 3)], [3, 3]),
+        (F4, [b"f4", bytes(8), b"w", struct.pack("<f", 3), b"key", b"d"], [3]),
         (F4, [b"f4", bytes(16), b"w", struct.pack("<2f", 3, 4)], [3, 4]),
         (F8, [b"f8", bytes(32), b"w", struct.pack("<2d", 3, 4)], [3, 4]),
     ],
@@ -248,12 +250,19 @@ def test_bad_fields(flat: list[bytes], index: int, reason: str) -> None:
         (b"[1,", -1, "bad JSON: Expecting value at character 3"),
         (b"", -1, "bad JSON: Expecting value at character 0"),
         (b"[1,2],[3,4]", -1, "bad JSON: Extra data at character 5"),
+        (
+            b"(1,2)",
+            -1,
+            "bad JSON: Expecting value at character 0; it is a Python tuple: send json.dumps(x)",
+        ),
         (b"[1,1_000]", -1, "bad JSON: Expecting ',' delimiter at character 4"),
         (b"\xff", -1, "JSON is not UTF-8 at byte 0"),
         (DEEP, -1, "JSON is nested too deeply"),
         (b"5", -1, "not a vector: 5.0"),
         (b"null", -1, "not a vector: null"),
         (b'"[1,2]"', -1, 'not a vector: "[1,2]"'),
+        (b'"%b"' % (b"a" * 38), -1, f'not a vector: "{"a" * 38}"'),
+        (b'"%b"' % (b"a" * 39), -1, f'not a vector: "{"a" * 39}...'),
         (b"[]", -1, "empty vector"),
         (b"[1]", 0, "wrong length: 1, expected 2"),
         (b"[1,2,3]", 0, "wrong length: 3, expected 2"),
@@ -519,6 +528,9 @@ def test_fields_do_not_run_into_the_next_entry() -> None:
         [b"[1,2],[3,4]", b""],
         [b"[1", b"2]"],
         [b'["]', b'["]'],
+        [b" [1,2],[3,4]", b" [5", b" 6]"],
+        [b"[1]", b"[2,3,4]"],
+        [b"[[1],[2,3,4]]"],
     ],
 )
 def test_json_texts_do_not_run_into_each_other(texts: list[bytes]) -> None:
@@ -681,6 +693,7 @@ def _agree(flat: list[bytes], layout: Layout, monkeypatch: pytest.MonkeyPatch) -
         (b"[[1,[2,3]],[[1,2],[3,4]],[5,6]]", 1, [0, 1]),
         (b"[[1,2],3,4,[5,6]]", 2, [1, 2]),
         (b"[1,2]", 1, []),
+        (b"[1000,2000]", 1, []),
         (b"[1,2,3]", 0, [0]),
         (b"[1,null]", 0, [0]),
         (b"[]", 0, [-1]),
@@ -706,6 +719,30 @@ def test_json_in_pieces_is_json(
     assert (len(found.X), [point.index for point in found.dead]) == (good, dead)
 
 
+def test_values_that_no_comma_separates_are_found_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_array, "_LARGEST", 30)
+    monkeypatch.setattr(json_array, "_A_FEATURE", 0)
+    monkeypatch.setattr(json_array, "_PIECE", 8)
+    text = b'[[1,2],["],","},"] , ["],","},"],["],","},"],["],","},"],[3,4]]'
+    for each, dead in ((text, [1, 2, 3, 4]), (text[:-1] + b"x]", [-1])):
+        found = _one([b"json", each], JSON)
+        assert [point.index for point in found.dead] == dead
+        assert len(found.X) == (2 if dead[0] > 0 else 0)
+
+
+def test_of_a_long_vector_only_the_first_values_are_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_array, "_PIECE", 10)
+    monkeypatch.setattr(json_text, "_EXCERPT_VALUES", 7)
+    judge = json_text.CODEC.judge
+    assert judge is not None
+    [(vector, _)] = judge([b"json", b"[" + b"1," * 99 + b"1]"], JSON).at(np.zeros(1, np.int64))
+    assert (len(vector), list(iter(vector))) == (100, [1.0] * 7)
+
+
 @pytest.mark.parametrize(
     ("weights", "good", "dead"),
     [
@@ -728,6 +765,19 @@ def test_so_are_weights(
     flat = [b"json", b"[[1,2],[3],[5,6]]", b"w", weights]
     found = _agree(flat, layout, monkeypatch)
     assert (len(found.X), [point.index for point in found.dead]) == (good, dead)
+
+
+@pytest.mark.parametrize("weights", [None, [2.0], [2.0, -1.0, 3.0, 4.0]])
+def test_so_are_raw_blocks(weights: list[float] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = struct.pack("<8f", 1, 2, 3, 4, np.nan, 5, 6, 7)[:-1]
+    flat = [b"f4", block] if weights is None else [b"f4", block, b"w", _raw(weights, F4)[1]]
+    found = _agree(flat, F4 if weights is None else replace(F4, weight_field="w"), monkeypatch)
+    flawed = weights is not None and len(weights) > 1
+    assert [point.index for point in found.dead] == ([1, 2, 3] if flawed else [2, 3])
+    assert found.X.tolist() == ([[1, 2]] if flawed else [[1, 2], [3, 4]])
+    if weights is not None:
+        assert found.w is not None
+        assert found.w.tolist() == ([2.0] if flawed else [2.0, 2.0])
 
 
 def test_a_point_of_json_that_is_too_large_costs_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -759,8 +809,8 @@ def test_one_bad_entry_among_many() -> None:
     [
         ((np.ones((3, 3)), JSON), r"X has shape \(3, 3\), expected \(n, 2\)"),
         ((np.ones(3), JSON), r"X has shape \(3,\), expected"),
-        ((np.ones((3, 2)), JSON, np.ones(3)), "weights and a weight field belong together"),
-        ((np.ones((3, 2)), replace(JSON, weight_field="w")), "belong together"),
+        ((np.ones((3, 2)), JSON, np.ones(3)), "only one of w and layout.weight_field is given"),
+        ((np.ones((3, 2)), replace(JSON, weight_field="w")), "give both or neither"),
         ((np.ones((3, 2)), replace(JSON, weight_field="w"), np.ones(2)), r"w has shape \(2,\)"),
         ((np.ones((3, 2)), JSON, None, 0), "block is 0, expected 1 or more"),
         ((np.ones((3, 2)), FIELDS, None, 2), "an entry of named fields holds one point"),
@@ -788,7 +838,7 @@ def test_a_stored_layout_that_is_none(stored: dict[str, Any]) -> None:
     [
         ({"n_features": 0}, "n_features is 0"),
         ({"n_features": 3}, "2 feature names for 3 features"),
-        ({"weight_field": "x"}, "weight field 'x' has another meaning"),
+        ({"weight_field": "x"}, "weight field 'x' is already used"),
     ],
 )
 def test_a_layout_makes_sense(changes: dict[str, Any], message: str) -> None:
@@ -798,7 +848,7 @@ def test_a_layout_makes_sense(changes: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("field", ["f4", "d"])
 def test_weights_need_a_field_of_their_own(field: str) -> None:
-    with pytest.raises(DataError, match="another meaning"):
+    with pytest.raises(DataError, match="already used in the entry"):
         replace(F4, weight_field=field)
 
 

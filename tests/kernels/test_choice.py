@@ -15,7 +15,7 @@ from streamclust.system_limits import cores_of_process
 
 @pytest.fixture(autouse=True)
 def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "_chosen", None)
+    monkeypatch.setattr(choice, "_in_use", None)
     monkeypatch.delenv("STREAMCLUST_KERNELS", raising=False)
     monkeypatch.delenv("STREAMCLUST_THREADS", raising=False)
 
@@ -27,7 +27,7 @@ def test_the_best_kernels_are_used_unless_others_are_asked_for(
     best = next((name for name in native.TARGETS if name in names), "numpy")
     assert kernels.describe().split()[0] == best
     for name in names:
-        monkeypatch.setattr(choice, "_chosen", None)
+        monkeypatch.setattr(choice, "_in_use", None)
         monkeypatch.setenv("STREAMCLUST_KERNELS", name)
         assert kernels.describe() == name
 
@@ -41,11 +41,11 @@ def test_a_call_uses_all_cores_of_the_process_unless_fewer_threads_are_asked_for
     monkeypatch: pytest.MonkeyPatch, native_kernel: str
 ) -> None:
     for setting, threads in ((None, cores_of_process()), ("3", 3)):
-        monkeypatch.setattr(choice, "_chosen", None)
+        monkeypatch.setattr(choice, "_in_use", None)
         monkeypatch.setenv("STREAMCLUST_KERNELS", native_kernel)
         if setting is not None:
             monkeypatch.setenv("STREAMCLUST_THREADS", setting)
-        found = choice.chosen()
+        found = choice.kernels_in_use()
         assert isinstance(found, native.Native)
         assert found.threads == threads
 
@@ -88,7 +88,7 @@ def test_the_first_use_of_numpy_in_their_place_warns_once(
 def test_numpy_by_choice_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMCLUST_KERNELS", "numpy")
     kernels.squared_distances(np.zeros((2, 1)), np.zeros((2, 1)))
-    assert kernels.missing() == ""
+    assert kernels.native_missing() == ""
 
 
 def test_a_library_that_is_none_is_not_used(

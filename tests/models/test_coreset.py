@@ -12,8 +12,11 @@ from streamclust import kernels
 from streamclust.arrays import Array
 from streamclust.models import KMeans, KMeansParams
 from streamclust.models.coreset import (
+    CHUNK,
     Coreset,
     CoresetState,
+    _by_neighbourhood,
+    _inclusion,
     default_size,
     effective_size,
     join,
@@ -69,6 +72,8 @@ def test_fading_composes_and_distributes_over_joining(
 def test_what_has_faded_to_nothing_is_left_out() -> None:
     old, new = coreset_of(0, 5), coreset_of(1, 7)
     assert same(join(reweigh(old, 2.0**-60), new), new)
+    around = Coreset(np.zeros((3, 2)), 2.0 ** np.array([0.0, -49.5, -50.5]))
+    assert len(reweigh(around, 0.5).w) == 2
     assert len(reweigh(old, 0.0).w) == 0
     assert len(reweigh(reweigh(old, 1e-300), 1e-300).w) == 0
 
@@ -84,6 +89,45 @@ def test_condensing_keeps_the_mass_and_no_more_than_size_points(
     assert small.mass == pytest.approx(full.mass)
     assert (small.w > 0.0).all()
     assert {tuple(x) for x in small.X.tolist()} <= {tuple(x) for x in full.X.tolist()}
+
+
+@given(n=st.integers(2, 40), size=st.integers(1, 39), seed=st.integers(0, 10**6))
+@laws
+def test_probabilities_are_proportional_to_the_shares_up_to_one(
+    n: int, size: int, seed: int
+) -> None:
+    share = np.random.default_rng(seed).exponential(size=n) ** 3
+    size = min(size, n - 1)
+    probability = _inclusion(share, size)
+    assert probability.sum() == pytest.approx(size)
+    free = probability < 1.0
+    tau = probability[free].sum() / share[free].sum()
+    assert_allclose(probability, np.minimum(1.0, tau * share), rtol=1e-9)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("K", [3, 257])
+def test_neighbours_are_of_one_cluster_and_direction_by_distance(K: int, gaps: bool) -> None:
+    # Given ten features, the last two of which vary least
+    rng, n = np.random.default_rng(K), 3000
+    labels = rng.integers(K, size=n)
+    labels[:2] = 0, K - 1
+    means = rng.normal(size=(K, 10))
+    offset = rng.normal(size=(n, 10)) * np.array([9, 8, 7, 6, 5, 4, 3, 2, 1, 1]) ** 2
+    X, sqdist = means[labels] + offset, (offset**2).sum(axis=1)
+    if gaps:
+        X[::7, 0] = np.nan
+    # When the points are put in order
+    order = _by_neighbourhood(Coreset(X, np.ones(n)), labels, sqdist, means)
+    # Then it is that of the cluster, the signs of the widest features, and the distance
+    assert sorted(order.tolist()) == list(range(n))
+    direction = (X[:, :8] > means[labels, :8]) @ (1 << np.arange(8))
+    group = (256 * labels + direction)[order]
+    assert (np.diff(group) >= 0).all()
+    same_group = np.diff(group) == 0
+    assert same_group.sum() > 20
+    far = sqdist[order]
+    assert (far[1:] >= 0.99 * far[:-1])[same_group].all()
 
 
 def test_what_fits_stays_as_it_is() -> None:
@@ -230,3 +274,49 @@ def test_of_a_batch_late_in_the_stream_a_small_sample_is_remembered() -> None:
     assert_allclose(after.unit * after.fresh.w[:3], heavy.w / 2)
     assert 10 < len(after.fresh.w) - 3 < 200
     assert after.unit * after.fresh.w[3:].sum() == pytest.approx(1200, rel=0.4)
+
+
+def test_a_selection_keeps_the_weights_of_both_parts() -> None:
+    core, fresh = coreset_of(0, 9), coreset_of(1, 7)
+    state = CoresetState(core, fresh, 0.5)
+    X, w = np.concatenate([core.X, fresh.X]), 0.5 * np.concatenate([core.w, fresh.w])
+    chosen = X[:, 0] > 0.0
+    assert 0 < chosen.sum() < 16
+    found = state.select(lambda X: X[:, 0] > 0.0)
+    assert same(found.points, Coreset(X[chosen], w[chosen]))
+    assert len(found.core.w) == (core.X[:, 0] > 0.0).sum()
+    assert CoresetState().select(lambda X: X[:, 0] > 0.0).is_empty
+
+
+def remembering(state: CoresetState, X: Array, size: int, lam: float = 1.0) -> CoresetState:
+    """Return the coreset after a batch of points of weight 1."""
+    w = np.ones(len(X))
+    stats = KMeans(3).e_step(KMeansParams(CENTRES), X, w)
+    rng = np.random.default_rng(0)
+    return state.remember(X, w, kernels.assign(X, CENTRES), stats, size, lam, rng)
+
+
+def test_a_coreset_is_reduced_when_as_many_new_points_have_come() -> None:
+    X, state = blobs(20, CENTRES)[0], CoresetState()
+    for n in range(1, 5):
+        state = remembering(state, X[10 * n : 10 * n + 10], size=50, lam=0.5)
+        assert (len(state.core.w), len(state.fresh.w), state.unit) == (0, 10 * n, 0.5**n)
+    state = remembering(state, X[:10], size=50, lam=0.5)
+    assert (len(state.core.w), len(state.fresh.w), state.unit) == (50, 0, 1.0)
+    assert state.points.mass == pytest.approx(10.0 * (2.0 - 0.5**4))
+
+
+def test_a_large_coreset_is_reduced_when_a_chunk_has_come() -> None:
+    X, state = np.zeros((CHUNK, 2)), CoresetState()
+    state = remembering(state, X[:-1], size=2 * CHUNK)
+    assert (len(state.core.w), len(state.fresh.w)) == (0, 4095)
+    state = remembering(state, X[:1], size=2 * CHUNK)
+    assert (len(state.core.w), len(state.fresh.w)) == (4096, 0)
+
+
+def test_weights_far_below_the_smallest_unit_are_multiplied() -> None:
+    X, state = blobs(4, CENTRES)[0], CoresetState()
+    for n, unit in enumerate((2.0**-90, 2.0**-180, 1.0, 2.0**-90)):
+        state = remembering(state, X[2 * n : 2 * n + 2], size=50, lam=2.0**-90)
+        assert state.unit == unit
+        assert same(state.points, Coreset(X[2 * n : 2 * n + 2], np.ones(2)))

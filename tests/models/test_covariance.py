@@ -58,7 +58,9 @@ def test_moments_are_what_the_estimate_undoes(kind: CovarianceType) -> None:
     covariances = random_covariances(kind, 3, 2, np.random.default_rng(0))
     verbs = COVARIANCES[kind]
     assert covariances.shape == verbs.shape(3, 2)
-    assert_allclose(verbs.estimate(verbs.moment(covariances, W), W, covariances), covariances)
+    weight = 0.1 * W  # also of less than one point
+    found = verbs.estimate(verbs.moment(covariances, weight), weight, 2.0 * covariances)
+    assert_allclose(found, covariances)
 
 
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
@@ -109,6 +111,30 @@ def test_an_eigenvalue_that_rounding_made_negative_is_as_large_as_that_rounding(
         assert variances[0] > 10.0
 
 
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_a_repair_only_raises_small_eigenvalues_of_a_matrix_that_has_a_negative_one(
+    kind: CovarianceType,
+) -> None:
+    units = np.outer([0.5, 3.0], [0.5, 3.0])
+    sound = units * [[1.0, 0.3], [0.3, 1.0]]
+    damaged = units * [[1.0, 1.5], [1.5, 1.0]]  # eigenvalues 2.5 and -0.5 at equal spread
+    wanted = units * [[1.5, 1.0], [1.0, 1.5]]  # 2.5 and 0.5
+    verbs = COVARIANCES[kind]
+    if kind == "tied":
+        assert_array_equal(verbs.repaired(sound), sound)
+        assert_allclose(verbs.repaired(damaged), wanted, rtol=1e-12)
+    else:
+        found = verbs.repaired(np.stack([sound, damaged]))
+        assert_array_equal(found[0], sound)
+        assert_allclose(found[1], wanted, rtol=1e-12)
+
+
+def test_a_repaired_matrix_is_symmetric_to_the_last_bit() -> None:
+    matrices = np.random.default_rng(0).normal(size=(20, 4, 4))
+    repaired = COVARIANCES["full"].repaired(matrices + matrices.swapaxes(-1, -2))
+    assert_array_equal(repaired, repaired.swapaxes(-1, -2))
+
+
 @kinds
 def test_the_floor_is_added_to_every_variance(kind: CovarianceType) -> None:
     covariances = random_covariances(kind, 3, 2, np.random.default_rng(0))
@@ -118,6 +144,38 @@ def test_the_floor_is_added_to_every_variance(kind: CovarianceType) -> None:
         "diag": [1.0, 3.0], "spherical": 2.0,
     }  # fmt: skip
     assert_allclose(added, np.broadcast_to(wanted[kind], added.shape), atol=1e-15)
+
+
+@kinds
+def test_each_component_may_have_a_floor_of_its_own(kind: CovarianceType) -> None:
+    covariances = random_covariances(kind, 3, 2, np.random.default_rng(0))
+    floor = np.array([[1.0, 3.0], [2.0, 4.0], [6.0, 8.0]])
+    wanted = {
+        "full": np.stack([np.diag(row) for row in floor]), "tied": np.diag([3.0, 5.0]),
+        "diag": floor, "spherical": np.array([2.0, 3.0, 7.0]),
+    }  # fmt: skip
+    added = COVARIANCES[kind].add_floor(covariances, floor) - covariances
+    assert_allclose(added, wanted[kind], atol=1e-14)
+
+
+@kinds
+def test_rescaled_covariances_are_those_of_rescaled_points(kind: CovarianceType) -> None:
+    rng = np.random.default_rng(0)
+    scale = np.full(3, 3.0) if kind == "spherical" else np.array([0.5, 3.0, 7.0])
+    X, means = rng.normal(size=(40, 3)), rng.normal(size=(2, 3))
+    unknown = np.zeros(COVARIANCES[kind].shape(2, 3))
+
+    def estimate(units: Array) -> Array:
+        moments = mixture_moments(X * units, np.full((40, 2), 0.5), means * units, kind)
+        return COVARIANCES[kind].estimate(moments.second, moments.weight, unknown)
+
+    found = COVARIANCES[kind].rescale(estimate(np.ones(3)), scale)
+    assert_allclose(found, estimate(scale), rtol=1e-12)
+
+
+def test_spheres_refuse_several_scales() -> None:
+    with pytest.raises(DataError, match="use covariance_type 'diag'"):
+        COVARIANCES["spherical"].rescale(np.ones(2), np.array([1.0, 1.0, 2.0]))
 
 
 @kinds
@@ -167,11 +225,20 @@ def test_halves_are_positive_definite_if_the_whole_is(
 
 @pytest.mark.parametrize("kind", ["full", "tied", "diag"])
 def test_a_component_is_cut_across_its_widest_axis(kind: CovarianceType) -> None:
-    variances = np.array([1.0, 25.0, 4.0])
+    variances = np.array([0.01, 0.25, 0.04])
     covariances = {"full": np.stack([np.diag(variances)] * 3), "tied": np.diag(variances)}
     second = COVARIANCES[kind].moment(covariances.get(kind, np.stack([variances] * 3)), W)
     _, d = COVARIANCES[kind].halve(second, W, 3, heavy=0, light=1)
-    assert_allclose(d, [0.0, 5.0 * HALF_NORMAL, 0.0], atol=1e-12)
+    assert_allclose(d, [0.0, 0.5 * HALF_NORMAL, 0.0], atol=1e-12)
+
+
+def test_the_axis_of_a_cut_points_to_where_it_is_longest() -> None:
+    for seed in range(20):
+        second = second_of("full", 3, seed)
+        _, d = COVARIANCES["full"].halve(second, W, 3, heavy=0, light=1)
+        assert d[np.abs(d).argmax()] > 0.0
+        widest = np.linalg.eigvalsh(second[0] / W[0])[-1]
+        assert np.linalg.norm(d) == pytest.approx(HALF_NORMAL * np.sqrt(widest))
 
 
 def test_the_halves_of_a_gaussian_lie_where_its_mean_cuts_it() -> None:
@@ -180,9 +247,17 @@ def test_the_halves_of_a_gaussian_lie_where_its_mean_cuts_it() -> None:
 
 
 def test_spheres_are_cut_along_each_axis_in_turn() -> None:
-    second = np.ones(3)
-    moves = [COVARIANCES["spherical"].halve(second, W, 2, 0, light)[1] for light in (0, 1, 2)]
-    assert [int(np.flatnonzero(d)[0]) for d in moves] == [0, 1, 0]
+    moves = [COVARIANCES["spherical"].halve(0.04 * W, W, 2, 0, light)[1] for light in (0, 1, 2)]
+    far = 0.2 * HALF_NORMAL
+    assert_allclose(moves, [[far, 0.0], [0.0, far], [far, 0.0]])
+
+
+@pytest.mark.parametrize("kind", ["diag", "spherical"])
+def test_a_component_whose_variance_is_a_negative_rounding_error_has_no_axis(
+    kind: CovarianceType,
+) -> None:
+    second = -1e-20 * np.ones(COVARIANCES[kind].shape(3, 2))
+    assert not COVARIANCES[kind].halve(second, W, 2, heavy=0, light=1)[1].any()
 
 
 @pytest.mark.parametrize("kind", ["full", "tied"])
@@ -222,6 +297,14 @@ def test_the_widest_component_has_the_largest_mass_times_variance(kind: Covarian
         assert inertia[0] == inertia[2] > inertia[1]
     else:
         assert_allclose(inertia / inertia[0], [1.0, 0.4, 2.0])
+
+
+def test_inertia_is_the_largest_eigenvalue_at_equal_spread_without_constant_features() -> None:
+    full = np.zeros((2, 3, 3))
+    full[:, :2, :2] = [[[2.0, 1.0], [1.0, 2.0]], [[2.0, 0.0], [0.0, 2.0]]]
+    diag = np.array([[3.0, 2.0, 0.0], [1.0, 2.0, 0.0]])
+    assert_allclose(COVARIANCES["full"].inertia(full, np.ones(2)), [0.75, 0.5])
+    assert_allclose(COVARIANCES["diag"].inertia(diag, np.ones(2)), [0.75, 0.5])
 
 
 @pytest.mark.parametrize("kind", ["full", "diag"])

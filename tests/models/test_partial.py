@@ -16,7 +16,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.kernels import find_patterns
 from streamclust.models import partial
-from streamclust.models.family import Wanted
+from streamclust.models.family import StepOutputs
 from streamclust.models.quantize import quantize
 from streamclust.models.revive import reseed
 from streamclust.models.stats import merge
@@ -41,7 +41,7 @@ def test_partial_distances_are_those_of_the_definition(data: st.DataObject) -> N
     )
     labels = p.family.predict(p.params, p.X)
     assert_allclose(wanted[np.arange(len(p.X)), labels], wanted.min(axis=1), rtol=1e-12, atol=1e-12)
-    stats, assigned = p.family.batch_step(p.params, p.X, p.w, Wanted())[:2]
+    stats, assigned = p.family.batch_step(p.params, p.X, p.w, StepOutputs())[:2]
     assert_array_equal(assigned.labels, labels)
     assert stats.objective == pytest.approx(float(p.w @ wanted.min(axis=1)))
     codes = quantize(p.family, p.params, p.X)
@@ -99,7 +99,7 @@ def test_a_step_never_raises_the_squared_differences_of_the_present_values() -> 
     family, params = family_with_gaps("kmeans", 4), KMeansParams(np.nan_to_num(X[:4]))
     costs = []
     for _ in range(100):
-        stats, assigned = family.batch_step(params, X, np.ones(len(X)), Wanted())[:2]
+        stats, assigned = family.batch_step(params, X, np.ones(len(X)), StepOutputs())[:2]
         costs.append(float(np.nansum((X - params.centroids[assigned.labels]) ** 2)))
         params = family.m_step(stats, params)
     assert (np.diff(costs) <= 1e-9 * costs[0]).all()

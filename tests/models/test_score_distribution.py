@@ -92,7 +92,7 @@ def test_scores_added_in_parts_give_the_same_bins(scores: Array, data: st.DataOb
 def test_an_edge_of_a_bin_is_near_its_scores(scores: Array) -> None:
     found = ScoreDistribution().add(scores)
     place = np.floor(found._bins(scores)) - found.first
-    low, high = found._at(place), found._at(place + 1.0)
+    low, high = found._score_at(place), found._score_at(place + 1.0)
     near = np.hypot(found.unit, np.maximum(np.abs(low - found.reference), found.reference * 0.0))
     width = np.maximum(near, np.hypot(found.unit, high - found.reference)) / RESOLUTION
     rounding = 1e-12 * (np.abs(scores) + width)
@@ -110,8 +110,8 @@ def test_a_threshold_is_in_the_bins_of_the_exact_quantile(scores: Array, rate: f
     exact = descending[[int(at), max(int(np.ceil(at)) - 1, 0)]]
     lowest, highest = found._bins(np.sort(exact)) + np.array([-1, 2])
     threshold = found.threshold(rate)
-    assert found._at(np.array(lowest - found.first)) <= threshold + 1e-9 * abs(threshold)
-    assert threshold <= found._at(np.array(highest - found.first)) + 1e-9 * abs(threshold)
+    assert found._score_at(np.array(lowest - found.first)) <= threshold + 1e-9 * abs(threshold)
+    assert threshold <= found._score_at(np.array(highest - found.first)) + 1e-9 * abs(threshold)
 
 
 @given(samples())

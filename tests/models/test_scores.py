@@ -10,7 +10,7 @@ from streamclust.errors import DataError
 from streamclust.models import GaussianMixture, KMeans, KMeansParams, MixtureParams
 from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.score_distribution import ScoreDistribution
-from streamclust.models.scores import NOTHING_REMEMBERED, Remembered, anomaly_score, point_scores
+from streamclust.models.scores import NO_DISTRIBUTIONS, Distributions, anomaly_score, point_scores
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 2))
@@ -46,11 +46,11 @@ def test_scores_of_kmeans_are_distances_in_scaled_features() -> None:
 def test_a_quantile_is_the_rank_among_the_remembered_scores() -> None:
     known = ScoreDistribution().add(anomaly_score(MIXTURE, PARAMS, RNG.normal(size=(5000, 2))))
     index = MIXTURE.predict(PARAMS, X)
-    found = point_scores(MIXTURE, PARAMS, X, index, ["quantile"], Remembered(known))
+    found = point_scores(MIXTURE, PARAMS, X, index, ["quantile"], Distributions(known))
     np.testing.assert_array_equal(
         found["quantile"], known.quantile(anomaly_score(MIXTURE, PARAMS, X))
     )
-    for nothing in (NOTHING_REMEMBERED, Remembered(ScoreDistribution())):
+    for nothing in (NO_DISTRIBUTIONS, Distributions(ScoreDistribution())):
         none = point_scores(MIXTURE, PARAMS, X, index, ["quantile"], nothing)
         assert np.isnan(none["quantile"]).all()
 
@@ -64,7 +64,7 @@ def test_a_score_that_the_family_does_not_have_is_refused(name: str) -> None:
 def test_tail_scores_take_the_place_of_the_anomaly_score() -> None:
     features = FeatureDistribution().add(X)
     scores = features.scores(X)
-    known = Remembered(ScoreDistribution().add(scores), features, "tail_score")
+    known = Distributions(ScoreDistribution().add(scores), features, "tail_score")
     index, names = MIXTURE.predict(PARAMS, X), ["anomaly", "tail_score", "quantile", "log_density"]
     found = point_scores(MIXTURE, PARAMS, X, index, names, known)
     assert list(found) == names
@@ -76,7 +76,7 @@ def test_tail_scores_take_the_place_of_the_anomaly_score() -> None:
     np.testing.assert_array_equal(found["log_density"], MIXTURE.score_points(PARAMS, X))
     np.testing.assert_array_equal(anomaly_score(MIXTURE, PARAMS, X, known), scores)
     # beside the score of the family
-    beside = point_scores(MIXTURE, PARAMS, X, index, names, Remembered(None, features))
+    beside = point_scores(MIXTURE, PARAMS, X, index, names, Distributions(None, features))
     np.testing.assert_array_equal(beside["anomaly"], anomaly_score(MIXTURE, PARAMS, X))
     np.testing.assert_array_equal(beside["tail_score"], scores)
     nothing = point_scores(MIXTURE, PARAMS, X, index, ["tail_score"])

@@ -15,7 +15,7 @@ from streamclust.fitting.fit import fit
 from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.models.family import Family
 from streamclust.models.stats import Stats, decay, merge
-from streamclust.online.averaging import Averaging, _without_rough_half
+from streamclust.online.averaging import Averaging, _without_rough_half, averaged
 from streamclust.online.learner import StreamLearner
 from tests.support.exhaustive import combinations
 
@@ -132,6 +132,140 @@ def test_an_average_whose_halves_differ_keeps_the_second_half(first: float, is_r
     assert found.average is (tail if is_rough else both)
     assert (found.averaged, found.rough) == ((20, True) if is_rough else (40, False))
     assert found.tail is None
+
+
+ONE = KMeans(1)
+
+
+def around(x: float, mass: float = 200.0) -> Stats:
+    """Statistics of so many points of variance 1 around `x`."""
+    zero = np.zeros((1, 1))
+    return Stats(np.array([mass]), zero + mass * x, None, zero, None, mass, mass)
+
+
+def share(x: float) -> Stats:
+    """Normalised statistics of points around `x`."""
+    return decay(around(x), 1.0 / 200.0)
+
+
+def after_step(before: Averaging, x: float, weight: float = 30.0) -> Averaging:
+    """The average after a step to a centroid at `x`."""
+    return averaged(ONE, before, KMeansParams(np.full((1, 1), x)), around(x), weight, False)
+
+
+def place(stats: Stats | None) -> float:
+    """The centroid of statistics."""
+    assert stats is not None
+    assert stats.mass == pytest.approx(1.0)
+    return float(stats.averages(np.full((1, 1), np.nan))[0, 0])
+
+
+def test_after_a_good_start_steps_weigh_alike_and_the_tail_begins_at_powers_of_two() -> None:
+    xs, weights = 1e-3 * np.random.default_rng(0).normal(size=70), np.arange(1.0, 71.0)
+    state = Averaging()
+    for n in range(1, 71):
+        state = after_step(state, xs[n - 1], weights[n - 1])
+        start = 0 if n < 8 else 2 ** (n.bit_length() - 1)
+        assert (state.averaged, state.tail_averaged, state.rough) == (n, n - start, False)
+        assert place(state.average) == pytest.approx(xs[:n].mean())
+        assert (state.weight, state.tail_weight) == (weights[:n].sum(), weights[start:n].sum())
+        if n > start:
+            assert place(state.tail) == pytest.approx(xs[start:n].mean())
+
+
+def test_after_a_rough_start_a_step_has_a_weight_in_proportion_to_its_number() -> None:
+    xs, t = 1e-3 * np.random.default_rng(0).normal(size=20), np.arange(1.0, 21.0)
+    params = KMeansParams(np.zeros((1, 1)))
+    state = averaged(ONE, Averaging(), params, around(xs[0]), 30.0, restart=True)
+    for n in range(2, 21):
+        state = after_step(state, xs[n - 1])
+        assert place(state.average) == pytest.approx(np.average(xs[:n], weights=t[:n]))
+        assert (state.averaged, state.rough, state.tail) == (n, True, None)
+
+
+@pytest.mark.parametrize("rough", [False, True])
+@pytest.mark.parametrize(("distance", "restarts"), [(0.99, False), (1.01, True)])
+def test_the_average_starts_again_two_standard_deviations_from_the_live_centroid(
+    rough: bool, distance: float, restarts: bool
+) -> None:
+    # Given seven steps at 0, and a standard deviation of 1 / sqrt(2 * 200) = 0.05
+    before = Averaging(share(0.0), 7, rough, weight=210.0, tail=share(0.0), tail_averaged=7)
+    # When the next step is so far that the average is twice that behind
+    x = distance * 2.0 * 0.05 / (1.0 - (2.0 / 9.0 if rough else 1.0 / 8.0))
+    after = after_step(before, x)
+    # Then the average starts again, or is compared again after the live centroid's memory
+    if restarts:
+        assert (after.averaged, after.rough, after.next_check) == (1, True, 8)
+        assert place(after.average) == pytest.approx(x)
+    else:
+        assert (after.averaged, after.rough, after.next_check) == (8, rough, 8 + 7)
+    # and an earlier step is not compared
+    assert after_step(replace(before, averaged=6, next_check=8), 100.0 * x).averaged == 7
+
+
+def halves(head: float, **changed: Any) -> Averaging:
+    """The average of 10 steps at `head`, and of a tail of 30 steps at 0."""
+    both = merge(decay(share(head), 0.25), decay(share(0.0), 0.75))
+    found = Averaging(both, 40, weight=4e3, tail=share(0.0), tail_averaged=30, tail_weight=1e3)
+    return replace(found, next_check=77, **changed)
+
+
+def compared(before: Averaging, count: float = 200.0) -> Averaging:
+    running = replace(around(0.0), count=count)
+    return _without_rough_half(ONE, KMeansParams(np.zeros((1, 1))), running, before)
+
+
+def test_halves_differ_at_two_standard_deviations_of_their_difference() -> None:
+    # Given halves of 1,000 and 3,000 points: the variances of their centroids add up
+    two_deviations = 2.0 * np.sqrt(1.0 / 1e3 + 1.0 / 3e3)
+    near, far = halves(0.99 * two_deviations), halves(1.01 * two_deviations)
+    kept = compared(near)
+    assert kept.average is near.average
+    assert (kept.averaged, kept.rough, kept.next_check, kept.tail) == (40, False, 77, None)
+    found = compared(far)
+    assert found.average is far.tail
+    assert (found.averaged, found.rough, found.next_check) == (30, True, 77)
+    # and nothing differs before the first point is scored
+    assert compared(far, count=0.0).averaged == 40
+
+
+@pytest.mark.parametrize(("deviations", "is_rough"), [(0.99, False), (1.01, True)])
+def test_halves_of_a_mixture_differ_by_twice_what_six_parameters_cost(
+    deviations: float, is_rough: bool
+) -> None:
+    # Given a component of three means and variances: chance costs 6 / 2 n nats, a mean d^2 / 2
+    family, zero = GaussianMixture(1, "diag", reg_covar=0.0), np.zeros((1, 3))
+    d = deviations * np.sqrt(4.0 * 6.0 * (1.0 / 1e3 + 1.0 / 3e3))
+
+    def at(x: float) -> Stats:
+        first, second = np.array([[x, 0.0, 0.0]]), np.array([[1.0 + x * x, 1.0, 1.0]])
+        return Stats(np.ones(1), first, second, zero, "diag", 0.0, 1.0)
+
+    both = merge(decay(at(d), 0.25), decay(at(0.0), 0.75))
+    before = Averaging(both, 40, weight=4e3, tail=at(0.0), tail_averaged=30, tail_weight=1e3)
+    start = MixtureParams(np.ones(1), zero, np.ones((1, 3)), "diag")
+    assert _without_rough_half(family, start, at(0.0), before).rough == is_rough
+
+
+def test_halves_are_compared_when_the_steps_have_doubled_and_their_weight_is_known() -> None:
+    early, short = halves(9.0, averaged=7, tail_averaged=4), halves(9.0, tail_averaged=19)
+    assert compared(early) is early
+    assert compared(short) is short
+    assert compared(halves(9.0, averaged=40, tail_averaged=20)).rough
+    unknown = compared(halves(9.0, weight=1e3))
+    assert (unknown.averaged, unknown.tail, unknown.tail_averaged) == (40, None, 0)
+    assert unknown.tail_weight == 0.0
+
+
+def test_averages_follow_another_order_of_the_components() -> None:
+    zero = np.zeros((3, 1))
+    stats = Stats(np.array([1.0, 2.0, 3.0]), zero, None, zero, None, 0.0, 6.0)
+    found = Averaging(stats, 5, tail=decay(stats, 2.0)).reorder(np.array([2, 0]))
+    assert found.average is not None
+    assert found.tail is not None
+    assert found.average.weight.tolist() == [3.0, 1.0]
+    assert found.tail.weight.tolist() == [6.0, 2.0]
+    assert Averaging().reorder(np.array([1, 0])).average is None
 
 
 @pytest.mark.parametrize("stop", [5, 40, 300])

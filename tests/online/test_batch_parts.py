@@ -13,7 +13,7 @@ from streamclust import GaussianMixture, KMeans, KMeansParams
 from streamclust.engine.batch_step import on_engine
 from streamclust.engine.threads import Threads
 from streamclust.fitting.search import search_of
-from streamclust.models.family import Wanted
+from streamclust.models.family import StepOutputs
 from streamclust.online.batch_parts import (
     STATS_AND_ASSIGNED,
     e_step_of_batch,
@@ -50,7 +50,7 @@ def test_a_cheap_batch_is_one_part_and_a_costly_one_has_at_most_64() -> None:
     assert part_rows(3, 1 << 40) == 1
 
 
-@pytest.mark.parametrize("wanted", [Wanted(), Wanted(assigned=False, scores=True)])
+@pytest.mark.parametrize("wanted", [StepOutputs(), StepOutputs(assigned=False, scores=True)])
 def test_all_engines_return_the_bits_of_one_thread(
     case: tuple[Any, Any, Any, Any], monkeypatch: pytest.MonkeyPatch, wanted: Any
 ) -> None:
@@ -60,10 +60,10 @@ def test_all_engines_return_the_bits_of_one_thread(
     sizes: list[int] = []
 
     def counted(
-        family: Any, params: Any, parts: Any, wanted: Wanted = STATS_AND_ASSIGNED
+        family: Any, params: Any, parts: Any, outputs: StepOutputs = STATS_AND_ASSIGNED
     ) -> Iterable[Any]:
         sizes.append(len(parts))
-        return one_by_one(family, params, parts, wanted)
+        return one_by_one(family, params, parts, outputs)
 
     step = e_step_of_batch(family, params, X, w, counted, wanted)
     assert sizes == [6]

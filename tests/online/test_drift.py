@@ -102,6 +102,67 @@ def test_bad_settings_are_named(bad: Any) -> None:
         Drift(**bad)
 
 
+# ---- the usual loss
+
+
+def in_nats(before: float, after: float) -> float:
+    """Return an improvement that doesn't depend on the mean."""
+    return before - after
+
+
+def first_ten(losses: Any, weights: Any) -> DriftState:
+    state = DriftState()
+    for loss, weight in zip(losses, weights, strict=True):
+        state, _ = Drift().watch(state, float(loss), float(weight), in_nats)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("values", "largest"),
+    [
+        ([2.0, 1.0, 3.0, 5.0, 4.0, 6.0, 8.0, 7.0, 9.0, 10.0], np.inf),
+        ([2.0, 1.0, 3.0, 500.0, 4.0, 6.0, 8.0, 7.0, 9.0, 10.0], 6.5 + 10 * 1.4826 * 3.0),
+        ([2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 9.0, 2.0, 2.0, 2.0], 2.0 + 10 * 0.005 * 2.0),
+        ([-2.0, -2.0, -2.0, -2.0, -2.0, -2.0, 9.0, -2.0, -2.0, -2.0], -2.0 + 10 * 0.005 * 2.0),
+    ],
+)
+def test_the_first_ten_batches_give_a_mean_and_the_variance_of_one_point(
+    values: list[float], largest: float
+) -> None:
+    weights = np.array([10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0])
+    state = first_ten(values, weights)
+    # old batches count less, and odd ones are cut
+    cut, faded = np.minimum(values, largest), weights * 0.99 ** np.arange(9, -1, -1)
+    assert (state.batches, state.memory) == (10, b"")
+    assert state.weight == pytest.approx(faded.sum())
+    assert state.mean == pytest.approx(faded @ cut / faded.sum())
+    assert state.spread == pytest.approx(
+        np.mean(np.diff(cut) ** 2 / (1.0 / weights[1:] + 1.0 / weights[:-1]))
+    )
+    assert (state.last, state.last_weight) == (cut[-1], 100.0)
+
+
+@pytest.mark.parametrize("deviations", [-20.0, -0.25, 0.25, 2.0, 5.0, 20.0])
+def test_a_batch_counts_by_its_deviation_and_an_unusual_one_changes_little(
+    deviations: float,
+) -> None:
+    before = first_ten([2.0, 1.0, 3.0, 5.0, 4.0, 6.0, 8.0, 7.0, 9.0, 10.0], np.full(10, 50.0))
+    unit = np.sqrt(before.spread / 30.0 + 0.005**2)
+    loss = before.mean + deviations * unit
+    state, drifted = Drift().watch(before, loss, 30.0, in_nats)
+    assert not drifted
+    sum_of_rises = max(0.0, np.clip(deviations, -10.0, 10.0) - 0.5)
+    np.testing.assert_allclose(np.frombuffer(state.memory, "<f8"), [sum_of_rises], rtol=1e-9)
+    total = before.weight * 0.99 + 30.0
+    moved = np.clip(deviations, -3.0, 3.0) * unit * 30.0 / total
+    assert state.mean == pytest.approx(before.mean + moved)
+    step = np.clip(loss - before.last, -3.0 * unit, 3.0 * unit)
+    variance = step**2 / (1.0 / 30.0 + 1.0 / 50.0)
+    assert state.spread == pytest.approx(before.spread + 0.1 * (variance - before.spread))
+    assert (state.batches, state.last) == (11, loss)
+    assert state.weight == pytest.approx(total)
+
+
 # ---- the learner
 
 

@@ -24,7 +24,7 @@ from streamclust.engine.batch_step import on_engine
 from streamclust.engine.threads import Threads
 from streamclust.errors import DataError
 from streamclust.models.coreset import Coreset, CoresetState
-from streamclust.models.family import Wanted
+from streamclust.models.family import StepOutputs
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.models.scores import anomaly_score
 from streamclust.online.learner import LearnerState
@@ -67,7 +67,7 @@ def test_a_batch_is_scored_before_it_is_learned(family: Any) -> None:
     X = batch(2)
     after, _ = learner.update(state, X)
     points = family.prepare(X)
-    scores = family.batch_step(state.params, points, np.ones(250), Wanted(scores=True)).scores
+    scores = family.batch_step(state.params, points, np.ones(250), StepOutputs(scores=True)).scores
     assert_allclose(scores, anomaly_score(family, state.params, points), rtol=1e-10)
     assert after.scores is not None
     observed = state.scores.observe(scores, np.ones(250), 2.0 ** (-250 / 2000))
@@ -104,11 +104,11 @@ def test_scores_of_an_e_step_are_those_of_the_points(kind: Any, outliers: float)
     for missing, points in cases:
         family = GaussianMixture(3, kind, missing=missing, outliers=outliers)
         params = fit(GaussianMixture(3, kind), batch(1)).params
-        found = family.batch_step(params, points, w, Wanted(scores=True))
+        found = family.batch_step(params, points, w, StepOutputs(scores=True))
         assert found.scores is not None
         wanted = anomaly_score(family, params, points)
         assert_allclose(found.scores, wanted, rtol=1e-9, atol=1e-9)
-        plain = family.batch_step(params, points, w, Wanted(scores=False))
+        plain = family.batch_step(params, points, w, StepOutputs(scores=False))
         assert plain.scores is None
         assert same(plain.stats, found.stats)
         loss = rules_of(family).comparable_loss(plain.stats, params, points, w)
@@ -306,6 +306,42 @@ def test_scores_without_forgetting_follow_a_jump_too() -> None:
     for _ in range(60):
         memory = memory.observe(10.0 + rng.exponential(size=5000), w, 1.0)
     assert_allclose(memory.usual.threshold(0.01), 10.0 - np.log(0.01), rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("half_life", "expected"),
+    [
+        (np.inf, 50_000.0),
+        (3.2e6, 50_000.0),
+        (64_000.0, 2000.0),
+        (5000.0, 1000.0),
+        (500.0, 500.0),
+    ],
+)
+def test_the_half_life_of_recent_scores_is_a_32nd_within_limits(
+    half_life: float, expected: float
+) -> None:
+    scores = np.random.default_rng(0).exponential(size=100)
+    before = ScoreMemory().observe(scores, np.full(100, 3.0), 1.0)
+    after = before.observe(scores, np.ones(100), 2.0 ** (-100.0 / half_life))
+    assert after.recent.total == pytest.approx(300.0 * 2.0 ** (-100.0 / expected) + 100.0)
+    assert after.usual.total == pytest.approx(300.0 * 2.0 ** (-100.0 / half_life) + 100.0)
+
+
+def test_the_memory_moves_by_the_median_and_the_95th_percentile() -> None:
+    memory = ScoreMemory().observe(np.random.default_rng(0).exponential(size=99), np.ones(99), 1.0)
+    before = np.arange(101.0)
+    rng = np.random.default_rng(1)
+    for slope, moves in ((1.5, True), (1.99, True), (2.0, False), (0.51, True), (0.5, False)):
+        after = np.where(before < 50, 0.0, 1e9)
+        after[50:96] = 200.0
+        after[95] = 200.0 + slope * 45.0
+        found = memory.carried(rng.permutation(before), rng.permutation(after))
+        assert (found is not memory) == moves
+        for old, new in ((memory.usual, found.usual), (memory.recent, found.recent)):
+            if moves:
+                assert new.reference == pytest.approx(slope * (old.reference - 50.0) + 200.0)
+                assert new.unit == pytest.approx(slope * old.unit)
 
 
 @pytest.mark.parametrize("share", [0.6, 1.0, 1.5])

@@ -161,7 +161,7 @@ def test_given_columns_are_not_questioned(tmp_path: Path) -> None:
     [
         ("", "has no rows"),
         ("a,b\n", "has no rows"),
-        ("a,b\n1,2\n", "one row of numbers; expected more"),
+        ("a,b\n1,2\n", "one row of numbers; expected at least two"),
         ("name,city\nann,oslo\nbob,rome\n", r"no column of features: 'name' \(ignored\)"),
         (
             "a,b\n" + "1,2\n" * 9,

@@ -17,7 +17,7 @@ from streamclust.engine.survey import Survey
 from streamclust.engine.threads import Threads
 from streamclust.errors import StoppedError
 from streamclust.fitting.restarts import starts
-from streamclust.refit.coreset import candidates, condensed
+from streamclust.refit.coreset import candidates, memory_or_coreset
 from streamclust.refit.data import Dataset, gather
 from streamclust.refit.runs import Pass, Plan, search
 from tests.support.datasets import Table, a_table
@@ -52,7 +52,7 @@ def test_starts_are_as_good_as_those_of_the_sample_and_the_result_as_that_of_mem
         def loss(params: Any, points: Dataset = points) -> float:
             return family.loss(points.e_step(family, params, never))
 
-        core = condensed(family, points, seed)
+        core = memory_or_coreset(family, points, seed)
         by_sample += [loss(start) for start in starts(family, *points.sample, 4, (seed,))]
         by_core += [loss(start) for start in starts(family, *core, 4, (seed,))]
         plan = Plan(seed=seed, restarts=4)
@@ -72,7 +72,7 @@ def test_rounds_find_the_clusters_that_the_sample_misses() -> None:
     found = candidates(points, 5, 0)
     assert len(found) > 5
     assert np.linalg.norm(found, axis=1).max() > 1e4 - 10.0
-    core = condensed(KMeans(5), points, 0)
+    core = memory_or_coreset(KMeans(5), points, 0)
     assert (np.abs(core.X).max(axis=1) > 9e3).sum() == 3
     assert_allclose(core.w.sum(), 50_000)
 
@@ -96,7 +96,7 @@ def test_points_are_drawn_in_proportion_to_their_cost() -> None:
 def test_the_cost_of_a_coreset_is_nearly_that_of_all_points() -> None:
     X = uneven(0)
     points, family = elsewhere(X), KMeans(K)
-    core = condensed(family, points, 0)
+    core = memory_or_coreset(family, points, 0)
     assert 700 < len(core.w) < 1300
     for seed in range(5):
         params = KMeansParams(X[np.random.default_rng(seed).choice(len(X), K)])
@@ -125,7 +125,7 @@ def test_tasks_and_their_results_are_the_same_as_bytes() -> None:
     engines = (Inline(), ByBytes())
     surveys = [elsewhere(X, engine=engine).sample for engine in engines]
     assert_array_equal(surveys[0].X, surveys[1].X)
-    cores = [condensed(KMeans(K), elsewhere(X, engine=engine), 0) for engine in engines]
+    cores = [memory_or_coreset(KMeans(K), elsewhere(X, engine=engine), 0) for engine in engines]
     for one, other in zip(*cores, strict=True):
         assert_array_equal(one, other)
     for task in (Draw(X[:3], 5, (1, 2)), Condense(X[:3], 0.1, (3,)), Survey(1, 2, 3)):

@@ -22,7 +22,7 @@ from tests.support.strategies import FAMILIES, family_of
 def test_points_that_fit_are_read_once() -> None:
     table = a_table()
     found = gather(table, 0)
-    assert found.whole
+    assert found.is_in_memory
     assert_array_equal(found.sample.X, table.X[table.w > 0.0])
     assert (found.count, found.weight) == ((table.w > 0.0).sum(), table.w.sum())
     search(KMeans(3), found, None, Plan(restarts=2))
@@ -32,7 +32,7 @@ def test_points_that_fit_are_read_once() -> None:
 def test_of_more_points_there_is_a_sample() -> None:
     table = a_table()
     found = by_chunks(table)
-    assert not found.whole
+    assert not found.is_in_memory
     assert len(found.sample.X) == 200
     assert found.count == (table.w > 0.0).sum()
     rows = {tuple(row): w for row, w in zip(table.X.tolist(), table.w, strict=True)}
@@ -147,5 +147,5 @@ def test_what_cannot_be_fitted_is_one_clear_line() -> None:
         gather(Table(np.ones((5, 2)), np.zeros(5)), 0)
     with pytest.raises(TooFewPointsError, match=r"^1 distinct points are too few for 3 components"):
         search(KMeans(3), gather(Table(np.ones((5, 2)), np.ones(5)), 0), None, Plan())
-    with pytest.raises(DataError, match="table has 2 features, model 'm' has 3; choose other data"):
+    with pytest.raises(DataError, match="table has 2 features; model 'm' needs 3"):
         gather(a_table().for_model(3, "m"), 0)

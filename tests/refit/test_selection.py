@@ -69,7 +69,7 @@ def test_the_likelihood_counts_the_units_of_the_present_values_of_all_points(nam
     scaling = Scaling("standard", np.zeros(2), factor)
     plain = score(family, params, by_chunks(table)).log_likelihood
     wide = by_chunks(replace(table, X=table.X * factor)).scaled(scaling)
-    assert not wide.whole
+    assert not wide.is_in_memory
     found = score(family, params, wide).log_likelihood
     assert plain is not None
     assert found == pytest.approx(plain - table.w @ ~np.isnan(table.X) @ np.log(factor))

@@ -55,7 +55,7 @@ def free_lease(workspace: Workspace) -> None:
 def set_aside(workspace: Workspace) -> Callable[[], None]:
     """Refit, and let the model go on without it for now; what is returned proposes it again."""
     held_lease(workspace)
-    with pytest.raises(BusyError, match="has not taken the refit over"):
+    with pytest.raises(BusyError, match="has not adopted the refit"):
         refit(workspace, force=True, timeout=0.0)
     keys = workspace.keys("m")
     with workspace.client as client:
@@ -223,7 +223,7 @@ def test_a_stop_withdraws_a_refit_that_waits(workspace: Workspace) -> None:
 def test_a_worker_that_does_not_answer_in_time(workspace: Workspace) -> None:
     drain(poor_workspace(workspace, blobs(300)))
     held_lease(workspace)
-    with pytest.raises(BusyError, match=r"has not taken the refit over within 0\.2 s"):
+    with pytest.raises(BusyError, match=r"has not adopted the refit within 0\.2 s"):
         refit(workspace, timeout=0.2)
     assert waiting(workspace)
     # and it goes in when a worker comes

@@ -12,7 +12,7 @@ from streamclust.arrays import Array
 from streamclust.engine import ArrayPart, Reader
 from streamclust.engine.points import points
 from streamclust.refit.data import Dataset, gather
-from streamclust.refit.sources import Found, Source
+from streamclust.refit.sources import Source, SourcePart
 
 
 @dataclass
@@ -25,10 +25,10 @@ class Table(Source):
     label: str = "table"
     reads: int = 0
 
-    def parts(self) -> Iterator[Found]:
+    def parts(self) -> Iterator[SourcePart]:
         for start in range(0, len(self.X), self.size):
             part = slice(start, start + self.size)
-            yield Found(ArrayPart(*points(self.X[part], self.w[part], missing="learn")))
+            yield SourcePart(ArrayPart(*points(self.X[part], self.w[part], missing="learn")))
 
     def reader(self) -> Reader:
         return _Counting(table=self)

@@ -78,7 +78,10 @@ def test_columns_without_names_are_taken_in_order_with_a_warning(tmp_path: Path)
     table = read(tmp_path / "t.csv", "1,2\n", model=MODEL)
     assert table.X == [[1, 2]]
     (warning,) = table.warnings
-    assert "has no names of columns; they are taken as x, y, as in model 'm'" in warning
+    assert (
+        "has no names of columns; the columns are used as x, y, the features of model 'm'"
+        in warning
+    )
     assert read(tmp_path / "t.csv", model=MODEL, header=False).warnings == []
 
 
@@ -95,7 +98,7 @@ def test_chosen_columns_have_the_place_of_the_features(
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (["y", "a"], "--columns: 'y' is a feature of model 'm', but has the place of 'x'"),
+        (["y", "a"], "--columns: 'y' is a feature of model 'm', but is in the place of 'x'"),
         (["a"], "--columns names 1 column, but model 'm' has 2 features (x, y)"),
         (["a", "b", "x"], "--columns names 3 columns, but model 'm' has 2 features (x, y)"),
     ],
@@ -136,7 +139,7 @@ def test_a_name_in_another_case_is_suggested(tmp_path: Path) -> None:
 
 def test_duplicate_keys_are_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path / "t.jsonl", '{"x": 1}\n{"x": 1, "y": 2, "x": 3}\n', columns=["x"])
-    assert message.startswith("t.jsonl line 2: the key 'x' is there twice; clean the file, or skip")
+    assert message.startswith("t.jsonl line 2: duplicate key 'x'; clean the file, or skip")
 
 
 # Lists of numbers -----------------------------------------------------------------------------
@@ -221,7 +224,7 @@ def test_a_second_table_may_have_another_order_of_the_same_columns(tmp_path: Pat
     assert read(tmp_path / "b.csv", "y,x\n2,1\n", model=FIRST).X == [[1, 2]]
     assert read(tmp_path / "b.csv", "y,x,n\n2,1,3\n", model=FIRST, exclude=["n"]).X == [[1, 2]]
     assert refusal(tmp_path / "b.csv", "y,x,z\n2,1,0\n", model=FIRST) == (
-        "b.csv has a column 'z', the first file, a.csv, doesn't; choose the same columns with "
+        "b.csv has a column 'z', but the first file, a.csv, doesn't; choose the same columns with "
         "--columns, or send each file with its own command"
     )
     assert "has no column 'y'" in refusal(tmp_path / "b.csv", "x\n1\n", model=FIRST)

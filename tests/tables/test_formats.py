@@ -69,9 +69,13 @@ def test_messages_name_the_cause(
         (
             "t.jsonl",
             '[\n{"x": 1},\n{"x": 2}\n]\n',
-            "is the file one JSON document? Write one point",
+            "the file may be one JSON document: write one point",
         ),
-        ("t.jsonl", '{"x": 1},\n{"x": 2}\n', "is the file one JSON document? Write one point per"),
+        (
+            "t.jsonl",
+            '{"x": 1},\n{"x": 2}\n',
+            "the file may be one JSON document: write one point per",
+        ),
         ("t.jsonl", "[[1, 2], [3, 4]]\n", "column 'x0': [1.0, 2.0] is not a number"),
         ("t.jsonl", '{"x": [], "y": 1}\n', "column 'x': [] is not a number"),
     ],
@@ -105,8 +109,16 @@ def test_other_encodings_are_an_option(encoding: str, kind: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        ("x,y\n1,2\n".encode("utf-16-le"), {}, "t.csv is probably UTF-16; give --encoding utf-16"),
-        ("x,y\n1,2\n".encode("utf-16-be"), {}, "t.csv is probably UTF-16; give --encoding utf-16"),
+        (
+            "x,y\n1,2\n".encode("utf-16-le"),
+            {},
+            "t.csv is probably utf-16-le text; give --encoding utf-16",
+        ),
+        (
+            "x,y\n1,2\n".encode("utf-16-be"),
+            {},
+            "t.csv is probably utf-16-be text; give --encoding utf-16",
+        ),
         (b"t\xe9mp\n1\n", {}, "t.csv: the column name 't\\udce9mp' is not UTF-8; give --encoding"),
         (b"x,h\n1,\xe9\n", {"label_columns": ["h"]}, "'\\udce9' is not UTF-8; give --encoding"),
         (b"x\n\x81\n", {"encoding": "cp1252"}, "t.csv can't be read as cp1252: "),
@@ -190,4 +202,4 @@ def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
 )
 def test_options_of_texts_are_refused_for_arrays(options: dict[str, Any], tmp_path: Path) -> None:
     message = refusal(tmp_path / "t.npy", **options)
-    assert message.startswith(f"{next(iter(options))} is an option for ")
+    assert message.startswith(f"{next(iter(options))} is only for ")

@@ -193,7 +193,7 @@ def test_binary_kinds_need_a_file(kind: Any) -> None:
 
 def test_a_key_is_for_npz_alone(tmp_path: Path) -> None:
     message = _refusal(tmp_path / "data.csv", key="X")
-    assert message == "key 'X' names an array in an .npz file, but data.csv isn't one"
+    assert message == "key 'X' is only for .npz files, but data.csv is csv"
 
 
 # CSV ------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_json_objects_with_other_keys(tmp_path: Path) -> None:
         (["5"], "line 1 is neither an array nor an object of numbers"),
         (["[1]", '{"x": 1}'], "differs from the first line; write only arrays, or only objects"),
         (["[1, 2]", "[1]"], f"line 2 has 1 values; expected 2; {CLEAN}"),
-        (['{"x": 1}', '{"x": 1, "y": 2}'], "line 2 has another key, 'y'; choose columns"),
+        (['{"x": 1}', '{"x": 1, "y": 2}'], "line 2 has the key 'y', which the first line"),
         (['{"x": 1, "y": 2}', '{"x": 1}'], f"line 2, column 'y': missing{MISSING}"),
         (["[1, 2]", "[1, true]"], f"line 2, column 'x1': true is not a number{ADVICE}"),
         (["[1, 2]", '["3", 1]'], f"line 2, column 'x0': \"3\" is not a number{ADVICE}"),
@@ -733,7 +733,7 @@ def test_many_columns_take_time_in_proportion(
     select(names, TableRequest("t"))
     assert Counted.compared < 20 * len(names)
     # and a chunk of a wide table has fewer rows
-    monkeypatch.setattr("streamclust.tables.chunk.MOST_CELLS", 1 << 14)
+    monkeypatch.setattr("streamclust.tables.chunk.MAX_CELLS", 1 << 14)
     row = "[" + ",".join(["1"] * 64) + "]\n"
     path = tmp_path / f"wide.{suffix}"
     path.write_text((row if suffix == "jsonl" else row.strip("[]\n") + "\n") * 300)

@@ -163,13 +163,16 @@ def test_known_options_are_kept(tmp_path: Path) -> None:
         (b"BZh91AY&", "t.csv is compressed with bzip2"),
         (
             "Report of May\n\nx,y\n1,2\n3,4\n5,6\n",
-            "t.csv line 1 has 1 cell, most lines have 2; is it",
+            "t.csv line 1 has 1 cell, most lines have 2; if it is",
         ),
         (
             "# by a program\nx,y\n1,2\n3,4\n5,6\n",
-            "line 1 has 1 cell, most lines have 2; is it a title",
+            "line 1 has 1 cell, most lines have 2; if it is a title",
         ),
-        ("sep=;\nx;y\n1;2\n3;4\n", "t.csv line 1: the first row is Excel's note of the separator"),
+        (
+            "sep=;\nx;y\n1;2\n3;4\n",
+            "t.csv line 1: the first row is 'sep=', Excel's note of the separator",
+        ),
         ('[{"x": 1}, {"x": 2}]', "t.json is one JSON document; one line is one point; `jq -c"),
         ('{"data": [[1, 2], [3, 4]]}\n', "t.json is one JSON document; one line is one point"),
         ("[\n  [1, 2],\n  [3, 4]\n]\n", "t.json row 1 is not JSON; one line is one point; `jq -c"),

@@ -72,7 +72,10 @@ def test_times_in_json_and_parquet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("times", "message"),
     [
-        (["5", "4"], "line 3, column 't': '4' is earlier than the time before it; sort the rows"),
+        (
+            ["5", "4"],
+            "line 3, column 't': '4' is earlier than the time of the row before; sort the rows",
+        ),
         (["yesterday"], "line 2, column 't': 'yesterday': not a time; expected seconds since 1970"),
         (["5", "2026-05-01T12:00Z"], "line 3, column 't': '2026-05-01T12:00Z': not a time"),
         (["2026-05-01T12:00Z", "5"], "line 3, column 't': '5': not a time"),

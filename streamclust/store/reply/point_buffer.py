@@ -34,7 +34,7 @@ class PointBuffer:
         self._X: Points = np.empty((0, 0))
 
     def room(self, n: int, largest: int, D: int, dtype: type[Any]) -> Points:
-        """Return free rows, after the used rows, for the wanted part of `n` points.
+        """Return free rows, after the used rows, for those of `n` points that the batch needs.
 
         Parameters
         ----------
@@ -49,7 +49,7 @@ class PointBuffer:
         return self._X[self.used :]
 
     def points(self, n: int) -> Points | None:
-        """Return the batch's `n` points; None if others, or not all, are in the buffer."""
+        """Return the batch's `n` points; None if the buffer doesn't have exactly these points."""
         if self.used != n or self.has_bad:
             return None
         X = self._X[:n]

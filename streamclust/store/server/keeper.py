@@ -2,8 +2,7 @@
 
 The process is a user of the server like any other command (see
 ``streamclust.store.server.supervisor``). It also holds an exclusive lock on ``keeper.lock``, which
-contains its process ID. So `release` never signals another process to which the system gave the ID
-of an ended one.
+contains its process ID. So `release` never sends a signal to a newer process that has the same ID.
 """
 
 from __future__ import annotations
@@ -130,7 +129,7 @@ def release(folder: Path) -> Released:
         if not within(LIMIT, lambda: keeper_of(folder) is None):
             raise ServerError(f"process {keeper}, which keeps the server running, doesn't end")
     users, supervisor = folder / USERS_LOCK, folder / SUPERVISOR_LOCK
-    # The supervisor has found that no user is left, or has ended.
+    # Wait until the supervisor has noticed that no user is left, or has ended.
     if not within(_LEAVE_SECONDS, lambda: _held(users) or not _held(supervisor)):
         return "in use"
     if not within(LIMIT, lambda: not _held(supervisor)):

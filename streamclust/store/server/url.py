@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
@@ -91,7 +92,7 @@ def expand(url: str) -> Route:
     match = _SEVERAL.fullmatch(url)
     path = match and _PATHS[match["kind"]].fullmatch(match["path"] or "")
     if match is None or path is None:
-        raise ValueError("neither a list of sentinels with a service nor one of a cluster's nodes")
+        raise ValueError("expected sentinels with a service, or nodes of a cluster")
     user = f"{match['user']}@" if match["user"] else ""
     rest = f"/{path['db'] or 0}{match['query'] or ''}"
     kind: Kind = "sentinel" if match["kind"] == "sentinel" else "cluster"
@@ -223,6 +224,11 @@ def shown(url: str) -> str:
     if hidden or not all(map(_HOST.fullmatch, hosts.split(","))):
         return f"{parts['scheme']}://***"
     return f"{parts['scheme']}://{'***@' if at else ''}{hosts}{path}"
+
+
+def server_label(url: str, data_dir: Path) -> str:
+    """Return the name of a server for messages: its URL, or the folder of the embedded server."""
+    return f"embedded ({data_dir.expanduser().resolve()})" if url == EMBEDDED else shown(url)
 
 
 def without_login(url: str) -> tuple[str, str, str]:

@@ -33,7 +33,7 @@ class Prefetch:
     wanted : mapping of str to str
         Stream -> ID after which the read that was sent begins; empty without one.
     count : int
-        Entries per stream that it has asked for.
+        Entries per stream that were requested.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -58,7 +58,7 @@ class Prefetch:
     def receive(self, wanted: Mapping[str, str]) -> tuple[Any, dict[str, StreamInfo | bool]]:
         """Return the reply to a read after the IDs in `wanted`, and each stream's probe.
 
-        Both are empty if another read, or none, was sent, or if the reply was lost.
+        Both are empty if no read or another read was sent, or if the reply was lost.
         """
         if self._connection is None:
             return None, {}
@@ -74,7 +74,7 @@ class Prefetch:
         return None, {}
 
     def drop(self) -> None:
-        """Forget the read that was sent, if there is one; its reply may still be on its way."""
+        """Discard the read that was sent, if there is one; its reply may still arrive."""
         connection = self._connection
         if connection is not None:
             connection.disconnect()

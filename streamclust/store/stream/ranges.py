@@ -76,7 +76,7 @@ class RangeReader(MergingReader):
             if entries:
                 self._add(stream, from_reply(stream, entries, None, None))
                 self._position[stream] = entries[-1:].ids()[0].decode()
-                self._size.took(entries)
+                self._size.record(entries)
                 self._bytes += entries.size
 
     def _retried(self, stream: str, count: int) -> RawEntries:
@@ -179,5 +179,5 @@ def _tail(
         tail += zip((order(e) for e, _ in reply), decoded.counts.tolist(), strict=True)
         total += len(decoded.X)
         end = f"({reply[-1][0].decode()}"
-        size.took(as_raw(reply))
+        size.record(as_raw(reply))
     return tail

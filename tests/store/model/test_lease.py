@@ -11,7 +11,13 @@ import redis
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
-from streamclust.store.model.lease import Lease, decode_lease, read_leases, release_ended
+from streamclust.store.model.lease import (
+    RENEWED_PAUSED,
+    Lease,
+    decode_lease,
+    read_leases,
+    release_ended,
+)
 from streamclust.store.model.workers import WorkerReport, beat, leave
 from tests.support.waiting import wait_until
 
@@ -54,6 +60,38 @@ def test_the_lease_says_who_holds_it_and_for_how_long(
     assert value.startswith(token + b":")
     assert LONG - 60 < int(str(client.pttl(keys.lease))) / 1000 <= LONG
     assert client.pttl(keys.token) == -1
+
+
+def test_a_worker_without_the_lease_reports_unless_another_holds_it(
+    client: redis.Redis, keys: Keys, new: Callable[..., Lease]
+) -> None:
+    lease, other = new(), new()
+    for number in range(2):
+        assert lease.report(f"stuck {number}", 60.0)
+        assert client.get(keys.health) == b"stuck %d" % number
+        assert 0 < int(str(client.pttl(keys.health))) <= 60_000
+        assert lease.take()  # then with its own lease
+    assert not other.report("stuck too", 60.0)
+    assert client.get(keys.health) == b"stuck 1"
+
+
+def test_each_token_is_larger_than_the_one_before(
+    client: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secrets.randbelow", lambda _: 0)
+    lease = Lease(client, keys, LONG, "own")
+    assert lease.take()
+    assert lease.take()
+    assert lease.token == 2
+
+
+def test_times_are_sent_in_milliseconds(client: redis.Redis, keys: Keys) -> None:
+    lease = Lease(client, keys, 1.25, "own")
+    assert lease.take_command()[5:7] == ("own", 1250)
+    assert lease.renew_command("well", 2.5)[7:] == ("own", 0, 1250, "well", 2500)
+    assert lease.sleep_command("well", 2.5)[7:] == ("own:asleep", 0, 2500, "well", 2500)
+    assert lease.report_command("well", 2.5)[5:] == ("own", "well", 2500)
+    assert len(Lease(client, keys, 1.0).owner) == 16
 
 
 def test_leases_of_two_models_are_apart(client: redis.Redis, namespace: str) -> None:
@@ -106,6 +144,18 @@ def test_what_is_said_lapses(client: redis.Redis, keys: Keys, new: Callable[...,
     assert lease.take()
     assert lease.renew("well", 0.001)
     wait_until(lambda: client.get(keys.health) is None)
+
+
+def test_the_reply_to_a_renewal_says_whether_a_user_has_paused_the_model(
+    client: redis.Redis, keys: Keys, new: Callable[..., Lease]
+) -> None:
+    lease, other = new(), new()
+    assert lease.take()
+    replies = [client.eval(*lease.renew_command("", 0.0)[1:])]
+    client.set(keys.paused, "{}")
+    replies += [client.eval(*each.renew_command("", 0.0)[1:]) for each in (lease, other)]
+    assert replies == [1, RENEWED_PAUSED, 0]
+    assert not client.exists(keys.health)  # nothing was said
 
 
 def test_renewing_fails_once_another_worker_has_it(
@@ -248,11 +298,25 @@ def test_a_token_that_no_worker_wrote_is_said(
     assert lease.take()
 
 
+def test_a_token_of_fifteen_digits_is_the_largest_that_grows(
+    client: redis.Redis, keys: Keys, new: Callable[..., Lease]
+) -> None:
+    client.set(keys.token, "1" * 15)
+    lease = new()
+    assert lease.take()
+    assert 0 < lease.token - int("1" * 15) <= 1 << 24
+    assert client.get(keys.token) == b"%d" % lease.token
+
+
 def test_a_lease_that_no_worker_wrote_is_said_and_not_waited_for(
     client: redis.Redis, keys: Keys, new: Callable[..., Lease]
 ) -> None:
     client.set(keys.lease, "mine")
     with pytest.raises(ServerError, match="lease holds 'mine', expected a token and its owner"):
+        new().take()
+    client.delete(keys.lease)
+    client.hset(keys.lease, "a", "b")
+    with pytest.raises(ServerError, match="lease holds a hash, expected a token and its owner"):
         new().take()
     client.delete(keys.lease)
     client.hset(keys.token, "a", "b")
@@ -274,7 +338,7 @@ def test_a_token_that_becomes_text_under_a_worker_lets_nothing_be_written(
 
 def asleep(lease: Lease, client: redis.Redis) -> bytes:
     """Let the model of a lease sleep; return the lease's value."""
-    assert client.eval(*lease.sleeping("", 900.0)[1:])
+    assert client.eval(*lease.sleep_command("", 900.0)[1:])
     found: Any = client.get(lease.key)
     return bytes(found)
 
@@ -307,13 +371,13 @@ def test_only_the_lease_that_was_seen_can_be_broken(client: redis.Redis, namespa
     seen = asleep(lease, client).decode()
     # When its worker wakes it Then the lease isn't broken
     assert lease.renew()
-    assert not other.taken(client.eval(*other.taking(seen)[1:]))
+    assert not other.was_taken(client.eval(*other.take_command(seen)[1:]))
     # When it sleeps again Then it is broken, and the first worker can't write any more
     asleep(lease, client)
-    assert other.taken(client.eval(*other.taking(seen)[1:]))
+    assert other.was_taken(client.eval(*other.take_command(seen)[1:]))
     assert other.token > lease.token
     assert not lease.renew()
-    assert not client.eval(*lease.sleeping("", 900.0)[1:])
+    assert not client.eval(*lease.sleep_command("", 900.0)[1:])
     # and the worker takes its own sleeping lease again
     asleep(other, client)
     assert other.take()

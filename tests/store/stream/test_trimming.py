@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamclust.store.ids import order
+from streamclust.store.stream import trimming
 from streamclust.store.stream.position import mirror
-from streamclust.store.stream.trimming import trim
+from streamclust.store.stream.trimming import remove_up_to, trim
 
 NODE = 100
 """Entries in one node of a stream; only whole nodes are removed."""
@@ -65,6 +66,31 @@ def test_young_entries_are_kept(client: redis.Redis, stream: str) -> None:
     assert trim(client, stream, f"{recent + 2 * NODE}-0", age=1e9) == 0
 
 
+def test_an_age_is_in_seconds_of_the_servers_clock(client: redis.Redis, namespace: str) -> None:
+    now: Any = client.time()
+    limit = (now[0] - 1_000_000) * 1000
+    add(client, namespace, range(limit - 500_000, limit - 500_000 + NODE))
+    add(client, namespace, range(limit + 500_000, limit + 500_000 + NODE))
+    assert trim(client, namespace, f"{now[0] * 1000}-0", age=1e6) == NODE
+    assert ids(client, namespace) == list(range(limit + 500_000, limit + 500_000 + NODE))
+
+
+def test_a_call_removes_a_limited_number(
+    client: redis.Redis, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trimming, "_MOST", 2 * NODE)
+    assert [trim(client, stream, "777-0") for _ in range(5)] == [200, 200, 200, 100, 0]
+    assert trim(client, stream, "1000-0", entries=300) == 0
+
+
+def test_entries_up_to_an_id_are_removed_exactly(client: redis.Redis, namespace: str) -> None:
+    for entry_id in ("5-0", "5-1", "5-2", "6-0"):
+        client.xadd(namespace, {"x": 1}, id=entry_id)
+    assert [remove_up_to(client, namespace, last) for last in ("4-9", "5-1", "5-1")] == [0, 2, 0]
+    left: Any = client.xrange(namespace)
+    assert [entry_id for entry_id, _ in left] == [b"5-2", b"6-0"]
+
+
 def test_what_another_group_has_not_read_stays(client: redis.Redis, stream: str) -> None:
     mirror(client, "ours", {stream: "900-0"})
     client.xgroup_create(stream, "others", "150-0")
@@ -84,6 +110,10 @@ def test_what_another_group_has_not_acknowledged_stays(client: redis.Redis, stre
     client.xack(stream, "others", "250-0", "300-0")
     trim(client, stream, "1000-0")
     assert ids(client, stream)[0] == 401
+    # and a single entry is enough
+    client.xack(stream, "others", *(f"{number}-0" for number in range(431, 1001) if number != 555))
+    trim(client, stream, "1000-0")
+    assert ids(client, stream)[0] == 501
 
 
 def test_nothing_is_trimmed_before_anything_is_learned(client: redis.Redis, stream: str) -> None:
