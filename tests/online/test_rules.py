@@ -147,7 +147,9 @@ def test_k_means_has_no_shape_no_volume_and_no_spread() -> None:
 
 def test_another_spread_replaces_that_of_a_mixture() -> None:
     rules, params = rules_of(mixture_of("diag", 2)), two("diag", 3.0, [[0.0], [1.0]])
-    assert rules.with_spread(params, params.spread) is params
+    spread = params.spread
+    assert spread is not None
+    assert rules.with_spread(params, spread) is params
     other = np.array([5.0])
     assert rules.with_spread(params, other).spread is other
 
