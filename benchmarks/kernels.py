@@ -257,59 +257,57 @@ def report(results: Row) -> str:
 ## Kernels
 
 `python benchmarks/kernels.py --page` wrote this section from one run with one thread per program.
-The tables have ratios first, then million points per second of processor time, the best of
-{results["repeat"]} interleaved repetitions. The median repetition took {noise:.2f}
-times as long as the best; {results["load"][0]:.1f} programs were running on {os.cpu_count()}
-processors.
+Each table has ratios first. The other columns are million points per second of processor time.
+Each figure is from the best of {results["repeat"]} repetitions, in which the programs take turns.
+The median repetition took {noise:.2f} times as long as the best. At the start,
+{results["load"][0]:.1f} programs were running on {os.cpu_count()} processors.
 
 {results["machine"]}.
 
 In this run a matrix product reached {peaks["sgemm"]:.0f} GFLOP/s in float32 and
-{peaks["dgemm"]:.0f} in float64, and copying large arrays {peaks["bandwidth"]:.0f} GB/s (read
-and written). "Of the limit" is the fraction of the speed that these limits allow (the roofline
-below). It counts only multiplications and additions that the result needs; it doesn't count
-comparisons, exponentials, and second comparisons in float64.
+{peaks["dgemm"]:.0f} in float64. Copying large arrays reached {peaks["bandwidth"]:.0f} GB/s (read
+and written). "Of the limit" is the measured speed divided by the speed that these limits allow (the
+[roofline](glossary.md) below). It counts only multiplications and additions that the result needs.
+Comparisons, exponentials, and second comparisons in float64 aren't counted.
 
 ### K-means: a step on float32 points
 
-A step assigns points and sums them; labels are the exact float64 argmin, sums are float64. faiss
-(`IndexFlatL2`) only assigns, in float32. scikit-learn is `MiniBatchKMeans.partial_fit`.
+A step assigns points to centroids and sums the points of each centroid. Its labels are exact in
+float64, and its sums are float64. faiss (`IndexFlatL2`) only assigns, in float32. scikit-learn is
+`MiniBatchKMeans.partial_fit`.
 
 {kmeans_table(results["kmeans"], peaks)}
 
-river's K-means learns one point at a time: streamclust in batches of 1,024 is
+river's K-means learns one point at a time. streamclust in batches of 1,024 is
 {river["streamclust"] / river["river"]:,.0f} times as fast (D 2, K 8).
 
-"Of the limit" may exceed 100%. The limit is a float32 product with every centroid, which
-scikit-learn and faiss compute with BLAS at D 64 and more. Where the processor multiplies bytes
-(`avx512vnni`, four times as many per instruction), the step first rules out centroids by products
-of 8-bit codes with a proven bound on their error, and compares the remaining few in float64. The
-labels are the same, with fewer float operations than are counted. Where bytes rule out few
-centroids (points nearly tied among many centroids, such as flat patches of a picture), the step
-uses float32.
+"Of the limit" may exceed 100%. The limit counts a float32 product of each point with every
+centroid. On processors with `avx512vnni`, streamclust rules out most centroids by products of
+8-bit codes, which are cheaper. The labels are the same
+([internals](internals/kernels.md)).
 
 ### Gaussian mixtures: an EM step in float64
 
-scikit-learn's step is its `_e_step` and `_m_step`; streamclust's step gives the same moments to
+scikit-learn's step is its `_e_step` and `_m_step`. streamclust's step gives the same moments to
 1e-9. The table has two models of the same points. The first fits the points, as the model of a
-stream nearly always does. The second has just started from random points, so many components share
-each point ("just started").
+stream nearly always does. The second has just started from random points ("just started"), so many
+components share each point.
 
 {mixture_table(results["mixture"])}
 
-Moments are computed from pairs of a point and a component with a responsibility above e^-40, which
-is far below the rounding of 1. Where components lie apart, these are a small part of all pairs. A
-step with full covariances is then mostly the whitening of each point by each component, near the
-limit of the processor's multiplications. Steps with diagonal and spherical covariances (D from 9)
-find these pairs in float32, with a bound on the rounding error; only these pairs get a density, in
-float64. The gain is smallest for large mixtures that have just started. scikit-learn writes these
-as matrix products of x and x^2, which loses digits of data far from the origin; streamclust
-computes with x - mu, component by component. The roofline also counts the pairs that are left out.
-So a mixture can lie above the limit there.
+From 9 features on, streamclust leaves out pairs of a point and a component with a responsibility
+below e^-40 (4e-18). If components lie apart, most pairs are left out
+([internals](internals/kernels.md)). The roofline also counts the pairs that are left out, so a
+mixture can lie above the limit there.
+
+The gain is smallest for large mixtures that have just started. For diagonal and spherical
+covariances, scikit-learn uses matrix products of x and x^2, which lose digits if the data are far
+from the origin. streamclust computes with x - mu, component by component.
 
 ### Targets
 
-Speed of each target, relative to the NumPy version:
+A target is a build of the kernels for one instruction set. The table has the speed of each target,
+relative to the NumPy version:
 
 {target_table(results["kmeans"] + results["mixture"][:8])}
 
@@ -317,9 +315,10 @@ Speed of each target, relative to the NumPy version:
 
 ### Large codebooks
 
-Time grows as N K D, memory as K D. A step may hold one more copy of the codebook in float32, one in
-float64 (in the order of the lanes) and one in bytes, and a tile of points with its scores (64
-bytes per centroid). No step allocates an array of N times K.
+Time grows as N K D, memory as K D. "of sgemm" is the speed relative to a float32 matrix product.
+"besides" is the memory that a step needs beside the codebook and the points: up to three copies of
+the codebook, in other formats, and a tile of points with its scores (64 bytes per centroid). No
+step allocates an array of N times K.
 
 {large_table(results["large"], peaks)}
 """

@@ -244,17 +244,18 @@ def page(report: dict[str, Any]) -> str:
 ## Latency of codes
 
 `python benchmarks/latency.py --page` wrote this section. The latency is the time from `XADD` of one
-point (named fields, D {D}) until a subscriber that waits in `XREAD` receives its code (K {K}). The
-table compares `streamclust encode` with a simple loop ("bare"): XREADGROUP, decode, nearest
-centroid, a pipeline of XADD, XACK; without order and without exactly-once. On a backlog,
-`streamclust encode` is {best[OURS] / best[PLAIN]:.1f} times as fast:
-{best[OURS]:,.0f} and {best[PLAIN]:,.0f} points/s. Server, encoder, sender and subscriber shared
-{os.cpu_count()} processors ({processor()}).
+point (named fields, D {D}) until a subscriber that waits in `XREAD` receives its code (K {K}).
+Server, encoder, sender and subscriber shared {os.cpu_count()} processors ({processor()}).
+
+The table compares `streamclust encode` with a simple loop ("bare"): XREADGROUP, decode, nearest
+centroid, a pipeline of XADD, XACK. The loop keeps no order, and after a crash it may write a code
+twice. On a backlog, `streamclust encode` is {best[OURS] / best[PLAIN]:.1f} times as fast:
+{best[OURS]:,.0f} and {best[PLAIN]:,.0f} points/s.
 
 {table(header.split("|"), body)}
 
-An encoder processes the entries that are there, at most 1,024, and never waits for more. A worker
-with `encode: true` waits until a batch is full, for `batch.linger` at most.
+An encoder processes all entries that wait, at most 1,024 at a time, and never waits for more. A
+worker with `encode: true` waits until a batch is full, for `batch.linger` at most.
 """
 
 

@@ -210,13 +210,18 @@ def section(results: list[Result]) -> str:
     return f"""
 ## Many encoders
 
-One process `streamclust encode 'm*'` encodes the streams of N models (K-means, K {K}, D 2;
-{ENTRIES} entries of one point per stream). *library* is the processor time of computing the same
-codes in one process without a server; *encoder* is the processor time of the encoder until all
-entries have codes, with all its reads and writes; *idle* is its share of one core while nothing
-arrives; *delay* is the median time from an XADD to the code, while the other streams are idle.
-*status* and *metrics* are the processor times of these commands, with the start of Python.
-{processor()}.
+`python benchmarks/many_encoders.py --page` wrote this section ({processor()}). One process
+`streamclust encode 'm*'` encodes the streams of N models (K-means, K {K}, D 2; {ENTRIES} entries of
+one point per stream).
+
+| column | meaning |
+|---|---|
+| library | processor time of computing the same codes in one process, without a server |
+| encoder | processor time of the encoder until all entries have codes, with reads and writes |
+| idle | share of one core that the encoder uses while nothing arrives |
+| delay | median time from an XADD to the code, while the other streams are idle |
+| end | time from SIGTERM to the end of the process |
+| status, metrics | processor time of these commands, with the start of Python |
 
 {table(HEADER, [row(result) for result in results])}
 

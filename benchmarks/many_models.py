@@ -241,17 +241,23 @@ def section(results: list[Result]) -> str:
     return f"""
 ## Many models
 
-One worker learns N models from N streams of {POINTS:,} points (D {D}; half K-means with K {K}, half
-full Gaussian mixtures with K {K}). *library* is the processor time of learning the same points in
-one process, one model after another, without a server; *worker* is the processor time of the worker
-with all its reads and commits; *idle* is its share of one core while nothing arrives. *first
-commit* and *all learned* (and published) count from the start of the process, *end* from SIGTERM.
-{processor()}.
-With 10,000 models, many sleep before the last one is learned, and a sleeping model isn't in memory.
+`python benchmarks/many_models.py --page` wrote this section ({processor()}). One worker learns N
+models from N streams of {POINTS:,} points (D {D}; half K-means with K {K}, half full Gaussian
+mixtures with K {K}).
+
+| column | meaning |
+|---|---|
+| library | processor time of learning the same points in one process, without a server |
+| worker | processor time of the worker, with all its reads and commits |
+| ratio | worker / library |
+| first commit | time from the start of the process |
+| all learned | the same, until all points are learned and published |
+| idle | share of one core that the worker uses while nothing arrives |
+| end | time from SIGTERM to the end of the process |
+
+With 10,000 models, many sleep before the last one is learned. A sleeping model isn't in memory.
 
 {table(HEADER, [row(result) for result in results])}
-
-    python benchmarks/many_models.py
 
 ![Processor time, idle time and memory against the number of models](pictures/many-models.png)
 """

@@ -15,13 +15,21 @@ from streamclust import kernels
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
-_TITLE = """\
+_TITLE = (
+    """\
 # Performance
 
 <!-- Written by `make bench`; change the benchmarks instead. -->
 
-Terms are in the [glossary](glossary.md).
+Terms are in the [glossary](glossary.md). Each section names the program that wrote it. Without
+`--page`, the program measures and prints the same on your machine:
+
+```text
+python benchmarks/threads.py --points 400000
+```
 """
+    ""
+)
 
 
 def options_of(doc: str | None, *, out: Path | None = None) -> argparse.ArgumentParser:

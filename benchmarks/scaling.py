@@ -158,22 +158,22 @@ def page(points: list[Curve], components: list[Curve], features: list[Curve]) ->
     return f"""
 ## How cost grows
 
-`python benchmarks/scaling.py --page` wrote this section: processor time of one thread
+`python benchmarks/scaling.py --page` wrote this section. It has the processor time of one thread
 ({processor()}).
 
 {feed}
 
-The cost grows as N K D. Between the last two sizes the slope is {kmeans.slope(2):.2f} for
-K-means and {mixture.slope(2):.2f} for a mixture. The state doesn't grow, so a step costs as much at
-the end as at the beginning. The fits of warm-up and coreset become less frequent, so their share of
-the time falls.
+The cost grows as N K D. If cost ~ N^slope, then the slope between the last two sizes is
+{kmeans.slope(2):.2f} for K-means and {mixture.slope(2):.2f} for a mixture. The state doesn't grow,
+so a step costs as much at the end as at the beginning. The fits of warm-up and coreset become less
+frequent, so their share of the time falls.
 
 {table(["K (D 16)", *header], rows)}
 
 {table(["D (K 64)", *header], more)}
 
-The slope in K is {ours.slope():.2f} and in D {wide.slope():.2f} over the last four sizes. At small
-K D, the fixed costs of a batch dominate (calls, checks, the m-step), so four times the
+Over the last four sizes, the slope is {ours.slope():.2f} in K and {wide.slope():.2f} in D. At small
+K D, most of the time are fixed costs of a batch (calls, checks, the m-step). So four times the
 components cost little more.
 
 ![Cost against points, components and features](pictures/scaling.png)

@@ -253,12 +253,19 @@ def section(results: list[Result]) -> str:
     return f"""
 ## Sleeping models
 
-One worker holds N models that have left its memory, with {POINTS} points learned each (D {D}; half
-K-means with K 3, half full Gaussian mixtures with K 3). Shares are of one core: *all asleep* while
-nothing arrives, *with active* while some of the models get one point per second each, *active
-alone* the same for a worker that has only these models. *point to code* is the longest time from a
-point to its code, for {WOKEN} models that slept. *start* is the time until a worker holds all
-models (and its processor time until then); *end* counts from SIGTERM. {processor()}.
+`python benchmarks/sleeping_models.py --page` wrote this section ({processor()}). One worker holds N
+models that have left its memory, with {POINTS} points learned each (D {D}; half K-means with K 3,
+half full Gaussian mixtures with K 3). Shares are of one core.
+
+| column | meaning |
+|---|---|
+| active | number of models that get one point per second each |
+| all asleep | share while nothing arrives |
+| with active | share while the active models get their points |
+| active alone | the same, for a worker that has only the active models |
+| point to code | longest time from a point to its code, for {WOKEN} models that slept |
+| start | time until a worker holds all models, and its processor time until then |
+| end | time from SIGTERM to the end of the process |
 
 {table(HEADER, [row(result) for result in results])}
 

@@ -120,19 +120,20 @@ def report(rates: Rates, N: int) -> str:
     return f"""\
 ## Threads
 
-`python benchmarks/threads.py --page` wrote this section: wall-clock time of one step of {N:,}
-points, D 16, K 64 (K-means) and K 16 (mixtures), in million points per second with one thread, and
-how many times as fast the same step is with more threads. {processor()}. With labels, a step also
-writes the label and the distance of each point, as a worker needs them; a fit doesn't.
+`python benchmarks/threads.py --page` wrote this section ({processor()}). The table has the speed of
+one step of {N:,} points, with D 16 and K 64 (K-means) or K 16 (mixtures). The speed is in million
+points per second of wall-clock time with one thread. The other columns have the speedup with more
+threads. A step "with labels" also writes the label and the distance of each point. A worker needs
+them; a fit doesn't.
 
 {table(header, body)}
 
 The bits of a result don't depend on the number of threads
 ([internals](internals/kernels.md#threads)). By default, a large step uses all cores of the process,
 except those on which other threads of the process compute. `STREAMCLUST_THREADS` sets a lower
-number. So a fit, or the only model of a worker, uses the whole machine; the models of a worker that
-learn at the same time use one core each. Steps of less than 17 million multiplications always use
-one thread. A K-means step of 4,096 points at D 16, K 64 has 4 million.
+number. So a fit, or the only model of a worker, uses the whole machine. If several models of a
+worker learn at the same time, each uses one core. Steps of less than 17 million multiplications
+always use one thread. For example, a K-means step of 4,096 points at D 16, K 64 has 4 million.
 """
 
 

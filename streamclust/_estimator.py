@@ -108,7 +108,7 @@ class Estimator:
         FormatError
             If the bytes are damaged, or of another class.
         """
-        arrays, meta = unpack(data, FORMAT, "the estimator's bytes")
+        arrays, meta = unpack(data, FORMAT, "data")
         if meta["class"] != _name(cls):
             raise FormatError(f"the bytes hold a {meta['class']}; expected a {_name(cls)}")
         arguments = {name: _from_plain(value) for name, value in meta["arguments"].items()}

@@ -133,16 +133,26 @@ def _checked(
         raise DataError(f"X has {points.shape[1]} features; expected {n_features}")
     if not are_within(points, most):
         if missing == "reject":
-            raise DataError(f"X holds NaN, infinity or a magnitude beyond {most:g}; drop them")
+            raise DataError(f"X holds {_first_beyond(points, most)}; drop such rows")
         _check_present(points, most)
     return points
+
+
+def _first_beyond(points: NDArray[Any], most: float) -> str:
+    """Return the first value whose magnitude isn't at most `most`, and where it is."""
+    row, column = np.argwhere(~(np.abs(points) <= most))[0].tolist()
+    expected = (
+        "a finite number" if most == np.finfo(np.float64).max else f"a magnitude up to {most:g}"
+    )
+    return f"{points[row, column]:g} in row {row}, column {column} (from 0); expected {expected}"
 
 
 def _check_present(points: NDArray[Any], most: float) -> None:
     """Refuse points with gaps if a point has no value, or a magnitude is beyond `most`."""
     # fmax and fmin ignore NaN; if all values are NaN, both comparisons are false.
     if np.fmax.reduce(points, axis=None) > most or np.fmin.reduce(points, axis=None) < -most:
-        raise DataError(f"X holds infinity or a magnitude beyond {most:g}; drop them")
+        present = np.where(np.isnan(points), 0.0, points)
+        raise DataError(f"X holds {_first_beyond(present, most)}; drop such rows")
     empty = np.flatnonzero(np.isnan(points[:, 0]))
     empty = empty[np.isnan(points[empty]).all(axis=1)]
     if len(empty):
@@ -184,7 +194,10 @@ def as_sample_weight(w: ArrayLike | None, n: int) -> Array:
     if weights.shape != (n,):
         raise DataError(f"sample weights have shape {weights.shape}; expected ({n},)")
     if n and not (weights.min() >= 0.0 and weights.max() <= MAX_MAGNITUDE):
-        raise DataError(f"sample weights must be numbers from 0 to {MAX_MAGNITUDE:g}")
+        first = weights[~((weights >= 0.0) & (weights <= MAX_MAGNITUDE))][0]
+        raise DataError(
+            f"sample weights hold {first:g}; expected numbers from 0 to {MAX_MAGNITUDE:g}"
+        )
     if n and not are_weights(weights):
         smallest = weights[weights > 0.0].min()
         raise DataError(

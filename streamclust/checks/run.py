@@ -13,7 +13,7 @@ from streamclust.checks.rights import check_rights
 from streamclust.checks.server import check_server
 from streamclust.errors import NotPermittedError
 from streamclust.kernels import describe
-from streamclust.runtime.discovery import Found, Search
+from streamclust.runtime.discovery import Search, SearchResult
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import translated
 
@@ -76,7 +76,7 @@ def _check_template(
     template: Template, settings: Settings, client: redis.Redis
 ) -> tuple[Check, list[str]]:
     """Return the check of a template's streams, and the models of it to check."""
-    about, found = f"template {template.name.text}", Found()
+    about, found = f"template {template.name.text}", SearchResult()
     for step in Search(template, settings.models, settings.namespace).run(client):
         found = step or found
     patterns = " or ".join(stream.text for stream in template.streams)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from streamclust.formats.model import Model
 
 _PIPE_WIDTH = 80
-"""Width of the features in a pipe or file; a line of 384 features helps nobody."""
+"""Width of the columns of features in a pipe or file."""
 
 _WIDEST_FEATURE = 20
 """Width to which names of features are shortened on a terminal."""
@@ -36,9 +36,9 @@ def component_lines(
     model : Model
     terminal : Terminal
     most : int, optional
-        Show only so many components: those of the largest weight. Default: all.
+        Number of components to show: those with the largest weights. Default: all.
     rest : str
-        Where to find the other components.
+        Text that says where the other components are.
     """
     import numpy as np
 
@@ -60,7 +60,7 @@ def component_lines(
 
 
 def difference_lines(before: Model, after: Model, most: int, terminal: Terminal) -> list[str]:
-    """Return a table of the changes from one version to another, those that moved most first."""
+    """Return a table of the changes from one version to another; the largest moves come first."""
     old, new = _Version(before), _Version(after)
     moved = dict(zip(after.numbers.tolist(), after.displacement_from(before).tolist(), strict=True))
     changes = sorted(

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from streamclust.cli._options import warn
-from streamclust.cli._server import has_stored_data, noted, server_address
+from streamclust.cli._server import has_stored_data, print_if_slow, server_address
 from streamclust.errors import ConfigError, MissingExtraError
 from streamclust.text import printable
 
@@ -73,13 +73,12 @@ def opened_dashboard(
     from streamclust.dashboard.serve import Dashboard, Listen
     from streamclust.runtime.log import command_log
     from streamclust.store.server.connect import Address, find_server
-    from streamclust.store.server.url import shown
+    from streamclust.store.server.url import server_label
 
     if not is_loopback(host):
         _warn_of_exposure(host, log)
     address = Address(**server_address(settings))
-    url, folder = settings.redis.url, settings.redis.data_dir
-    label = f"embedded ({folder.absolute()})" if url == "embedded" else shown(url)
+    label = server_label(settings.redis.url, settings.redis.data_dir)
     listen = Listen(host, port, hosts, token)
     with ExitStack() as own:
 
@@ -91,7 +90,7 @@ def opened_dashboard(
         board = Dashboard(settings, open_server, label, listen, log or command_log())
         with closing(board) as found:
             if server is None:
-                with noted(settings):
+                with print_if_slow(settings):
                     found.check()
             with found:
                 yield found

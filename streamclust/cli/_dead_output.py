@@ -39,7 +39,7 @@ _LEAST = 20
 def print_letters(
     model: str, stored: int, refused: int, reasons: Counter[str], shown: Sequence[StoredLetter]
 ) -> None:
-    """Print the dead letters for people, and how often each reason is there."""
+    """Print the dead letters for people, and the number of letters per reason."""
     terminal = stdout_terminal()
     head = f"{model}: {plural(stored, 'dead letter')} stored, {plural(refused, 'point')} refused"
     lines = [*terminal.wrap(printable(head)), "", terminal.paint("  COUNT  REASON", HEADER)]
@@ -83,7 +83,7 @@ def count_bad_rows(settings: Settings, client: redis.Redis, model: str) -> dict[
 
 
 def bad_rows_note(model: str, counts: Mapping[str, int]) -> list[str]:
-    """Return the lines that say how many bad rows of files are stored, and how to see them."""
+    """Return lines with the number of stored bad rows of files, and the command that shows them."""
     if not counts:
         return []
     places = ", ".join(f"{count:,} for stream {stream!r}" for stream, count in counts.items())

@@ -1,4 +1,4 @@
-"""The tables that ``ingest`` sends: their columns, and what an earlier run has sent."""
+"""The tables that ``ingest`` sends: their columns, and their rows that no earlier run sent."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class IngestTables:
         for file in self._files:
             chunks, count = self._read(file), SkippedRows(warn)
             if progress is not None and Path(file).is_file():
-                chunks = progress.rest(str(Path(file).resolve()), file, chunks)
+                chunks = progress.unsent_chunks(str(Path(file).resolve()), file, chunks)
             for chunk in chunks:
                 count.add(chunk)
                 yield chunk

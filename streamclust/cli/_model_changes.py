@@ -1,4 +1,4 @@
-"""``streamclust models delete``, ``reset`` and ``rename``: they say what goes, and ask."""
+"""``streamclust models delete``, ``reset`` and ``rename``: they list the changes, and ask."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def _list(
     quiet: bool,
     err: bool,
 ) -> None:
-    """List what goes."""
+    """List the keys and groups that the command will remove or rename."""
     if quiet:
         return
     lines = [f"{stored.label}, namespace {stored.keys.namespace}:", *map(_of_key, keys)]

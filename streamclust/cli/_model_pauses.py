@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamclust.store.model.pause import Effect, Resumed
 
 _MOST_LINES = 25
-"""Models that have a line each; of more models, the command prints the counts."""
+"""Maximum number of models with one line each; for more models, the command prints counts."""
 
 _MODELS = click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 

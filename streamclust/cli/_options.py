@@ -58,7 +58,7 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _refuse_bytes(kwargs)
         flags = (*overrides, *([] if redis_url is None else [f"redis.url={redis_url}"]))
         settings = load_settings(config, flags)
-        # later, the same file: without it, the defaults would be the settings
+        # A reload reads the same file. If it is missing then, the reload fails.
         click.get_current_context().meta[_LOADER] = partial(
             load_settings, settings.file or config, flags
         )
@@ -73,7 +73,7 @@ _LOADER = "streamclust.settings_loader"
 
 
 def settings_loader() -> Callable[[], Settings]:
-    """Return what reads the settings of the running command again, from the same places."""
+    """Return a function that reads the settings of the running command again."""
     loader: Callable[[], Settings] = click.get_current_context().meta[_LOADER]
     return loader
 

@@ -1,4 +1,4 @@
-"""A screen that is read again every few seconds, until Ctrl-C."""
+"""A screen that is refreshed every few seconds, until Ctrl-C."""
 
 from __future__ import annotations
 

@@ -138,8 +138,15 @@ def size_text(size: int) -> str:
 
 
 def plural(value: int, noun: str) -> str:
-    """Return a count and its noun: '1 point', '2,000 points', '3 entries'."""
-    plural_noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    """Return a count and its noun.
+
+    Examples
+    --------
+    >>> plural(1, "point"), plural(2000, "entry"), plural(4, "key")
+    ('1 point', '2,000 entries', '4 keys')
+    """
+    is_irregular = noun.endswith("y") and not noun.endswith("ey")
+    plural_noun = f"{noun[:-1]}ies" if is_irregular else f"{noun}s"
     return f"{value:,} {noun if value == 1 else plural_noun}"
 
 

@@ -31,7 +31,7 @@ _POLL = 0.2
 """Seconds between checks whether the embedded server runs."""
 
 _SILENCE = 2.0
-"""Seconds without an answer, after which a command says what it waits for."""
+"""Seconds without an answer after which a command prints the server that it waits for."""
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def opened_server(
     address = Address(**server_address(settings))
     start = has_stored_data(settings) if start is None else start
     if wait is None:
-        with noted(settings):
+        with print_if_slow(settings):
             server = open_server(address, start=start)
         with server, translate(server.label):
             yield server
@@ -63,7 +63,7 @@ def opened_server(
 
     with found_server(settings, start=start, wait=wait) as server:
         try:
-            with noted(settings):
+            with print_if_slow(settings):
                 wait_for_server(server, threading.Event(), command_log(), wait, primary=primary)
         except KeyboardInterrupt:
             raise SystemExit(EXIT_INTERRUPTED) from None
@@ -71,13 +71,12 @@ def opened_server(
 
 
 @contextmanager
-def noted(settings: Settings) -> Iterator[None]:
-    """Print which server is waited for, if the block takes long: one that hangs says nothing."""
-    from streamclust.store.server.url import shown
+def print_if_slow(settings: Settings) -> Iterator[None]:
+    """Print the name of the server if the block takes long, as it does with a server that hangs."""
+    from streamclust.store.server.url import server_label
 
-    redis = settings.redis
-    place = f"embedded ({redis.data_dir})" if redis.url == "embedded" else shown(redis.url)
-    note = threading.Timer(_SILENCE, say, (printable(f"waiting for an answer of {place}"),))
+    label = server_label(settings.redis.url, settings.redis.data_dir)
+    note = threading.Timer(_SILENCE, say, (printable(f"waiting for an answer from {label}"),))
     note.daemon = True
     note.start()
     try:
@@ -88,7 +87,7 @@ def noted(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def found_server(settings: Settings, *, start: bool = False, wait: float = 0.0) -> Iterator[Server]:
-    """Give the server of the settings without a connection, for a caller that waits by itself.
+    """Give the server of the settings without a connection; the caller waits until it is ready.
 
     Inside, faults of the server become errors of one line. Without `start`, wait up to `wait`
     seconds until another command has started the embedded server.
@@ -236,10 +235,10 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
     from streamclust.store.model.versions import model_names
 
     there = model_names(client, settings.namespace)
-    from streamclust.runtime.discovery import is_several, selected
+    from streamclust.runtime.discovery import select_names, selects_several
 
-    if is_several(model, settings):
-        if matches := selected(there, model, settings):
+    if selects_several(model, settings):
+        if matches := select_names(there, model, settings):
             return f"{ONE_MODEL.format(model)}, such as {matches[0]!r}"
         known = known_names(model, sorted({*there, *settings.models}), "models")
         return f"no model matches {model!r} in namespace {settings.namespace!r}; {known}"
@@ -267,10 +266,10 @@ def select_models(
         If a pattern or template has no model.
     """
     from streamclust.errors import UnknownModelError
-    from streamclust.runtime.discovery import is_several, selected
+    from streamclust.runtime.discovery import select_names, selects_several
     from streamclust.runtime.overviews import all_names
 
-    several = [name for name in names if is_several(name, settings)]
+    several = [name for name in names if selects_several(name, settings)]
     named = [name for name in names if name not in several]
     if names and not several:
         return list(dict.fromkeys(named))
@@ -279,7 +278,7 @@ def select_models(
         return sorted(there)
     found: set[str] = set()
     for name in several:
-        matches = selected(there, name, settings)
+        matches = select_names(there, name, settings)
         if not matches:
             raise UnknownModelError(unknown_model(client, settings, name, label))
         found.update(matches)

@@ -32,17 +32,17 @@ class Wakeup:
     """
 
     def __init__(self) -> None:
-        self._wakes = self._woken = self._before = -1
+        self._wakes = self._woken = self._previous_fd = -1
 
     def __enter__(self) -> Self:
         self._woken, self._wakes = os.pipe()
         os.set_blocking(self._woken, False)
         os.set_blocking(self._wakes, False)
-        self._before = signal.set_wakeup_fd(self._wakes, warn_on_full_buffer=False)
+        self._previous_fd = signal.set_wakeup_fd(self._wakes, warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(self._before)
+        signal.set_wakeup_fd(self._previous_fd)
         os.close(self._wakes)
         os.close(self._woken)
 
@@ -83,8 +83,8 @@ class CtrlC(Wakeup):
         super().__exit__()
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        again, self._set = self._set, True
-        if again:
+        was_set, self._set = self._set, True
+        if was_set:
             raise KeyboardInterrupt
 
     def _check(self) -> None:
@@ -96,10 +96,10 @@ class CtrlC(Wakeup):
         return self._set
 
     def wait(self, timeout: float) -> bool:
-        """Wait so many seconds, or until Ctrl-C."""
+        """Wait for `timeout` seconds, or until Ctrl-C."""
         deadline = time.monotonic() + timeout
-        while not self._set and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, GLANCE_SECONDS))
+        while not self._set and (remaining := deadline - time.monotonic()) > 0:
+            time.sleep(min(remaining, GLANCE_SECONDS))
         return self._set
 
     def guard(self, chunks: Iterator[T]) -> Iterator[T]:

@@ -1,7 +1,7 @@
 """Tables that fit the terminal: a number is never cut, and no line is wider than the terminal.
 
-What doesn't fit gives way in this order: long texts are shortened in the middle, optional columns
-are left out, and at last each row becomes a block with one line per column.
+A table that doesn't fit becomes narrower in this order: long texts are shortened in the middle,
+optional columns are left out, and finally each row becomes a block with one line per column.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LONG_TEXT = 12
 """Width to which texts may always be shortened."""
 
 _SHORT_TEXT = 8
-"""Width to which texts may be shortened where optional columns are left out already."""
+"""Width to which texts may be shortened after optional columns were left out."""
 
 
 class Styled(NamedTuple):

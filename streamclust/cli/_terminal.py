@@ -34,7 +34,7 @@ _DEFAULT_WIDTH = 80
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where a command writes.
+    """The output of a command.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ def damaged_row(model: str, error: DamagedVersionError, as_json: bool) -> str:
 
 
 class VersionTable:
-    """The table of `models list`: gather all versions, then show them."""
+    """The table of `models list`: it collects all versions, then shows them."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[str, ...]] = []

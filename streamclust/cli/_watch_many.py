@@ -1,4 +1,4 @@
-"""`watch` of a pattern: a line per version of any of many models, from the announcements."""
+"""`watch` of a pattern: one line per announced version of any matching model."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ def _announced(
 def _messages(subscription: Any, deadline: float | None) -> Iterator[dict[str, Any]]:
     """Yield messages; end at the deadline."""
     while True:
-        left = _PING if deadline is None else min(deadline - time.monotonic(), _PING)
-        if left <= 0.0:
+        timeout = _PING if deadline is None else min(deadline - time.monotonic(), _PING)
+        if timeout <= 0.0:
             return
-        message = subscription.get_message(timeout=left)
+        message = subscription.get_message(timeout=timeout)
         if message is None:
             subscription.ping()
         elif message["type"] == "pmessage":
@@ -104,7 +104,7 @@ def _messages(subscription: Any, deadline: float | None) -> Iterator[dict[str, A
 
 
 def _decoded(message: dict[str, Any], namespace: str) -> dict[str, Any] | None:
-    """Return what a message announces; None if it isn't from a worker."""
+    """Return the version that a message announces; None if the message isn't from a worker."""
     channel = message["channel"].decode(errors="backslashreplace")
     try:
         found = json.loads(message["data"])

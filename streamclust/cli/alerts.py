@@ -39,7 +39,7 @@ _MOST_FOLLOWED = 100
 
 _ROW = "{:<19}  {:<17} {:>3} {:>6} {:>10}  {:>15}  {}"
 _NARROW = 78
-"""Width of a terminal below which the figures of an alert have lines of their own."""
+"""Width of a terminal below which the figures of an alert have their own lines."""
 
 _INDENT = "    "
 
@@ -107,30 +107,30 @@ def alerts(
       streamclust alerts machines --last 100 --json | jq '.top[0].feature'
       streamclust alerts 'clicks-*' --follow         the alerts of many models
     """
-    from streamclust.runtime.discovery import is_several
+    from streamclust.runtime.discovery import selects_several
 
     try:
         with opened_server(settings) as server:
             client = server.client()
             names = [model]
-            if is_several(model, settings):
+            if selects_several(model, settings):
                 names = select_models(client, settings, [model], server.label)
             if follow and len(names) > _MOST_FOLLOWED:
                 raise click.UsageError(
                     f"--follow reads at most {_MOST_FOLLOWED} models; {model!r} matches "
                     f"{len(names):,}"
                 )
-            at = _positions(client, settings, names)
-            exist = any(at.values())
+            newest = _positions(client, settings, names)
+            exist = any(newest.values())
             if not exist:
                 _say_none(client, settings, model, server.label, follow=follow)
             if last is None and since is None:
                 last = _LAST
-            found = _found(client, settings, at, last, since)
+            found = _find_alerts(client, settings, newest, last, since)
             if exist:
                 found = _with_notes(found, model, since, follow=follow)
             if follow:
-                found = chain(found, _new(client, settings, at))
+                found = chain(found, _follow_new(client, settings, newest))
             _print(islice(found, count), as_json, single=len(names) == 1)
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
@@ -148,9 +148,9 @@ def _say_none(
     client: redis.Redis, settings: Settings, model: str, label: str, *, follow: bool
 ) -> None:
     """Report that there are no alerts yet; refuse a model that doesn't exist."""
-    from streamclust.runtime.discovery import is_several
+    from streamclust.runtime.discovery import selects_several
 
-    several = is_several(model, settings)
+    several = selects_several(model, settings)
     if not several:
         refuse_unknown(client, settings, model, label)
     known = None if several else settings.models.get(model)
@@ -160,29 +160,29 @@ def _say_none(
     say(printable(f"{model}: no alerts{' yet; waiting for new alerts' if follow else ''}{hint}"))
 
 
-def _found(
+def _find_alerts(
     client: redis.Redis,
     settings: Settings,
-    at: dict[str, int],
+    newest: dict[str, int],
     last: int | None,
     since: float | None,
 ) -> Iterator[Shown]:
-    """Yield the stored alerts; `at` is then the number of the newest alert of each model."""
+    """Yield the stored alerts; `newest` is then the number of the newest alert of each model."""
     from streamclust.formats.alerts import Alert
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.read_alerts import read_alerts
 
     oldest = 0.0 if since is None else (time.time() - since) * 1000.0
 
-    def newest(name: str) -> Iterator[Shown]:
+    def newest_of(name: str) -> Iterator[Shown]:
         for alert in read_alerts(client, Keys(settings.namespace, name), newest_first=True):
             if isinstance(alert, Alert) and alert.time_ms < oldest:
                 return
             yield name, alert
 
-    shown = list(islice(merge(*map(newest, at), key=_written, reverse=True), last))
+    shown = list(islice(merge(*map(newest_of, newest), key=_written, reverse=True), last))
     for name, alert in reversed(shown):
-        at[name] = max(at[name], getattr(alert, "number", 0))
+        newest[name] = max(newest[name], getattr(alert, "number", 0))
         yield name, alert
 
 
@@ -203,20 +203,20 @@ def _with_notes(
         say(printable(f"{model}: {'; '.join(notes)}"))
 
 
-def _new(client: redis.Redis, settings: Settings, at: dict[str, int]) -> Iterator[Shown]:
-    """Yield the alerts after the numbers `at`, and wait for new alerts."""
+def _follow_new(client: redis.Redis, settings: Settings, newest: dict[str, int]) -> Iterator[Shown]:
+    """Yield the alerts after the numbers `newest`, and wait for new alerts."""
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.read_alerts import new_alerts
 
-    names = {Keys(settings.namespace, name).alerts: name for name in at}
-    position = {key: at[name] for key, name in names.items()}
+    names = {Keys(settings.namespace, name).alerts: name for name in newest}
+    position = {key: newest[name] for key, name in names.items()}
     while True:
         fresh = new_alerts(client, position, _BLOCK_MS)
-        for key, newest, alert in fresh:
-            position[key] = newest
+        for key, alert_number, alert in fresh:
+            position[key] = alert_number
             yield names[key], alert
         if not fresh:
-            written = _positions(client, settings, list(at))
+            written = _positions(client, settings, list(newest))
             for key, name in names.items():
                 if written[name] < position[key]:  # a model that was created again counts from 1
                     position[key] = 0

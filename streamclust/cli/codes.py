@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
     from streamclust.formats.codes import CodedEntry
     from streamclust.store.model.keys import Keys
-    from streamclust.store.model.read_codes import Coded
+    from streamclust.store.model.read_codes import StoredCodes
 
 _LAST = 10
 _BLOCK_MS = 500
@@ -98,19 +98,19 @@ def codes(
       streamclust codes machines --since 1700000000000-0
       streamclust codes 'clicks-*' --last 100        the newest codes of many models
     """
-    from streamclust.runtime.discovery import is_several
+    from streamclust.runtime.discovery import selects_several
 
     if last is not None and since is not None:
         raise click.UsageError("--last and --since both set the start; give only one")
     try:
         with opened_server(settings) as server:
             client = server.client()
-            if is_several(model, settings):
+            if selects_several(model, settings):
                 keys = _keys_of_many(client, settings, model, stream, server.label, follow=follow)
             else:
                 keys = _keys(client, settings, model, stream, server.label, follow=follow)
             last = _LAST if last is None else last
-            found = _found(client, keys, last, since, model=model, follow=follow)
+            found = _find_codes(client, keys, last, since, model=model, follow=follow)
             terminal = None if as_json else stdout_terminal()
             if terminal is not None:
                 head = _format(terminal, "ID", "#", "CODE", "DISTANCE", "VERSION", "")
@@ -213,17 +213,17 @@ class _Shown(NamedTuple):
     ----------
     stream : str
         Its stream of points.
-    coded : Coded
+    coded : StoredCodes
     first : int
         Place of the first point to show.
     """
 
     stream: str
-    coded: Coded
+    coded: StoredCodes
     first: int = 0
 
 
-def _found(
+def _find_codes(
     client: redis.Redis,
     keys: dict[str, str],
     last: int,

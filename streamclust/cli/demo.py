@@ -39,10 +39,10 @@ def demo(out: Path, quick: bool, as_json: bool, seed: int) -> None:
     """Watch a worker learn from two real feeds, and compare the results with scikit-learn.
 
     The demo starts its own server and worker. The worker learns a palette of 64 colours from the
-    pixels of a photograph. Then the pixels of a second photograph arrive, without any notice to the
-    worker. It also learns a mixture of 10 Gaussians from the sensors of a space shuttle. Charts and
-    report are written to the output folder. At the end the server, its data and the worker are
-    removed. The demo needs scikit-learn and matplotlib.
+    pixels of a photograph. Then the feed changes, without a signal to the worker, to the pixels of
+    a second photograph. It also learns a mixture of 10 Gaussians from the sensors of a space
+    shuttle. Charts and report are written to the output folder. At the end the server, its data and
+    the worker are removed. The demo needs scikit-learn and matplotlib.
 
     \b
     Examples:

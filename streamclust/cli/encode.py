@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from streamclust.encoder.job import Tally
 
 _MOST_LINES = 25
-"""Streams whose counts are printed; of more streams, the sums."""
+"""Maximum number of streams whose counts are printed; for more streams, only the sums."""
 
 SCORES = ("distance", "log_density", "mahalanobis", "scaled_distance", "tail_score", "quantile")
 """The values of `encode.score`, whose declaration takes too long to import for the help."""
@@ -157,7 +157,9 @@ def _encode_streams(
     settings: Settings, models: Sequence[str], until_idle: bool, wait: float, as_json: bool
 ) -> None:
     from streamclust.encoder.daemon import encode_streams
+    from streamclust.encoder.roster import refuse_unknown
 
+    refuse_unknown(settings, models)  # before the embedded server is started
     load = settings_loader()
     with found_server(settings, start=True) as server:
         done = encode_streams(settings, server, models, wait=wait, until_idle=until_idle, load=load)
@@ -183,7 +185,7 @@ def _sentence(counts: dict[str, Any]) -> str:
         "bad": "without a code",
         "flagged": "flagged as anomalies",
         "taken_over": "entries taken over",
-        "gone": "entries gone before",
+        "gone": "entries removed before they were encoded",
         "unknown_gaps": "gaps of unknown size",
     }
     more = "".join(

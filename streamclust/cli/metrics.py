@@ -119,10 +119,10 @@ _GROUP_COUNTERS: dict[str, tuple[str, Callable[[Totals], float]]] = {
 }
 
 _ALL_SERIES = 100
-"""Up to so many models, each has series of its own by default."""
+"""Maximum number of models that have their own series by default."""
 
 _MOST_SERIES = 1000
-"""Maximum number of models with series of their own."""
+"""Maximum number of models that have their own series."""
 
 _MOST_GROUPS = 100
 """Maximum number of groups; the smallest ones are summed up in the group `_REST`."""
@@ -132,7 +132,7 @@ _REST = "other"
 
 @dataclass(frozen=True)
 class StatusCollector:
-    """Gives Prometheus the figures of `status`, read again at each scrape.
+    """Returns the figures of `status` to Prometheus, and reads them again at each scrape.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class StatusCollector:
     group_of : callable
         Returns the group of a model, given its name.
     patterns : sequence of str
-        The models that have series of their own. Default: all models, if there are few.
+        Patterns of the models that have their own series. Default: all models, if there are few.
     count_workers : callable, optional
         Returns the number of live workers; None if it is unknown.
     """
@@ -166,7 +166,7 @@ class StatusCollector:
             for row in rows:
                 groups.setdefault(self.group_of(row.name), Totals()).add(row)
                 if row.name in chosen:
-                    own.append(_own(row))
+                    own.append(_own_samples(row))
         except redis.RedisError:
             own, groups, left_out, reached = [], {}, 0, 0.0
         yield GaugeMetricFamily("streamclust_server_up", "Whether Redis answers.", reached)
@@ -184,7 +184,7 @@ class StatusCollector:
         yield from self._group_families(_bounded(groups))
 
     def _chosen(self, names: Sequence[str]) -> set[str]:
-        """Return the models that have series of their own."""
+        """Return the models that have their own series."""
         if not self.patterns:
             return set(names) if len(names) <= _ALL_SERIES else set()
         return set(matching(names, self.patterns)[:_MOST_SERIES])
@@ -210,13 +210,13 @@ class StatusCollector:
 
 
 class _Own(NamedTuple):
-    """The values of a model that has series of its own."""
+    """The values of a model that has its own series."""
 
     model: str
     values: dict[str, Any]
 
 
-def _own(row: Overview) -> _Own:
+def _own_samples(row: Overview) -> _Own:
     table = {**_GAUGES, **_COUNTERS}
     return _Own(printable(row.name), {name: value(row) for name, (_, value) in table.items()})
 
@@ -256,7 +256,7 @@ def _bounded(groups: dict[str, Totals]) -> dict[str, Totals]:
     "patterns",
     multiple=True,
     metavar="PATTERN",
-    help="Models with series of their own, as in 'clicks-*'; at most 1,000 models. Repeatable.  "
+    help="Models with their own series, as in 'clicks-*'; at most 1,000 models. Repeatable.  "
     "[default: all models if there are at most 100, else none]",
 )
 def metrics(
@@ -266,7 +266,7 @@ def metrics(
 
     The command reads the figures again at each scrape. The series streamclust_group_... have sums
     per group: a template of the settings, or a single model. There are at most 100 groups. Each
-    model also has series of its own if there are at most 100 models, or with --per-model.
+    model also has its own series if there are at most 100 models, or with --per-model.
 
     \b
     Examples:

@@ -84,9 +84,9 @@ def list_versions(
       streamclust models list machines --json | jq 'select(.reason == "refit")'
     """
     names = (*models, *patterns)
-    from streamclust.runtime.discovery import is_several
+    from streamclust.runtime.discovery import selects_several
 
-    if len(names) == 1 and not is_several(names[0], settings):
+    if len(names) == 1 and not selects_several(names[0], settings):
         _list_versions(settings, names[0], as_json)
     else:
         list_models(settings, names, as_json)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from streamclust.store.model.overview import Overview
 
 _LIMIT = 25
-"""Models that are shown by default; of more models, a summary."""
+"""Maximum number of models that are shown by default; for more models, a summary."""
 
 
 @click.command()
@@ -115,28 +115,27 @@ def status(
       streamclust status --watch
       streamclust status --json | jq '.[] | {model, lag, rate}'
     """
-    wanted = _Wanted((*models, *options["patterns"]), options["phases"], options["sort"])
-    wanted = wanted._replace(limit=options["limit"], quiet=watch)
-    as_json: bool = options["as_json"]
+    names, as_json = (*models, *options["patterns"]), bool(options["as_json"])
+    query = _Query(names, options["phases"], options["sort"], options["limit"], watch)
     with opened_server(settings) as server:
         client, label = server.client(), server.label
 
         def read() -> list[str]:
             if as_json:
-                return ["".join(_json(client, settings, wanted, label)).replace("\n", " ")]
-            return _page(client, settings, wanted, label)
+                return ["".join(_json(client, settings, query, label)).replace("\n", " ")]
+            return _page(client, settings, query, label)
 
         if watch:
-            refresh(_patient(read, label), interval)
+            refresh(_retrying(read, label), interval)
         if as_json:
-            for part in _json(client, settings, wanted, label):
+            for part in _json(client, settings, query, label):
                 click.echo(part, nl=False)
             click.echo()
         else:
             print_lines(read())
 
 
-class _Wanted(NamedTuple):
+class _Query(NamedTuple):
     """Which models to show, and how.
 
     Attributes
@@ -160,23 +159,23 @@ class _Wanted(NamedTuple):
     def rows(
         self, client: redis.Redis, settings: Settings, names: Sequence[str], label: str
     ) -> Iterator[Overview]:
-        """Yield the models of these names that are in the wanted phases, one after another."""
+        """Yield the models of these names that are in the chosen phases, one after another."""
         rows: Iterator[Overview] = read_overviews(client, settings, names, label)
         if not self.quiet:
             rows = reading_progress(rows, len(names), "models")
         return (row for row in rows if not self.phases or row.phase in self.phases)
 
 
-def _json(client: redis.Redis, settings: Settings, wanted: _Wanted, label: str) -> Iterator[str]:
+def _json(client: redis.Redis, settings: Settings, query: _Query, label: str) -> Iterator[str]:
     """Yield the parts of a JSON array with one line per model, while the models are read."""
     now = datetime.now().astimezone().replace(microsecond=0)
     where = {"server": label, "namespace": settings.namespace, "time": now.isoformat()}
-    names = select_models(client, settings, wanted.names, label)
-    if wanted.sort is not None:
-        key = sort_key(wanted.sort)
-        rows = wanted.rows(client, settings, names, label)
+    names = select_models(client, settings, query.names, label)
+    if query.sort is not None:
+        key = sort_key(query.sort)
+        rows = query.rows(client, settings, names, label)
         names = [name for *_, name in sorted(key(row) for row in rows)]
-    rows = islice(wanted.rows(client, settings, names, label), wanted.limit or None)
+    rows = islice(query.rows(client, settings, names, label), query.limit or None)
     separator = "["
     for row in rows:
         yield separator + exact_json({**row.as_dict(), **where})
@@ -184,22 +183,22 @@ def _json(client: redis.Redis, settings: Settings, wanted: _Wanted, label: str) 
     yield "[]" if separator == "[" else "]"
 
 
-def _page(client: redis.Redis, settings: Settings, wanted: _Wanted, label: str) -> list[str]:
-    """Return the lines for people: one line per model, of many models the first few."""
+def _page(client: redis.Redis, settings: Settings, query: _Query, label: str) -> list[str]:
+    """Return the lines for people: one line per model; of many models, only the first few."""
     from streamclust.runtime.overviews import group_of
 
     terminal = stdout_terminal()
     now = datetime.now().astimezone()
     where_and_when = f"{label}  namespace {settings.namespace}  {now:%Y-%m-%d %H:%M:%S %Z}"
     head = terminal.wrap(printable(where_and_when))
-    names = select_models(client, settings, wanted.names, label)
-    limit = _LIMIT if wanted.limit is None else wanted.limit
-    sort = wanted.sort or ("problems" if limit and len(names) > limit else "name")
+    names = select_models(client, settings, query.names, label)
+    limit = _LIMIT if query.limit is None else query.limit
+    sort = query.sort or ("problems" if limit and len(names) > limit else "name")
     summary = Summary(group_of(settings))
-    rows = summary.first(wanted.rows(client, settings, names, label), sort, limit)
+    rows = summary.first(query.rows(client, settings, names, label), sort, limit)
     if not rows:
-        return [*head, *_no_models(settings, wanted, terminal)]
-    detailed = len(wanted.names) == 1 and wanted.names == (rows[0].name,)
+        return [*head, *_no_models(settings, query, terminal)]
+    detailed = len(query.names) == 1 and query.names == (rows[0].name,)
     if detailed:
         rows = [_with_components(client, settings, rows[0])]
     lines = table_lines(rows, terminal)
@@ -222,8 +221,8 @@ def _with_components(client: redis.Redis, settings: Settings, row: Overview) -> 
         return replace(row, model=None, troubles=(*row.troubles, str(error)))
 
 
-def _patient(read: Callable[[], list[str]], label: str) -> Callable[[], list[str]]:
-    """Return a `read` that shows the newest lines and the error while the server is away."""
+def _retrying(read: Callable[[], list[str]], label: str) -> Callable[[], list[str]]:
+    """Return a `read` that shows the newest lines and the error while the server is unavailable."""
     import redis
 
     from streamclust.store.server.connect import translated
@@ -245,9 +244,9 @@ def _patient(read: Callable[[], list[str]], label: str) -> Callable[[], list[str
     return read_or_wait
 
 
-def _no_models(settings: Settings, wanted: _Wanted, terminal: Terminal) -> list[str]:
-    if wanted.phases:
-        return terminal.fold(f"no model is in the phase {' or '.join(wanted.phases)}")
+def _no_models(settings: Settings, query: _Query, terminal: Terminal) -> list[str]:
+    if query.phases:
+        return terminal.fold(f"no model is in the phase {' or '.join(query.phases)}")
     return [
         *terminal.fold(printable(f"no models yet in namespace {settings.namespace!r}")),
         *terminal.fold(printable(f"{no_models(settings)}; then run `streamclust worker`")),

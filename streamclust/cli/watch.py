@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from streamclust.store.server.connect import Server
 
 _LOOK, _PROGRESS, _REMINDER = 1.0, 10.0, 600.0
-"""Seconds between two checks while no version exists; between two reports of the progress; and
-between two reports of the same."""
+"""While no version exists: seconds between two checks, between two reports of the progress, and
+between two equal reports."""
 
 
 @click.command()
@@ -98,11 +98,11 @@ def watch(
       streamclust watch machines --json --arrays --count 1  the newest centroids
       streamclust watch 'clicks-*'                          new versions of many models
     """
-    from streamclust.runtime.discovery import is_several
+    from streamclust.runtime.discovery import selects_several
 
     if arrays and not as_json:
         raise click.UsageError("--arrays needs --json")
-    if is_several(model, settings):
+    if selects_several(model, settings):
         for name, given in (("--since", since is not None), ("--arrays", arrays)):
             if given:
                 raise click.UsageError(f"{name} needs one model, got the pattern {model!r}")
@@ -110,7 +110,7 @@ def watch(
         wait = math.inf if timeout is None else timeout
     try:
         with opened_server(settings, wait, start=False) as server:
-            if is_several(model, settings):
+            if selects_several(model, settings):
                 _watch_many(server, settings, model, count, timeout, as_json)
                 return
             for number, lines in enumerate(
@@ -132,7 +132,7 @@ def _versions(
     as_json: bool,
     arrays: bool,
 ) -> Iterator[list[str]]:
-    """Yield the lines of each version; print those that can't be read."""
+    """Yield the lines of each version; print an error for a version that can't be read."""
     from streamclust.errors import DamagedVersionError
 
     before: Model | None = None
@@ -163,14 +163,14 @@ def _watch_many(
     as_json: bool,
 ) -> None:
     from streamclust.cli._watch_many import watch_many
-    from streamclust.runtime.discovery import selected
+    from streamclust.runtime.discovery import select_names
 
     client = server.client()
     names = select_models(client, settings, [pattern], server.label)
     say(printable(f"following {plural(len(names), 'model')} that match {pattern!r}"))
 
     def is_wanted(name: str) -> bool:
-        return bool(selected([name], pattern, settings))
+        return bool(select_names([name], pattern, settings))
 
     namespace = settings.namespace
     watch_many(client, namespace, is_wanted, count=count, timeout=timeout, as_json=as_json)

@@ -20,10 +20,10 @@ from streamclust.text import has_control
 Labels: TypeAlias = "Mapping[str, Any] | Sequence[str] | str"
 
 BLOCK_POINTS = 1024
-"""Most points of a block."""
+"""Maximum points of a block."""
 
 BLOCK_BYTES = 1 << 20
-"""Most bytes of a block, unless one point is larger; a worker accepts 16 times as much."""
+"""Maximum bytes of a block, unless one point is larger; a worker accepts 16 times as many."""
 
 _CHUNK_POINTS = 1 << 14
 

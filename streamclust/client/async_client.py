@@ -170,7 +170,7 @@ class AsyncClient:
 
 
 async def _followed(follower: Follower[T]) -> AsyncGenerator[T]:
-    """Yield what a follower reads, in a thread of its own."""
+    """Yield the items that a follower reads in its own thread."""
     loop = asyncio.get_running_loop()
     thread = ThreadPoolExecutor(1, "streamclust-updates")
     try:

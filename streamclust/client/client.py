@@ -130,14 +130,14 @@ class Client:
         reason : str, optional
             A text for others, up to 200 characters.
         by : str, optional
-            Who pauses the model. Default: the user and the host of this process.
+            Name of the user who pauses the model. Default: user and host of this process.
         wait : float, default=10.0
             Maximum seconds to wait for the worker.
 
         Returns
         -------
         Pause
-            Since when the model is paused, by whom, and why.
+            The pause in effect: since when the model is paused, by whom, and why.
 
         Raises
         ------
@@ -321,7 +321,7 @@ class Client:
         yield from self._followed(self.alert_follower(name, since, on_gap), timeout)
 
     def _followed(self, follower: Follower[T], timeout: float | None) -> Iterator[T]:
-        """Yield what a follower reads, until nothing comes for `timeout` seconds."""
+        """Yield the items that a follower reads, until none arrives for `timeout` seconds."""
         quiet_since = time.monotonic()
         while True:
             remaining = math.inf if timeout is None else quiet_since + timeout - time.monotonic()

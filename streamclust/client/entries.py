@@ -15,7 +15,7 @@ from streamclust.times import iso_time
 Entry = tuple[bytes, list[Any], int]
 """The ID of an entry or b"*", its fields and values, and its number of points.
 
-Without points it is another command, given by the second item.
+An item without points is another command, whose words are the second item.
 """
 
 

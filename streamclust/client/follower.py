@@ -1,4 +1,4 @@
-"""Reads what a model publishes in order, also after lost connections."""
+"""Reads the versions or the alerts of a model in order, also after lost connections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOOK_SECONDS = 1.0
-"""Without anything new: time between checks that the server still has what was read last.
+"""Seconds between checks that the server still has the last item that was read.
 
 The model may have been deleted and started again, with lower numbers. A client may also reconnect
 to a server that lost its data, without noticing the reconnection."""
@@ -44,18 +44,18 @@ class Follower(ABC, Generic[T]):
     label : str
         Name of the server in messages.
     since : int or None
-        The number before the first one to read. None starts with the latest version, or with the
-        alerts that are new.
+        Number before the first item to read. None starts with the latest version, or with new
+        alerts.
     on_gap : callable or None
         Called with the first and the last number of a gap: versions or alerts that were trimmed
         before they could be read. By default, the follower logs a warning.
     """
 
     noun: ClassVar[str]
-    """The name of what is read, in messages."""
+    """The word for an item in messages."""
 
     setting: ClassVar[str]
-    """The setting of the number that is kept."""
+    """The setting with the maximum number of stored items."""
 
     def __init__(
         self, client: redis.Redis, keys: Keys, label: str, since: int | None, on_gap: OnGap | None
@@ -67,16 +67,16 @@ class Follower(ABC, Generic[T]):
         self._on_gap = on_gap or self._warn_of_gap
         self._from_first = False  # then missing numbers before the next one are a gap
         self._looked = time.monotonic()
-        self._delay = 0.0  # of the next check, in seconds: checks that read much are rarer
+        self._delay = 0.0  # seconds until the next check; a check that reads much makes it longer
         self._faults = 0  # since the server answered
 
     def poll(self, block_ms: int | None) -> Sequence[T]:
-        """Return what is new since the last call; wait for the first of it.
+        """Return the items that are new since the last call; wait for the first of them.
 
         Raises
         ------
         DamagedVersionError
-            If the first version can't be read.
+            If the first new version can't be read.
         """
         is_due = time.monotonic() - self._looked > LOOK_SECONDS + self._delay
         if self._last is None or self._faults or is_due:
@@ -105,14 +105,14 @@ class Follower(ABC, Generic[T]):
 
     @abstractmethod
     def _look(self) -> None:
-        """Find out where to start, and whether the model was created again since the last read."""
+        """Find the start, and whether the model was created again since the last read."""
 
     @abstractmethod
     def _read(self, block_ms: int | None) -> Sequence[T]:
-        """Read what comes after the last number; call `_advance` for each."""
+        """Read the items after the last number; call `_advance` for each."""
 
     def _advance(self, number: int) -> None:
-        """Record a number that was read; report the numbers that are missing before it."""
+        """Record the number of an item that was read; report missing numbers before it."""
         first = 1 if self._from_first else self._last and self._last + 1
         if first and number > first:
             self._on_gap(first, number - 1)
@@ -120,7 +120,7 @@ class Follower(ABC, Generic[T]):
         self._looked = time.monotonic()
 
     def _begin_again(self, newest: int, after: int = 0) -> None:
-        """Continue after another number than the last one read; 0 for all that is stored."""
+        """Continue after another number than the last one; 0 for all stored items."""
         _LOG.warning(
             "model %r went back from %s %d to %d: the server lost data, or the model was deleted "
             "and started again; continuing from there",

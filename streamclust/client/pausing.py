@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from streamclust.errors import DataError
 from streamclust.store.model.lease import release_ended
-from streamclust.store.model.pause import LONGEST, Pause, look_again, pause_models
+from streamclust.store.model.pause import LONGEST, Pause, pause_models, read_effects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ _LOOK = 0.1
 
 
 def user_and_host() -> str:
-    """Return who runs this process, as ``user@host``."""
+    """Return the user and the host of this process, as ``user@host``."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a user ID without a name, as in a container
@@ -79,7 +79,7 @@ def pause_all(
             if health is None or health.asleep:
                 release_ended(client, keys)
         time.sleep(_LOOK)
-        for keys, effect in zip(pending, look_again(client, pending), strict=True):
+        for keys, effect in zip(pending, read_effects(client, pending), strict=True):
             if effect is None:
                 del found[keys]
             else:

@@ -1,8 +1,8 @@
-"""The progress of ingestion, stored beside the stream, so that a second run sends only the rest.
+"""The progress of ingestion, stored beside the stream, so that a second run sends only new rows.
 
 The progress of a file is the number of its rows that are in the stream, and a digest of these rows.
 On one server it is written in one transaction with the points, so it is exact after `kill -9` too.
-In a cluster it is written after the points: a crash between the two repeats one pipeline.
+In a cluster it is written after the points: a crash between both writes repeats one pipeline.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEEP_SECONDS = 30 * 24 * 3600
 
 @dataclass(frozen=True)
 class Mark:
-    """How much of a file is in the stream.
+    """The part of a file that is in the stream.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Progress:
     restart
         Whether to ignore the progress of earlier runs.
     warn
-        Given a sentence if an earlier run is continued, or if progress can't be stored.
+        Called with a sentence if an earlier run is continued, or if progress can't be stored.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Progress:
         self._in_file = False
         self._mark = Mark()
         self._hash = hashlib.blake2b(digest_size=16)
-        self._before = self._hash
+        self._hash_before = self._hash
         self._earlier = {} if restart else self._read()
 
     @property
@@ -117,7 +117,7 @@ class Progress:
             return {}
 
     def _holds(self, mark: Mark) -> bool:
-        """Return whether the stream is the one of the mark, and not a new one of the same name."""
+        """Return whether the stream is the same as for the mark, not a new one of the same name."""
         newest = last_id(self._client, self._stream)
         if not mark.points or newest == BEGINNING or order(newest) < order(mark.last_id):
             return False
@@ -135,13 +135,13 @@ class Progress:
             "next run sends all points again"
         )
 
-    def rest(self, path: str, label: str, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    def unsent_chunks(self, path: str, label: str, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """Yield the chunks of a file without the rows that an earlier run has sent.
 
         Raises
         ------
         DataError
-            If the first rows of the file aren't those that were sent.
+            If the first rows of the file differ from the rows that were sent.
         """
         if not self.enabled:
             yield from chunks
@@ -172,7 +172,7 @@ class Progress:
                 self.resumed += earlier.points
             passed = min(bad, len(chunk.bad))
             bad -= passed
-            rest = without(chunk, n, passed)
+            rest = drop_first(chunk, n, passed)
             if len(rest.X) or rest.bad:
                 yield rest
         if skipped < earlier.points:
@@ -187,7 +187,7 @@ class Progress:
         self, chunk: Chunk, start: int, stop: int, bad: int, newest: str
     ) -> tuple[Any, ...]:
         """Return the command that stores the progress after some rows of a chunk."""
-        self._before = self._hash.copy()
+        self._hash_before = self._hash.copy()
         self._mark_before = self._mark
         self._add(chunk, start, stop)
         self._mark = Mark(
@@ -200,7 +200,7 @@ class Progress:
 
     def retreat(self, chunk: Chunk, start: int, stop: int) -> None:
         """Store that only these rows of the latest step are in the stream."""
-        mark, self._hash = self._mark_before, self._before
+        mark, self._hash = self._mark_before, self._hash_before
         self._add(chunk, start, stop)
         points = mark.points + stop - start
         self._mark = replace(mark, points=points, digest=self._hash.hexdigest())
@@ -227,7 +227,7 @@ class Progress:
             self._disable(error)
 
 
-def without(chunk: Chunk, points: int, bad: int) -> Chunk:
+def drop_first(chunk: Chunk, points: int, bad: int) -> Chunk:
     """Return a chunk without its first points and its first bad rows."""
     if not points and not bad:
         return chunk
@@ -255,6 +255,6 @@ def last_id(client: redis.Redis, stream: str) -> str:
 
 def _differs(label: str, stream: str) -> DataError:
     return DataError(
-        f"{label}: its first points aren't those that an earlier run sent to stream {stream!r}; "
+        f"{label}: its first points differ from those that an earlier run sent to {stream!r}; "
         "--restart sends the whole file"
     )

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 PIPELINE_ENTRIES = 500
 PIPELINE_BYTES = 1 << 20
-PIPELINE_SECONDS = 0.1  # with a rate: time that the points of one pipeline cover
+PIPELINE_SECONDS = 0.1  # with a rate: seconds that the points of one pipeline last
 
 DEAD_ROWS = 10_000
-"""Approximate number of bad rows that are kept."""
+"""Approximate maximum number of stored bad rows."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Batch:
 def make_batches(
     chunks: Iterable[Chunk], rate: float | None, to_entries: Callable[[Chunk], Iterator[Entry]]
 ) -> Iterator[Batch]:
-    """Yield the entries of one pipeline after the other. No batch waits for the next chunk."""
+    """Yield the entries of each pipeline. No batch waits for the next chunk."""
     most = math.inf if rate is None else rate * PIPELINE_SECONDS
     for chunk in chunks:
         batch, size = Batch(chunk, 0, 0, bad=chunk.bad), 0
@@ -132,7 +132,7 @@ class Sender:
         return last_id(self._client, self._stream)
 
     def send(self, batch: Batch, stop: Stop) -> None:
-        """Add the entries; send refused ones again until all are added or `stop` is set.
+        """Add the entries; send refused entries again until all are added or `stop` is set.
 
         With progress or event times, all entries of a batch are added in one transaction.
 
@@ -142,30 +142,30 @@ class Sender:
             The first refusal of the server that isn't temporary; confirmed entries are counted.
         """
         progress = self._progress if self._progress and self._progress.is_recording else None
-        left = [*self._dead_rows(batch), *batch.entries]
+        remaining = [*self._dead_rows(batch), *batch.entries]
         mark: tuple[Any, ...] = ()
         if progress is not None:
             newest = self.report.last_id or BEGINNING
             mark = progress.advance(batch.chunk, batch.start, batch.stop, len(batch.bad), newest)
-            left += [] if self._is_cluster else [(b"", list(mark), 0)]
+            remaining += [] if self._is_cluster else [(b"", list(mark), 0)]
         atomic = progress is not None or batch.chunk.times is not None
         executed = False
         try:
-            while left:
-                refused, executed = self._send(left, atomic=atomic)
-                left = [entry for entry, _ in refused]
-                if refused and not self._waits([fault for _, fault in refused], stop):
+            while remaining:
+                refused, executed = self._send(remaining, atomic=atomic)
+                remaining = [entry for entry, _ in refused]
+                if refused and not self._retry_pause([fault for _, fault in refused], stop):
                     return
         finally:
-            if progress is not None and executed and left:
+            if progress is not None and executed and remaining:
                 progress.retreat(
-                    batch.chunk, batch.start, batch.stop - _points_from(left[0], batch)
+                    batch.chunk, batch.start, batch.stop - _points_from(remaining[0], batch)
                 )
         self.report = replace(self.report, bad=self.report.bad + len(batch.bad))
         if self._is_cluster and mark:
             self._client.execute_command(*mark)  # type: ignore[no-untyped-call]
 
-    def _waits(self, faults: list[redis.RedisError], stop: Stop) -> bool:
+    def _retry_pause(self, faults: list[redis.RedisError], stop: Stop) -> bool:
         """Wait after temporary refusals, raise others; return whether to send again."""
         if self._on_refusal is None or not all(map(passes, faults)):
             raise next((each for each in faults if not passes(each)), faults[0])
@@ -182,7 +182,7 @@ class Sender:
     def _send(
         self, entries: list[Entry], *, atomic: bool
     ) -> tuple[list[tuple[Entry, redis.RedisError]], bool]:
-        """Add the entries; return the refused ones with the reasons, and whether others are in."""
+        """Add entries; return the refused ones with the reasons, and whether others were added."""
         pipeline = self._client.pipeline(transaction=atomic)
         for entry_id, flat, points in entries:
             if points:

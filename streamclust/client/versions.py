@@ -51,8 +51,8 @@ class VersionFollower(Follower[Model]):
     def _replaced(self, model: Model) -> bool:
         """Return whether a version belongs to another model than the versions read so far.
 
-        Then another model has the name, and has published more versions than were read of the
-        earlier model. The follower reads all versions of the new model.
+        This happens if the model was created again and has published more versions than were read
+        of the earlier model. Then the follower reads all versions of the new model.
         """
         if not (self._last and self._model_id and model.model_id):
             return False
@@ -65,7 +65,7 @@ class VersionFollower(Follower[Model]):
         return True
 
     def _look(self) -> None:
-        """Check that the last version read still exists; only this read may need a large reply."""
+        """Check that the last version read still exists; this check may need a large reply."""
         newest, model_id = self._newest()
         same = bool(model_id) and model_id == self._model_id
         other = bool(model_id and self._model_id) and not same

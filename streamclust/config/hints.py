@@ -66,7 +66,7 @@ _MAIN_KEYS: Mapping[str, tuple[str, ...]] = {
     "anomaly": ("rate",),
     "log": ("level",),
 }
-"""The keys that one value in the place of a section may mean, the likeliest first."""
+"""The keys to which a value in place of a section may belong, the most likely key first."""
 
 _BOOLEANS: Mapping[tuple[str, bool], tuple[str, str]] = {
     ("drift", True): ("detector", "page_hinkley"),
@@ -144,7 +144,7 @@ def _below(place: tuple[str, ...], here: Type, key: str, models: Sequence[str]) 
 
 
 def short_form(name: str, value: object, section: Type) -> tuple[str, str]:
-    """Return the key and the value that one value in the place of a section means, or two ""."""
+    """Return the key to which a value in place of a section belongs, and the value; or two ""."""
     if isinstance(value, bool):
         return _BOOLEANS.get((name, value), ("", ""))
     if not isinstance(value, str | int | float):

@@ -171,7 +171,7 @@ class PublishSettings(Section):
         "stored. null: only `keep` limits them.",
     )
 
-    def kept(self, version_bytes: int) -> int:
+    def versions_to_keep(self, version_bytes: int) -> int:
         """Return how many versions of this size are stored."""
         if self.keep_bytes is None or not version_bytes:
             return self.keep
@@ -363,7 +363,7 @@ class _Model(Section):
     coreset: CoresetSettings = Field(
         default=CoresetSettings(),
         description="A coreset: a small set of weighted points that stands for all learned points. "
-        "The worker reclusters it from time to time.",
+        "The worker reclusters it regularly.",
     )
     seed: Integer = Field(default=0, ge=0, description="Random seed.")
     overrides: Annotated[Mapping[str, ModelSettings], Allowed("keys with settings of a model")] = (
@@ -476,7 +476,7 @@ class _Model(Section):
         Raises
         ------
         ValueError
-            With the setting and the way out.
+            With the setting and the remedy.
         """
         if not self.remembers_features:
             return
@@ -530,7 +530,7 @@ class KMeansSettings(_Model):
 
     @property
     def bounds(self) -> tuple[int | None, int]:
-        """Return the least K, None if it is fixed, and the most."""
+        """Return the minimum K (None if K is fixed) and the maximum K."""
         return bounds("n_clusters", self.n_clusters, self.n_clusters_range)
 
     @model_validator(mode="after")
@@ -616,7 +616,7 @@ class GaussianMixtureSettings(_Model):
 
     @property
     def bounds(self) -> tuple[int | None, int]:
-        """Return the least K, None if it is fixed, and the most."""
+        """Return the minimum K (None if K is fixed) and the maximum K."""
         return bounds("n_components", self.n_components, self.n_components_range)
 
     _axes: ClassVar[dict[str, str]] = {"full": "KDD", "tied": "DD", "diag": "KD", "spherical": "K"}

@@ -20,7 +20,7 @@ MOST_CHARACTERS = 200
 _PART = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[{}]")
 _ESCAPED = re.compile(r"_x((?:[0-9A-F]{2})+)_")
 _NAME_ENDS = ("-", ".")
-"""What must follow a placeholder in a name before the next one: no part of an escape."""
+"""The characters that can separate two placeholders of a name; no escape contains them."""
 
 
 def has_placeholder(name: str) -> bool:
@@ -35,11 +35,11 @@ class StreamPattern:
     Parameters
     ----------
     text : str
-        As in the settings.
+        The name, as in the settings.
     literals : tuple of str
         The texts before, between and after the placeholders.
     placeholders : tuple of str
-        Their names, in order.
+        The names of the placeholders, in order.
 
     Examples
     --------

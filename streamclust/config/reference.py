@@ -88,7 +88,7 @@ def _groups(
 
 
 def _below(found: Sequence[Found]) -> list[type[BaseModel]]:
-    """Return the sections that a key may hold, except those that it is in."""
+    """Return the sections that a key may hold, except the sections around it."""
     types = [field_type(field) for _, field in found]
     around = [section for section, _ in found]
     inner = dict.fromkeys(s for t in types for s in (t.item or t).sections)

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Section(BaseModel):
-    """A mapping in the file: frozen, without unknown keys, and quiet about values in errors."""
+    """A mapping in the file. It is frozen, refuses unknown keys, and shows no values in errors."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True

@@ -130,11 +130,15 @@ def _read_secret(key: str, file: Path | None, secret: SecretStr | None) -> str |
         text = decode_text(data).strip("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(f"redis.{key}: can't read {file}: {reason}") from None
+        raise ConfigError(
+            f"redis.{key}: can't read {file}: {reason}; name a file with the password"
+        ) from None
     if len(data) > _SECRET_BYTES:
-        raise ConfigError(f"redis.{key}: {file} has more than {_SECRET_BYTES:,} bytes")
+        raise ConfigError(
+            f"redis.{key}: {file} has more than {_SECRET_BYTES:,} bytes; store only the password"
+        )
     if not text:
-        raise ConfigError(f"redis.{key}: {file} is empty")
+        raise ConfigError(f"redis.{key}: {file} is empty; write the password to this file")
     return text
 
 

@@ -1,8 +1,8 @@
-"""Models by name: those that the settings name, and those that a template makes of streams.
+"""Models by name: those that the settings name, and those that templates make from streams.
 
 An entry of `models` whose name has a placeholder is a template: `clicks-{tenant}` with the stream
-`clicks:{tenant}` stands for a model per stream that matches. `Models` is the one place that finds
-the settings of such a model.
+`clicks:{tenant}` stands for one model per matching stream. Only `Models` finds the settings of such
+a model.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ ONLY_TEMPLATES = ("overrides", "discover", "max_models")
 
 @dataclass(frozen=True)
 class Template:
-    """A model per stream that matches.
+    """One model per stream that matches.
 
     Parameters
     ----------
     name : NamePattern
-        Of the models.
+        Name of the models.
     settings : KMeansSettings or GaussianMixtureSettings
-        Of the models; their streams have placeholders.
+        Settings of the models; their streams have placeholders.
     streams, encoded : tuple of StreamPattern
         `streams` and `encode.streams` of the settings.
     """
@@ -118,7 +118,7 @@ class Template:
         Raises
         ------
         ValueError
-            With the reason why the stream can't have a model.
+            If the stream can't have a model; the text is the reason.
         """
         for pattern in self.streams:
             values = pattern.match(stream)
@@ -144,8 +144,8 @@ class Models(dict[str, ModelSettings]):
     Parameters
     ----------
     entries : mapping
-        The entries of the settings: models and templates. If two templates have a model of one
-        name, the first one counts.
+        The entries of the settings: models and templates. If two templates have a model of the
+        same name, the first template is used.
 
     Raises
     ------

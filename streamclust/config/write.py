@@ -138,7 +138,7 @@ def starter_file(
         {"redis": server, "models": {name: examples}, "log": {"level": "info"}},
         by_path,
     )
-    parse_settings(text)
+    parse_settings(text, "the new settings")
     return text
 
 

@@ -104,7 +104,7 @@ def make_app(context: Context, hosts: Collection[str], log: FilteringBoundLogger
     hosts : collection of str
         Names of hosts that requests may have; empty allows every name.
     log : structlog logger
-        Gets the errors that nobody expected.
+        Log for unexpected errors.
     """
     app = Starlette(
         routes=[

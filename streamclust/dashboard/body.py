@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """Return the body of a request of JSON; at most so many bytes.
+    """Return the JSON body of a request; at most `most` bytes.
 
     Raises
     ------

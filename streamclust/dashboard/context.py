@@ -1,4 +1,4 @@
-"""What all endpoints of one dashboard share."""
+"""The objects that all endpoints of one dashboard share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Context:
-    """What all endpoints share.
+    """The objects that all endpoints share.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Context:
         self.actions = Actions(self.source, self.publish_action)
 
     def publish_action(self, action: Action) -> None:
-        """Tell the visitors of the model that an action runs or has ended."""
+        """Report to the visitors of the model that an action runs or has ended."""
         feed = self.feeds.find(action.model)
         if feed is not None:
             feed.put_action(asdict(action))

@@ -1,4 +1,4 @@
-"""The difference of two versions: how far each component moved, and which ones are new."""
+"""The difference of two versions: the distance that each component moved, and new components."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def difference(old: Model, new: Model) -> dict[str, Any]:
     """Return the difference of two versions, for JSON.
 
     Components are paired by their IDs, or by their places if the number of components is fixed.
-    Otherwise, as for two different models, they are paired so that the sum of distances is least.
+    Otherwise (two different models), the pairs with the smallest sum of distances are used.
 
     Raises
     ------

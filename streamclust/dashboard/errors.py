@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 RETRY_SECONDS = 2
-"""When a client should try again, after the server couldn't be reached."""
+"""Seconds after which a client should try again, if the server couldn't be reached."""
 
 
 class ApiError(StreamclustError):
@@ -82,7 +82,7 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (ServerError, 503, "server_refused"),
     (StreamclustError, 409, "failed"),
 )
-"""The status and the code of each error; the first row that matches counts."""
+"""The status and the code of each error; the first row that matches is used."""
 
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
@@ -123,6 +123,6 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_unexpected_error(_: Request, error: Exception) -> Response:
-    """Reply to an error that nobody expected, without its text: that may hold anything."""
+    """Reply to an unexpected error, without its text, which may hold a secret."""
     text = f"unexpected error ({type(error).__name__}); the log of the dashboard has more"
     return Json(error_body("unexpected", text), 500)

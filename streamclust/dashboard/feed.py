@@ -1,4 +1,4 @@
-"""The updates of one model: one reading serves all visitors, and pauses while nobody looks."""
+"""The updates of one model. One reading serves all visitors, and pauses without visitors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SHARE = 5.0
 """A reading of t seconds is followed by a pause of at least 4 t."""
 
 _FAULT_SECONDS = 10.0
-"""An unexpected fault counts as a reading of so many seconds, so that it is rarely logged."""
+"""An unexpected fault counts as a reading of this many seconds, so that it is rarely logged."""
 
 _LINGER = 15.0
-"""Seconds that the readings continue after the last look."""
+"""Seconds that the readings continue after the last request."""
 
 _VIEWS = 16
 """Maximum number of planes with visitors."""
@@ -37,7 +37,7 @@ Axes = tuple[str, str] | None
 
 
 class Feed:
-    """The visitors of one model, by the plane that they look at.
+    """The visitors of one model, by the plane that they see.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Feed:
         self.reading = Reading(source, name)
         self._source = source
         self._views: dict[Axes, Mailboxes] = {}
-        self.looked = time.monotonic()
+        self.last_look = time.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._state = source.state
 
@@ -61,8 +61,8 @@ class Feed:
 
     @property
     def is_watched(self) -> bool:
-        """Whether somebody looks, or has looked just now."""
-        return bool(self.visitors) or time.monotonic() - self.looked < _LINGER
+        """Whether the model has a visitor, or had a request recently."""
+        return bool(self.visitors) or time.monotonic() - self.last_look < _LINGER
 
     async def look(self) -> None:
         """Read the model if it isn't being read.
@@ -74,7 +74,7 @@ class Feed:
         ServerUnreachableError
             If the server can't be used, and the model wasn't read before.
         """
-        self.looked = time.monotonic()
+        self.last_look = time.monotonic()
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
             try:
@@ -92,26 +92,26 @@ class Feed:
         return await self._source.run(loop, self.reading.detail, axes, points)
 
     async def open(self, axes: Axes, event_id: str) -> tuple[Mailbox, Mailboxes]:
-        """Return the mailbox of a new visitor, with what the visitor has missed.
+        """Return the mailbox of a new visitor, with the events that the visitor has missed.
 
         Parameters
         ----------
         axes : (str, str) or None
-            The features to look at; None for the principal plane.
+            The features of the plane; None for the principal plane.
         event_id : str
             The last event that the visitor knows; empty if none.
 
         Raises
         ------
         ApiError
-            If a feature doesn't exist, or too many planes are looked at.
+            If a feature doesn't exist, or too many planes have visitors.
         """
         await self.look()
         loop = asyncio.get_running_loop()
         first = await self._source.run(loop, self._first, axes, event_id)
         self._views = {key: view for key, view in self._views.items() if view.count}
         if axes not in self._views and len(self._views) >= _VIEWS:
-            text = f"visitors look at {_VIEWS} pairs of features, the maximum; choose one of these"
+            text = f"visitors see {_VIEWS} pairs of features, the maximum; choose one of these"
             raise ApiError(503, "too_many_views", text, retry_after=10)
         view = self._views.setdefault(axes, Mailboxes())
         box = view.open()
@@ -127,7 +127,7 @@ class Feed:
             reading.plane_of(axes)
         if event_id and event_id == reading.event_id:
             return [server]
-        missed = reading.missed(event_id) if event_id else []
+        missed = reading.missed_events(event_id) if event_id else []
         if missed is None:
             first.append(("reset", {"reason": "model"}))
         first += missed or ()
@@ -154,7 +154,7 @@ class Feed:
                 return
             except StreamclustError:  # `Source.state` has it
                 changes, in_planes = Changes(), {}
-                started = time.monotonic()  # a wait in vain isn't a long reading
+                started = time.monotonic()  # a wait without an answer isn't a long reading
             except Exception:
                 self._source.log.exception("dashboard_failed", model=self.reading.name)
                 changes, in_planes = Changes(), {}
@@ -163,7 +163,7 @@ class Feed:
             taken = time.monotonic() - started
 
     def _read(self, watched: list[Axes]) -> tuple[Changes, dict[Axes, list[tuple[str, bytes]]]]:
-        """Read the model, and encode what is drawn, once per plane; runs in a thread."""
+        """Read the model, and encode its drawing once per plane; runs in a thread."""
         changes = self.reading.poll()
         in_planes = {}
         for axes in watched:
@@ -211,7 +211,7 @@ class Feed:
 
 
 class Feeds:
-    """The feeds of the models that somebody looks at.
+    """The feeds of the models that have visitors.
 
     Parameters
     ----------
@@ -233,14 +233,14 @@ class Feeds:
         Raises
         ------
         ApiError
-            If visitors look at too many models.
+            If too many models have visitors.
         """
         if name not in self._feeds:
             self._feeds = {key: feed for key, feed in self._feeds.items() if feed.is_watched}
             if len(self._feeds) >= _FEEDS:
-                idle = min(self._feeds.values(), key=lambda feed: (feed.visitors, feed.looked))
+                idle = min(self._feeds.values(), key=lambda feed: (feed.visitors, feed.last_look))
                 if idle.visitors:
-                    text = f"visitors look at {_FEEDS} models, the maximum; close other pages"
+                    text = f"visitors see {_FEEDS} models, the maximum; close other pages"
                     raise ApiError(503, "too_many_models", text, retry_after=10)
                 del self._feeds[idle.reading.name]
             self._feeds[name] = Feed(self._source, name)

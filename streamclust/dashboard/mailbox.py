@@ -1,4 +1,4 @@
-"""Updates for each visitor: a slow visitor gets the newest, and nothing grows without limit."""
+"""Updates for each visitor. A slow visitor gets only the newest updates, so memory is limited."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def encode_event(kind: str, value: object, event_id: str) -> bytes:
 class Mailbox:
     """The events that wait for one visitor.
 
-    Events of most kinds replace an earlier event of the same kind that still waits. Those of the
-    kinds in `KEPT` wait one after another, up to a limit; then the oldest is dropped.
+    Events of most kinds replace an earlier event of the same kind that still waits. Events of the
+    kinds in `KEPT` all wait, up to a limit; then the oldest is dropped.
     """
 
     KEPT = ("event", "alert", "action", "reset")
@@ -47,7 +47,7 @@ class Mailbox:
         kind : str
         data : bytes
         after_loss : bytes, optional
-            The event to add instead, if it replaces one that still waits.
+            The event to add instead of `data`, if it replaces an event that still waits.
         """
         same = [place for place, (other, _) in enumerate(self._waiting) if other == kind]
         if same and (kind not in self.KEPT or len(same) >= _MOST):
@@ -62,7 +62,7 @@ class Mailbox:
         self._filled.set()
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the events until the mailbox is closed, and a beat while there are none."""
+        """Yield the events until the mailbox is closed; the event `beat` while there are none."""
         yield _START
         while True:
             try:

@@ -27,7 +27,7 @@ LARGEST_VERSION = (1 << 53) - 1
 
 
 def _axes(query: QueryParams) -> tuple[str, str] | None:
-    """Return the two features to look at; None for the principal plane.
+    """Return the two features of the plane; None for the principal plane.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def _axes(query: QueryParams) -> tuple[str, str] | None:
 
 
 async def get_model(request: Request) -> Response:
-    """Return all that the page of a model shows."""
+    """Return all data that the page of a model shows."""
     context: Context = request.app.state.context
     query = request.query_params
     axes, most = _axes(query), whole(query, "points", 500, 0, MOST)
@@ -76,7 +76,7 @@ def _versions(source: Source, name: str, limit: int, before: int | None) -> dict
     heads = read_heads(client, keys, limit, before=before)
     oldest: Any = client.xrange(keys.models, count=1)
     if not oldest:
-        read_model(client, keys)  # raises the error that says which models exist
+        read_model(client, keys)  # raises the error that lists the models
     newest: Any = client.xrevrange(keys.models, count=1) if before else None
     last = heads[-1].version if heads else None
     return {
@@ -98,7 +98,7 @@ async def get_version(request: Request) -> Response:
 
 
 async def get_diff(request: Request) -> Response:
-    """Return how the components moved between two stored versions."""
+    """Return the moves of the components between two stored versions."""
     context: Context = request.app.state.context
     query = request.query_params
     old, new = (whole(query, name, 0, 1, LARGEST_VERSION) for name in ("from", "to"))

@@ -1,4 +1,4 @@
-"""The dead letters and the alerts of a model: the newest ones, read again when there are more."""
+"""The newest dead letters and alerts of a model, which are read again when there are new ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamclust.store.model.keys import Keys
 
 _SHOWN, _REASONS = 50, 1000
-"""Numbers of the newest letters or alerts that are shown, and of letters whose reasons count."""
+"""Maximum number of letters or alerts that are shown, and of letters whose reasons are counted."""
 
 
 class Letters:
@@ -33,7 +33,7 @@ class Letters:
         self.value: dict[str, Any] = {"count": 0, "stored": 0, "letters": [], "reasons": []}
 
     def read(self, client: redis.Redis, keys: Keys, count: int) -> list[dict[str, Any]]:
-        """Return the new letters, newest first, if there have been `count` letters by now."""
+        """Return the new letters, newest first; `count` is the number of all letters so far."""
         if count == self.value["count"]:
             return []
         known = {letter["id"] for letter in self.value["letters"]}
@@ -61,7 +61,7 @@ class Alerts:
         self.value: dict[str, Any] = {"count": 0, "newest": []}
 
     def read(self, client: redis.Redis, keys: Keys, count: int) -> list[dict[str, Any]]:
-        """Return the new alerts, oldest first, if there have been `count` alerts by now."""
+        """Return the new alerts, oldest first; `count` is the number of all alerts so far."""
         before = self.value["count"]
         if count == before:
             return []
@@ -71,5 +71,5 @@ class Alerts:
         return self.after(before)
 
     def after(self, number: int) -> list[dict[str, Any]]:
-        """Return the alerts after one of this number, oldest first."""
+        """Return the alerts after the alert `number`, oldest first."""
         return [alert for alert in reversed(self.value["newest"]) if alert["alert"] > number]

@@ -150,7 +150,7 @@ def _read_server(context: Context) -> tuple[dict[str, Any], list[dict[str, Any]]
     except redis.ResponseError:
         facts = {}
     if facts and not {"redis_version", "valkey_version"} & facts.keys():
-        facts = next(iter(facts.values()))  # of a cluster: the first node
+        facts = next(iter(facts.values()))  # in a cluster: the facts of the first node
     version = facts.get("valkey_version") or facts.get("redis_version")
     name = "valkey" if "valkey_version" in facts else "redis"
     values = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.dashboard.plane import Plane
-    from streamclust.dashboard.points import Coded
+    from streamclust.dashboard.points import CodedPoints
     from streamclust.formats.alerts import Alert
     from streamclust.formats.model import Model
     from streamclust.store.model.dead_letters import StoredLetter
@@ -39,7 +39,7 @@ def short(values: Array, digits: int = _DIGITS) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in rounded]
 
 
-def apart(values: Array) -> list[float | None]:
+def with_distinct_digits(values: Array) -> list[float | None]:
     """Return numbers with as many digits as their differences need, at least six.
 
     Six digits of values around 1e8 that differ by 1 would all be equal.
@@ -58,14 +58,14 @@ def feature_names(model: Model) -> list[str]:
     return [printable(name, _FEATURE) for name in names]
 
 
-def model_dict(model: Model, plane: Plane, coded: Coded | None) -> dict[str, Any]:
+def model_dict(model: Model, plane: Plane, coded: CodedPoints | None) -> dict[str, Any]:
     """Return a version: its facts, and its components in the plane.
 
     Parameters
     ----------
     model : Model
     plane : Plane
-    coded : Coded or None
+    coded : CodedPoints or None
         Recent points, from which the covariances of K-means are estimated.
     """
     K, D = model.shape
@@ -94,8 +94,8 @@ def model_dict(model: Model, plane: Plane, coded: Coded | None) -> dict[str, Any
         "projection": plane.as_dict(),
         "components": {
             "id": model.numbers.tolist(),
-            "x": apart(places[:, 0]),
-            "y": apart(places[:, 1]),
+            "x": with_distinct_digits(places[:, 0]),
+            "y": with_distinct_digits(places[:, 1]),
             "weight": short(model.mass / total),
             "mass": short(model.mass),
             **shape,
@@ -108,7 +108,7 @@ def model_dict(model: Model, plane: Plane, coded: Coded | None) -> dict[str, Any
 
 
 def _means(model: Model) -> list[list[float | None]]:
-    columns = [apart(column) for column in model.means.T]
+    columns = [with_distinct_digits(column) for column in model.means.T]
     return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -124,7 +124,7 @@ def swatches(means: Array) -> list[str] | None:
     return ["#{:02x}{:02x}{:02x}".format(*row) for row in values.tolist()]
 
 
-def points_dict(coded: Coded | None, plane: Plane) -> dict[str, Any]:
+def points_dict(coded: CodedPoints | None, plane: Plane) -> dict[str, Any]:
     """Return points in the plane."""
     if coded is None:
         return {name: [] for name in ("id", "time_ms", "x", "y", "code", "score")}
@@ -132,8 +132,8 @@ def points_dict(coded: Coded | None, plane: Plane) -> dict[str, Any]:
     return {
         "id": coded.ids,
         "time_ms": [order(each)[0] for each in coded.ids],
-        "x": apart(places[:, 0]),
-        "y": apart(places[:, 1]),
+        "x": with_distinct_digits(places[:, 0]),
+        "y": with_distinct_digits(places[:, 1]),
         "code": coded.code.tolist(),
         "score": short(coded.score),
     }

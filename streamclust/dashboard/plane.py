@@ -107,8 +107,8 @@ def principal_plane(
 ) -> Plane:
     """Return the plane of the two principal axes of the model's total variance.
 
-    The variance is that between the means and that within the components. Features are divided by
-    their standard deviations, unless the model itself compares them as they are.
+    The total variance is the variance between the means plus the variance within the components.
+    Features are divided by their standard deviations, unless the model itself doesn't scale them.
 
     Parameters
     ----------
@@ -119,8 +119,8 @@ def principal_plane(
     number : int
         Number of the plane, for its ID.
     before : Plane, optional
-        The earlier plane. The axes are then turned within the plane so that points stay as close
-        as possible to their earlier places, and the centre is the earlier one.
+        The earlier plane. The axes are then rotated within the plane so that points stay as close
+        as possible to their earlier places. The centre stays the same.
     """
     S, scale, centre = _comparable(model, residuals)
     vectors = np.linalg.eigh(S)[1]
@@ -137,7 +137,7 @@ def principal_plane(
 
 
 def with_share(plane: Plane, model: Model, residuals: Array | None) -> Plane:
-    """Return a principal plane with the parts of the variance that a later version has in it."""
+    """Return a principal plane with the parts of the variance for a later version."""
     return replace(plane, share=_share(plane.axes, _comparable(model, residuals)[0]))
 
 
@@ -146,7 +146,7 @@ def _share(axes: Array, S: Array) -> tuple[float, float]:
     return float(along[0]), float(along[1])
 
 
-def explained(plane: Plane, model: Model, residuals: Array | None) -> float:
+def share_of_best(plane: Plane, model: Model, residuals: Array | None) -> float:
     """Return the variance of a model in a plane, relative to that in its own principal plane."""
     S, _, _ = _comparable(model, residuals)
     best = float(np.linalg.eigvalsh(S)[-2:].sum())

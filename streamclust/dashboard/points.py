@@ -39,7 +39,7 @@ _STREAMS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Coded:
+class CodedPoints:
     """Points with their components.
 
     Parameters
@@ -47,14 +47,14 @@ class Coded:
     ids : list of str
         The entry of each point.
     X : array of shape (N, D)
-        Prepared as the model takes them; NaN for missing values.
+        Points as the model prepares them; NaN for missing values.
     shown : array of shape (N, D)
         The points with expected values in place of missing ones.
     code : array of int, shape (N,)
         Numbers of the components.
     score : array of shape (N,)
-        As `Model.score_samples`.
-    of : tuple of int
+        The scores of `Model.score_samples`.
+    version_key : tuple of int
         Model ID and version of the codes.
     """
 
@@ -63,15 +63,21 @@ class Coded:
     shown: Array
     code: Labels
     score: Array
-    of: tuple[int, int]
+    version_key: tuple[int, int]
 
-    def under(self, model: Model) -> Coded:
+    def with_components_of(self, model: Model) -> CodedPoints:
         """Return the points with their components under a version."""
-        of = model.model_id, model.version
-        if of == self.of:
+        version_key = model.model_id, model.version
+        if version_key == self.version_key:
             return self
         code, score = _coded(model, self.X)
-        return replace(self, shown=_shown(model, self.X), code=code, score=score, of=of)
+        return replace(
+            self,
+            shown=_shown_points(model, self.X),
+            code=code,
+            score=score,
+            version_key=version_key,
+        )
 
 
 class RecentPoints:
@@ -88,9 +94,9 @@ class RecentPoints:
         self._client = client
         self._readers: dict[str, RecentReader] = {}
         self._layout: Layout | None = None
-        self._chunks: deque[Coded] = deque()
+        self._chunks: deque[CodedPoints] = deque()
 
-    def read(self, model: Model, streams: Sequence[str]) -> Coded | None:
+    def read(self, model: Model, streams: Sequence[str]) -> CodedPoints | None:
         """Read the new points and return them; None if there are none."""
         D, self.error = model.shape[1], None
         is_first = not self._chunks
@@ -111,7 +117,7 @@ class RecentPoints:
             total -= len(self._chunks.popleft().ids)
         return chunk
 
-    def _read(self, model: Model, stream: str, most: int) -> Coded | None:
+    def _read(self, model: Model, stream: str, most: int) -> CodedPoints | None:
         try:
             layout = self._known_layout(model, stream)
             if layout is None or layout.n_features != model.shape[1]:
@@ -133,8 +139,8 @@ class RecentPoints:
         except StreamclustError as error:
             self.error = str(error)
             return None
-        of, shown = (model.model_id, model.version), _shown(model, X)
-        return Coded(found.ids, X, shown, code, score, of)
+        version_key, shown = (model.model_id, model.version), _shown_points(model, X)
+        return CodedPoints(found.ids, X, shown, code, score, version_key)
 
     def _known_layout(self, model: Model, stream: str) -> Layout | None:
         """Return the layout of the entries; detect it if the version doesn't have it."""
@@ -145,11 +151,11 @@ class RecentPoints:
             self._layout, _ = detect_first(entries, PointsFormat())  # type: ignore[arg-type]
         return self._layout
 
-    def newest(self, model: Model, most: int) -> Coded | None:
+    def newest(self, model: Model, most: int) -> CodedPoints | None:
         """Return the newest remembered points, with their components under a version."""
         if not self._chunks:
             return None
-        self._chunks = deque(chunk.under(model) for chunk in self._chunks)
+        self._chunks = deque(chunk.with_components_of(model) for chunk in self._chunks)
         whole = joined(list(self._chunks))
         last = slice(max(len(whole.ids) - most, 0), None)
         return replace(
@@ -167,28 +173,28 @@ def _coded(model: Model, X: Array) -> tuple[Labels, Array]:
     return model.predict(X), model.score_samples(X)
 
 
-def _shown(model: Model, X: Array) -> Array:
+def _shown_points(model: Model, X: Array) -> Array:
     """Return points without missing values, for a picture."""
     return np.asarray(model.impute(X)) if np.isnan(X).any() else X
 
 
-def joined(parts: Sequence[Coded]) -> Coded:
+def joined(parts: Sequence[CodedPoints]) -> CodedPoints:
     """Return the points of all parts, oldest first."""
     if len(parts) == 1:
         return parts[0]
     ids = [each for part in parts for each in part.ids]
     places = sorted(range(len(ids)), key=lambda place: order(ids[place]))
-    return Coded(
+    return CodedPoints(
         [ids[place] for place in places],
         np.concatenate([part.X for part in parts])[places],
         np.concatenate([part.shown for part in parts])[places],
         np.concatenate([part.code for part in parts])[places],
         np.concatenate([part.score for part in parts])[places],
-        parts[0].of,
+        parts[0].version_key,
     )
 
 
-def residuals(coded: Coded | None, model: Model) -> Array | None:
+def residuals(coded: CodedPoints | None, model: Model) -> Array | None:
     """Return the differences of points and the means of their components."""
     if coded is None:
         return None

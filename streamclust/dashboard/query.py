@@ -20,7 +20,7 @@ def whole(query: Mapping[str, str], name: str, default: int, least: int, most: i
     Raises
     ------
     ApiError
-        If it isn't one, or is out of range.
+        If it isn't a whole number, or is out of range.
     """
     text = query.get(name)
     if text is None:
@@ -37,7 +37,7 @@ def choice(query: QueryParams, name: str, default: str, known: Collection[str]) 
     Raises
     ------
     ApiError
-        If it is another one.
+        If it is another word.
     """
     text = query.get(name, default)
     if text not in known:

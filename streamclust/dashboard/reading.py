@@ -1,4 +1,4 @@
-"""What the dashboard knows of one model, read again and again: shared by all its visitors."""
+"""The data of one model, which are read repeatedly and shared by all its visitors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from streamclust.dashboard.payload import (
 )
 from streamclust.dashboard.plane import (
     Plane,
-    explained,
     feature_plane,
     principal_plane,
+    share_of_best,
     with_share,
 )
 from streamclust.dashboard.points import RecentPoints, residuals
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from streamclust.dashboard.points import Coded
+    from streamclust.dashboard.points import CodedPoints
     from streamclust.dashboard.source import Source
     from streamclust.formats.model import Model
     from streamclust.store.model.version_heads import VersionHead
@@ -52,7 +52,7 @@ _ENOUGH = 0.9
 
 @dataclass
 class Changes:
-    """What is new since the last reading.
+    """The changes since the last reading.
 
     Parameters
     ----------
@@ -60,19 +60,19 @@ class Changes:
     model : Model or None
         A new version.
     events : list of dict
-    points : Coded or None
+    points : CodedPoints or None
     letters : list of dict
         New dead letters, newest first.
     alerts : list of dict
         New alerts, oldest first; at most the newest ones.
     reset : str
-        Why visitors must read everything again; empty if they needn't.
+        Why visitors must read everything again; empty if they don't have to.
     """
 
     row: Row | None = None
     model: Model | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
-    points: Coded | None = None
+    points: CodedPoints | None = None
     letters: list[dict[str, Any]] = field(default_factory=list)
     alerts: list[dict[str, Any]] = field(default_factory=list)
     reset: str = ""
@@ -104,7 +104,7 @@ class Reading:
         self._alerts = Alerts()
 
     def poll(self) -> Changes:
-        """Read what is new.
+        """Read the changes.
 
         Raises
         ------
@@ -164,7 +164,7 @@ class Reading:
             self._trail.add(model)
             changes.events += self._trail.events[known:]
 
-    def _read_points(self, model: Model) -> Coded | None:
+    def _read_points(self, model: Model) -> CodedPoints | None:
         if self._recent is None:
             self._recent = RecentPoints(self._source.raw_client())
         settings = self._source.settings.models.get(self.name)
@@ -172,14 +172,14 @@ class Reading:
         return self._recent.read(model, streams)
 
     def _keep_plane(self, model: Model, changes: Changes) -> None:
-        """Choose the plane at the first version, and another one when it has become a poor one."""
+        """Choose the plane at the first version, and again when it shows too little variance."""
         if self.plane is not None and changes.model is None:
             return
         rest, features = residuals(self._newest_points(model), model), feature_names(model)
         D = model.shape[1]
         if D <= 2:
             self.plane = feature_plane(model, features, 0, D - 1, rest)
-        elif self.plane is not None and explained(self.plane, model, rest) >= _ENOUGH:
+        elif self.plane is not None and share_of_best(self.plane, model, rest) >= _ENOUGH:
             self.plane = with_share(self.plane, model, rest)
         else:
             if self.plane is not None:
@@ -208,7 +208,7 @@ class Reading:
         return feature_plane(model, features, x, y, rest)
 
     def detail(self, axes: tuple[str, str] | None, most: int) -> dict[str, Any]:
-        """Return all that the page of the model shows."""
+        """Return all data that the page of the model shows."""
         with self._lock:
             assert self.row is not None  # noqa: S101
             found = {
@@ -252,7 +252,7 @@ class Reading:
             "events": sorted(events, key=lambda each: each["version"] or 0),
         }
 
-    def _newest_points(self, model: Model, most: int = _HISTORY) -> Coded | None:
+    def _newest_points(self, model: Model, most: int = _HISTORY) -> CodedPoints | None:
         """Return recent points with their components under a version."""
         return None if self._recent is None else self._recent.newest(model, most)
 
@@ -289,7 +289,7 @@ class Reading:
 
     @property
     def event_id(self) -> str:
-        """The position of a visitor who knows all that was read so far."""
+        """The position of a visitor who has received all data that were read so far."""
         row = self.row
         if row is None:
             return "0-0-0-0"
@@ -301,8 +301,8 @@ class Reading:
         remembers = self.model is not None and self.model.scores is not None
         return remembers or bool(self._alerts.value["count"])
 
-    def missed(self, event_id: str) -> list[tuple[str, dict[str, Any]]] | None:
-        """Return the events and alerts after a position; None if it is of another model."""
+    def missed_events(self, event_id: str) -> list[tuple[str, dict[str, Any]]] | None:
+        """Return the events and alerts after a position; None for a position of another model."""
         parts = event_id.split("-")
         if len(parts) != 4 or not all(part.isdigit() and len(part) < 16 for part in parts):
             return None

@@ -35,7 +35,7 @@ class Row:
     failed : bool
     reason : str or None
     waiting : tuple of str
-        What the model waits for, one sentence each.
+        Each thing that the model waits for, as a sentence.
     worker, kind, score_name : str or None
     n_components, n_features, version, model_id, published_ms, points, lag, dead, drifts : int, None
     event_time_ms, rate, score : float or None
@@ -125,8 +125,8 @@ class Row:
         values["waiting"], values["scores"] = list(self.waiting), list(self.scores)
         return values
 
-    def after(self, before: Row | None) -> Row:
-        """Return the row with the scores of an earlier row of the same model, and its own."""
+    def with_scores_of(self, before: Row | None) -> Row:
+        """Return the row with the scores of an earlier row before its own score, if they fit."""
         same = before is not None and before.model_id == self.model_id
         scores = before.scores if before is not None and same else ()
         is_new = before is None or not same or before.version != self.version

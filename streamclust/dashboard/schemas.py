@@ -154,14 +154,14 @@ class Worker(_Strict):
 
 
 class ActionsAllowed(_Strict):
-    """Which actions the server permits."""
+    """The actions that the server permits."""
 
     allowed: bool
     kinds: list[str]
 
 
 class Limits(_Strict):
-    """Limits of requests, per client and minute; and of the points of one request."""
+    """Limits of requests per client and minute, and of the size of one request."""
 
     requests_per_minute: int
     predict_body_bytes: int
@@ -314,7 +314,7 @@ class Letter(_Strict):
 
 
 class Reason(_Strict):
-    """How many of the newest dead letters have a reason."""
+    """A reason, and the number of the newest dead letters that have it."""
 
     reason: str
     count: int
@@ -364,7 +364,7 @@ class Alerts(_Strict):
 
 
 class Detail(_Strict):
-    """All that the page of a model shows."""
+    """All data that the page of a model shows."""
 
     row: Row
     server: Server
@@ -407,7 +407,7 @@ class Versions(_Strict):
 
 
 class Pairs(_Strict):
-    """Components of both versions that belong together, as columns."""
+    """Pairs of components of both versions, as columns."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -472,7 +472,7 @@ class RequeueRequest(_Strict):
 
 
 class PauseRequest(_Strict):
-    """Why the model is paused."""
+    """The reason of a pause."""
 
     reason: str = Field(default="", description="A text for others, up to 200 characters.")
 

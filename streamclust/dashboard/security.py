@@ -1,4 +1,4 @@
-"""What a browser may do with the page, which hosts may be asked for, and who may change models."""
+"""The rights of the page in a browser, the allowed hosts, and the token for changes of models."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Guard:
     hosts : collection of str
         Allowed hosts; empty allows all.
     log : structlog logger
-        Gets the errors that nobody expected.
+        Log for unexpected errors.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], log: FilteringBoundLogger) -> None:
@@ -110,7 +110,7 @@ class Guard:
             self._log.exception("dashboard_failed", method=scope["method"], path=scope["path"])
 
     def _check(self, scope: Scope) -> None:
-        """Refuse a request for another host, or of a client that sends too many.
+        """Refuse a request for another host, or from a client that sends too many requests.
 
         Raises
         ------

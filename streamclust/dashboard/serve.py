@@ -1,4 +1,4 @@
-"""Serves the page and the API over HTTP, from a thread with an event loop of its own."""
+"""Serves the page and the API over HTTP, from a thread with its own event loop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _STOP_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Listen:
-    """Where the dashboard listens, and what it permits.
+    """The address of the dashboard, and its permissions.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class Dashboard:
         self._source.settings = settings
 
     def check(self) -> None:
-        """Raise the fault of a server that refuses the login; one that isn't there may come later.
+        """Raise the error of a server that refuses the login, but not if it can't be reached.
 
         Raises
         ------
@@ -171,7 +171,7 @@ def bound(host: str, port: int) -> socket.socket:
         try:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.bind(address)
-            opened.listen(128)  # a page that comes before the start of the thread waits
+            opened.listen(128)  # a request before the start of the thread waits
         except OSError:
             opened.close()
             raise

@@ -1,4 +1,4 @@
-"""The overview of all models: read in the background, and only while somebody looks."""
+"""The overview of all models, which is read in the background, only while it has visitors."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _NAMES_SECONDS = 10.0
 """Seconds between two searches for new models, if a search is short."""
 
 _FAULT_SECONDS = 6.0
-"""An unexpected fault counts as a reading of so many seconds, so that it is rarely logged."""
+"""An unexpected fault counts as a reading of this many seconds, so that it is rarely logged."""
 
 LINGER = 15.0
-"""Seconds that the readings continue after the last look."""
+"""Seconds that the readings continue after the last request."""
 
 _FIRST_SECONDS = 5.0
-"""Maximum wait of the first look; to read thousands of models takes longer on a busy machine."""
+"""Maximum wait of the first request. Reading thousands of models takes longer on a busy machine."""
 
 _ATTEMPTS = 3
-"""Maximum number of readings that a deleted model may end."""
+"""Maximum number of tries to read all models while models are deleted."""
 
 _MOST_CHANGED = 200
 """Maximum number of rows in an update."""
@@ -68,7 +68,7 @@ class Snapshot:
         self._done = asyncio.Event()
 
     async def look(self) -> Mapping[str, Row]:
-        """Return the rows; the first look waits until the models are read, for a few seconds."""
+        """Return the rows; the first call waits a few seconds until the models are read."""
         self._looked = time.monotonic()
         if self._task is None or self._task.done():
             self._done = asyncio.Event()
@@ -85,7 +85,9 @@ class Snapshot:
         wanted = [row for row in rows if (row.name, row.model_id) not in self._with_scores]
         if any(row.version for row in wanted):
             loop = asyncio.get_running_loop()
-            with suppress(StreamclustError):  # the rows then have the scores since the first look
+            with suppress(
+                StreamclustError
+            ):  # then the rows have only the scores since the first call
                 for name, scores in await self._source.run(loop, self._read_scores, wanted):
                     row = self.rows.get(name)
                     if row is not None:
@@ -111,7 +113,7 @@ class Snapshot:
             try:
                 await self._refresh()
             except StreamclustError:  # `Source.state` has it
-                started = time.monotonic()  # a wait in vain isn't a long reading
+                started = time.monotonic()  # a wait without an answer isn't a long reading
             except Exception:
                 self._source.log.exception("dashboard_failed", model="all")
                 started -= _FAULT_SECONDS
@@ -131,7 +133,9 @@ class Snapshot:
         first = self.read_ms is None
         self.rows, self.read_ms = rows, now_ms()
         if first:
-            self.updates.put("overview", self.event([], (), many=True))  # for those who came early
+            self.updates.put(
+                "overview", self.event([], (), many=True)
+            )  # for visitors before the first reading
         elif changed or removed:
             self._publish(changed, removed)
 
@@ -156,7 +160,7 @@ class Snapshot:
         found = {}
         for overview in read_overviews(client, settings, self._names):
             row = Row.of(overview, group(overview.name), label)
-            found[row.name] = row.after(before.get(row.name))
+            found[row.name] = row.with_scores_of(before.get(row.name))
         return found
 
     def _publish(self, changed: Sequence[Row], removed: Sequence[str]) -> None:
@@ -166,7 +170,7 @@ class Snapshot:
             self.updates.put("overview", data or self.event([], ()), after_loss)
 
     def event(self, changed: Sequence[Row], removed: Sequence[str], many: bool = False) -> bytes:
-        """Return an update: the figures of all models together, and the rows that changed."""
+        """Return an update: the sums over all models, and the rows that changed."""
         rows = list(self.rows.values())
         many = many or len(changed) > _MOST_CHANGED
         value = {

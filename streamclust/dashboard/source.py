@@ -1,4 +1,4 @@
-"""The server that the dashboard reads: its connection, and whether it answers at present."""
+"""The server that the dashboard reads: its connection, and whether it answers now."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ THREADS = 6
 
 
 _REPLY_SECONDS = 3.0
-"""Maximum wait for a reply. A server that hangs accepts connections, so only this wait shows it."""
+"""Maximum wait for a reply: the only way to detect a hanging server, which accepts connections."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ServerState:
     state : str
         'starting' before the first answer, 'ok', or 'retrying' after a fault.
     error : str or None
-        The fault, and that the dashboard retries.
+        The fault, and a note that the dashboard retries.
     since_ms : int
         Time of the latest change of `state`.
     """
@@ -125,7 +125,7 @@ class Source:
         Raises
         ------
         ServerUnreachableError
-            If the server can't be used at present.
+            If the server can't be used now.
         ServerError
             If the server refuses the command.
         """

@@ -1,4 +1,4 @@
-"""How the components moved over the stored versions, and which ones were born or died."""
+"""The moves of the components over the stored versions, and the births and deaths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from streamclust.dashboard.payload import apart, event
+from streamclust.dashboard.payload import event, with_distinct_digits
 from streamclust.errors import DamagedVersionError, UnknownModelError
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 _VERSIONS, _FEWEST = 60, 6
 _BYTES = 8 << 20
-"""Maximum number of versions; and of bytes that these have in memory, unless they are few."""
+"""Number of versions: at most `_VERSIONS` and `_BYTES` in memory, but at least `_FEWEST`."""
 
 _COMPONENTS = 256
-"""Maximum number of components that are followed: those of the largest weight."""
+"""Maximum number of components that are followed: those with the largest weights."""
 
 
 class _Step(NamedTuple):
@@ -35,7 +35,7 @@ class _Step(NamedTuple):
     points: int
     ids: Labels
     means: NDArray[np.float32]
-    """Relative to the mean of the first version that was seen: values far from zero stay exact."""
+    """Relative to the mean of the newest version at the start, so that large values stay exact."""
 
 
 class Trail:
@@ -52,7 +52,7 @@ class Trail:
         self._origin = newest.means.mean(axis=0)
         self._ids = np.sort(newest.numbers[heaviest])
         self._is_adaptive = bool(len(newest.ids))
-        self._of = newest.model_id, D
+        self._model_and_size = newest.model_id, D
         self._most = max(_FEWEST, min(_VERSIONS, _BYTES // (4 * D * min(K, _COMPONENTS))))
         self._steps: list[_Step] = []
         self._all_ids: set[int] = set()
@@ -76,7 +76,7 @@ class Trail:
 
     def add(self, model: Model) -> None:
         """Add a version after the others."""
-        if (model.model_id, model.shape[1]) != self._of or (
+        if (model.model_id, model.shape[1]) != self._model_and_size or (
             self._steps and model.version <= self._steps[-1].version
         ):
             return
@@ -93,7 +93,7 @@ class Trail:
             self._is_complete = False
 
     def _note_births(self, step: _Step) -> None:
-        """Note the components that the version before doesn't have, and those that ended."""
+        """Record the components that are new in this version, and those that ended before it."""
         before, self._all_ids = self._all_ids, set(step.ids.tolist())
         if not before or not self._is_adaptive:
             return
@@ -116,7 +116,7 @@ class Trail:
             "version": [step.version for step in self._steps],
             "published_ms": [step.published_ms for step in self._steps],
             "id": None if is_plain else [step.ids.tolist() for step in self._steps],
-            "x": [apart(each[:, 0]) for each in places],
-            "y": [apart(each[:, 1]) for each in places],
+            "x": [with_distinct_digits(each[:, 0]) for each in places],
+            "y": [with_distinct_digits(each[:, 1]) for each in places],
             "complete": self._is_complete,
         }

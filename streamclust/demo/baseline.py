@@ -114,9 +114,9 @@ def batch_palette(X: Array, seed: int) -> BatchPalette:
 def batch_mixture(X: Array, seed: int) -> BatchMixture:
     """Fit scikit-learn's GaussianMixture once.
 
-    scikit-learn's `reg_covar` is in units of the data, ours is relative to each feature's variance.
-    So the fit is on standardised features, and the log-likelihood is converted back to the units of
-    the data.
+    scikit-learn's `reg_covar` is in units of the data; that of streamclust is relative to the
+    variance of each feature. So the features are standardised before the fit, and the
+    log-likelihood is converted back to the units of the data.
     """
     from sklearn.mixture import GaussianMixture
 
@@ -136,7 +136,7 @@ def batch_mixture(X: Array, seed: int) -> BatchMixture:
 def _quiet_and_on_one_thread() -> Iterator[None]:
     """Hide scikit-learn's warnings, and use one BLAS thread.
 
-    On such narrow blocks one thread is faster, especially on a busy machine.
+    With so few features one thread is faster, especially on a busy machine.
     """
     from threadpoolctl import threadpool_limits
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamclust.formats.model import Model
 
 _GLANCE = 0.02
-"""Seconds between two looks at what was learned."""
+"""Seconds between two checks of the learned points."""
 
 
 class Feeding:
@@ -85,7 +85,7 @@ class Feeding:
         """Send the feeds in order; each starts after the previous one is learned."""
         for feed in feeds:
             last_id = self._send(recorder, feed)
-            while (end := recorder.at(last_id)) is None:
+            while (end := recorder.version_at(last_id)) is None:
                 if self._stop.wait(_GLANCE):
                     return
             self.ends[feed.name] = end

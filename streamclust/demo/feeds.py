@@ -29,7 +29,7 @@ class Feed:
     Parameters
     ----------
     name : str
-        Name for people.
+        Name of the feed in the view and the charts.
     stream : str
     features : tuple of str
     X : array of shape (N, D)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: one KeyboardInterrupt, and never during the clean-up."""
+"""Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt once, and not during the clean-up."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ class Interrupts:
     """Raises KeyboardInterrupt at the first signal, and ignores later ones.
 
     Within `shielded` the first signal takes effect at the end of the block. SIGINT and SIGHUP stay
-    ignored if the command was started so (by ``&`` in a script, or by nohup).
+    ignored if the command was started with them ignored (by ``&`` in a script, or by nohup).
 
-    The module imports nothing heavy: it protects the imports of the other modules too.
+    The module has only fast imports, because it also protects the imports of the other modules.
     """
 
     def __init__(self) -> None:
-        self._before: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
         self._raised = False
         self._shields = 0
         self._waiting = False
 
     def __enter__(self) -> Self:
-        heard = [
+        handled = [
             number
             for number in _SIGNALS
             if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN
         ]
-        self._before = {number: signal.signal(number, self._handle) for number in heard}
+        self._previous = {number: signal.signal(number, self._handle) for number in handled}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     @contextmanager

@@ -31,7 +31,7 @@ _SLIM = 0.1
 """Components that fill more than this share of the middle frame aren't enlarged."""
 
 _WIDE = 1.5
-"""Components that are wider than this many middle frames are only in the frame with everything."""
+"""Components that are wider than this many middle frames are only in the frame of all readings."""
 
 _CAPTION = (
     "Each dot is one of {sample:,} readings of {D} sensors, in the plane in which the readings "

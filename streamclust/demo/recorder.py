@@ -24,7 +24,7 @@ class Seen:
     """A version, and the time of its arrival by a monotonic clock."""
 
     model: Model
-    at: float
+    arrival: float
 
 
 @dataclass(eq=False)
@@ -83,12 +83,12 @@ class Recorder:
         if len(self.versions) < 2:
             return 0.0
         last = self.versions[-1]
-        first = next(seen for seen in self.versions if last.at - seen.at <= _RATE_SECONDS)
+        first = next(seen for seen in self.versions if last.arrival - seen.arrival <= _RATE_SECONDS)
         first = first if first is not last else self.versions[-2]
-        seconds = last.at - first.at
+        seconds = last.arrival - first.arrival
         return (last.model.points - first.model.points) / seconds if seconds else 0.0
 
-    def at(self, entry_id: str) -> Model | None:
+    def version_at(self, entry_id: str) -> Model | None:
         """Return the newest version whose last learned entry is this one, or None."""
         for seen in reversed(self.versions):
             if seen.model.position.get(self.stream) == entry_id:

@@ -1,4 +1,4 @@
-"""The final figures: one pass over the stream, beside scikit-learn's full-batch fits."""
+"""The final figures: one pass over the stream, compared with scikit-learn's full-batch fits."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class PaletteReport:
     ----------
     picture : str
     pixels, version : int
-        `version` had just learned the last of these pixels.
+        `version` is the version after the last of these pixels.
     inertia, batch_inertia : float
-        Per pixel: the stream's, and scikit-learn's.
+        Per pixel, of the stream and of scikit-learn.
     inertia_ratio : float
-        Below 1 the stream's is better.
+        Below 1, the stream is better.
     psnr_db, batch_psnr_db : float
         Of the whole picture in 64 colours.
     batch_passes : int
@@ -64,7 +64,7 @@ class MixtureReport:
     batch_log_likelihood : float
         The median of scikit-learn's fits.
     gap : float
-        Above 0 the stream's is better.
+        Above 0, the stream is better.
     batch_log_likelihoods, batch_passes, batch_seconds : tuple
         One per fit.
     """

@@ -99,7 +99,7 @@ class WorkerProcess:
 
 
 def _cpu_seconds_of_children() -> float:
-    """Return the processor time of all child processes that have been waited for."""
+    """Return the processor time of all child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

@@ -28,7 +28,7 @@ _COMPONENT_COLOURS = (
     "#999933",
     "#aa4499",
 )
-"""Ten colours that colour-blind people tell apart, on white and on black (after Paul Tol)."""
+"""Ten colours that colour-blind people can distinguish, on white and on black (Paul Tol)."""
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 

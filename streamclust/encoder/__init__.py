@@ -1,1 +1,1 @@
-"""Vector quantization of live feeds by any number of encoders: each entry gets its codes once."""
+"""Vector quantization of live feeds. Many encoders can share a feed; each entry is coded once."""

@@ -62,14 +62,14 @@ class Coder:
     spec : PointsFormat
         The settings of the entries.
     top : int
-        Components per point in the codes; a larger number than K means K.
+        Components per point in the codes, at most K.
     labels : sequence of str
         Fields that are copied into the codes.
     stream : str, optional
         The stream of points. If the model learns from this stream, entries have the layout that the
         model has learned; else the layout is detected.
     scale : str, optional
-        The setting of the model; None skips the check.
+        The scale in the settings of the model; None skips the check.
     scores : sequence of str
         Scores in the codes, except the distance; see `streamclust.models.scores`.
     flagging : Flagging, optional
@@ -78,7 +78,7 @@ class Coder:
 
     @classmethod
     def of(cls, settings: ModelSettings, stream: str, *, alerts: bool) -> Coder:
-        """Return the coder of a stream by the settings; with `alerts`, it flags anomalies too."""
+        """Return the coder of a stream from the settings; with `alerts`, it flags anomalies."""
         encode, anomaly = settings.encode, settings.anomaly
         labels = frozenset(label.encode() for label in encode.labels)
         return cls(
@@ -208,7 +208,7 @@ class Coder:
     def _blocks(
         self, entries: RawEntries, codes: Codes, decoded: Decoded, model: Model
     ) -> list[tuple[bytes, list[bytes]]]:
-        """Return the entries of codes where entries are blocks, or have bad points."""
+        """Return the entries of codes for entries that are blocks or have bad points."""
         out, start, places = [], 0, decoded.dead.places()
         bad = decoded.dead.per_entry(len(entries)).tolist()
         for part, count in zip(_parts(codes, decoded.counts), bad, strict=True):
@@ -231,7 +231,7 @@ class Coder:
         return Coded([(entry_id, flat + _id_fields(model))], 0, 1)
 
     def _decode(self, entries: RawEntries, model: Model) -> Decoded:
-        """Return the points; dead points name an entry by its place."""
+        """Return the points; dead points have the place of their entry."""
         D = model.means.shape[1]
         if self._layout is not None and self._layout.n_features == D:
             return entries.decode(self._layout)
@@ -267,7 +267,7 @@ class Coder:
 
 
 def _id_fields(model: Model) -> list[bytes]:
-    """Return the field that tells the codes of this model from those of an earlier one."""
+    """Return the field that distinguishes the codes of this model from those of an earlier one."""
     return [b"model_id", b"%d" % model.code_id] if model.code_id else []
 
 
@@ -277,7 +277,7 @@ def too_large(most: int) -> str:
 
 
 def _values(model: Model) -> str:
-    """Return the name of the field that goes with ``top``."""
+    """Return the name of the field with the values of ``top``."""
     return by_kind(TOP_VALUES, model.kind, "TOP_VALUES")
 
 

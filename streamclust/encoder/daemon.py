@@ -1,4 +1,4 @@
-"""The encoder's process: the streams to encode, signals that set a flag, a clean end."""
+"""The encoder's process: it starts the encoders, and ends them on a signal."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _DISCOVER = 10.0
 """Seconds between two looks for new models, without a template."""
 
 _FEW = 4
-"""Maximum number of streams that have a thread each. A thread that waits in a blocking read gets
-entries with less delay."""
+"""Maximum number of streams that have one thread each. A thread in a blocking read gets entries
+with less delay."""
 
 
 def encode_streams(
@@ -71,7 +71,7 @@ def encode_streams(
     ConfigError
         If the settings don't have a model, or a pattern can match none.
     ModelsFailedError
-        If encoders of many streams have failed, with `until_idle`.
+        With `until_idle`, if encoders of many streams have failed.
     StreamclustError
         If the server can't be used; for a few streams also the first error that ended a stream,
         after a clean end of the other streams.
@@ -82,14 +82,14 @@ def encode_streams(
     roster = EncoderRoster(settings, server, names, stop, until_idle, log, load)
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         one = {"model": names[0]} if len(names) == 1 else {"models": list(names[:_SHOWN])}
-        jobs = [] if roster.several else roster.jobs()
+        jobs = [] if roster.needs_search else roster.jobs()
         streams = [job.stream for job in jobs[:_SHOWN]]
         log.info("encoder_started", server=server.label, **one, streams=streams)
         warn_of_slow_kernels(log)
         if not wait_for_server(server, stop, log, wait):
             return []
         with _short_pauses(), _reloading(roster, server, stop, log, until_idle) as reloading:
-            if not roster.several and len(jobs) <= _FEW:
+            if not roster.needs_search and len(jobs) <= _FEW:
                 return _encode_few(roster, stop, reloading)
             return run_encoders(
                 server,

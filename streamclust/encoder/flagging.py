@@ -71,7 +71,7 @@ class Flagged:
         return found[-self.keep :]
 
     def followed_by(self, later: Flagged) -> Flagged:
-        """Return the points of both ranges; those that would not be kept are only counted."""
+        """Return the points of both ranges; older points than `keep` are only counted."""
         if not (self.count and later.count):
             return self if self.count else later
         parts = [*self.parts, *later.parts]
@@ -91,7 +91,7 @@ class Flagging:
     Parameters
     ----------
     settings : AnomalySettings
-        With a rate.
+        Settings with a rate.
     stream : str
         Stream of the points.
     labels : set of bytes
@@ -199,7 +199,7 @@ def _places(decoded: Decoded, rows: Labels) -> tuple[Labels, list[int]]:
         bad.setdefault(part.entry_id, []).extend(np.atleast_1d(part.index).tolist())
     for n, entry in enumerate(owners.tolist() if bad else ()):
         for each in sorted(bad.get(entry, ())):
-            places[n] += each <= places[n]  # the bad points before it count too
+            places[n] += each <= places[n]  # earlier bad points count too
     return owners, places
 
 

@@ -1,4 +1,4 @@
-"""What an encoder works on, and what it has done."""
+"""The job of an encoder, and the counts of its work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Job(ModelJob):
     key : str
         The stream of codes.
     activity : Activity
-        Where the loop records its progress.
+        Records the progress of the loop.
     """
 
     stream: str
@@ -49,7 +49,7 @@ class Tally:
     repeated : int
         Entries whose codes another encoder had written before.
     taken_over : int
-        Entries that another encoder had left unfinished.
+        Unfinished entries of another encoder.
     gone : int
         Entries that were deleted or trimmed before they had codes.
     unknown_gaps : int
@@ -73,7 +73,7 @@ class Tally:
 
 
 class Run(Protocol):
-    """What outlives the sessions of an encoder."""
+    """The data and reports of an encoder that all its sessions share."""
 
     job: Job
     tally: Tally
@@ -84,5 +84,5 @@ class Run(Protocol):
     def started(self, version: int) -> None:
         """Log the first version that is used."""
 
-    def going_well(self) -> None:
+    def record_success(self) -> None:
         """Record that the encoder works."""

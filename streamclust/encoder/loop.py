@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from streamclust.encoder.between import Between
 from streamclust.encoder.job import Job, Tally
 from streamclust.encoder.session import EncoderSession
+from streamclust.encoder.waits import EncoderWaits
 from streamclust.errors import StreamclustError, unexpected
 from streamclust.runtime.backoff import Backoff
-from streamclust.runtime.failures import clear, pause
+from streamclust.runtime.failures import clear_error, pause
 from streamclust.runtime.log import warn_of_less
 from streamclust.runtime.scheduler import Wait
 from streamclust.store.server.faults import passes
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streamclust.store.server.connect import Server
 
 _SHARE = 1024
-"""Maximum entries per read: the code of the first entry waits for that of the last one."""
+"""Maximum entries per read. The codes of all of them are written together, after the last."""
 
 _STEADY = 1.0
 """Seconds without a failure after which a failed encoder counts as recovered."""
@@ -49,13 +49,13 @@ def run_encoder(job: Job) -> Tally:
 
 
 class EncoderLife:
-    """One encoder of one stream: what outlives its sessions.
+    """One encoder of one stream: its sessions, and the data that they share.
 
     Parameters
     ----------
     job : Job
     shared : Shared, optional
-        What many encoders share; without it, the encoder has a thread of its own.
+        Objects that many encoders share; without them, the encoder has its own thread.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class EncoderLife:
     def _sessions(self) -> Iterator[Wait]:
         job = self.job
         while not job.stop.is_set():
-            job.activity.moved()
+            job.activity.record_progress()
             try:
                 with self._session() as session:
                     if (yield from session.work()):
@@ -116,20 +116,20 @@ class EncoderLife:
 
     @contextmanager
     def _session(self) -> Iterator[EncoderSession]:
-        """Return unfinished entries at the end, except after a fault that passes."""
+        """Open a session; return unfinished entries at the end, except after a passing fault."""
         job, shared, continues = self.job, self._shared, False
         with ExitStack() as stack:
             if shared is None:
                 server = stack.enter_context(job.server.session())
-                member, between = self._member(server), None
+                member, waits = self._member(server), None
             else:
                 server = session = stack.enter_context(shared.connections.session())
                 member, wake = self._member(server), shared.wake(job)
-                between = Between(job, member, session.news, wake, shared.poll)
-                stack.callback(between.forget)
-                stack.enter_context(shared.takeovers.looking(between))
+                waits = EncoderWaits(job, member, session.news, wake, shared.poll)
+                stack.callback(waits.forget)
+                stack.enter_context(shared.takeovers.looking(waits))
             try:
-                yield EncoderSession(self, server, member, between)
+                yield EncoderSession(self, server, member, waits)
             except redis.RedisError as error:
                 continues = passes(error)
                 raise
@@ -152,16 +152,16 @@ class EncoderLife:
         """Log the first version that is used."""
         self.log_often("encoding_started", version=version, codes=self.job.key)
 
-    def going_well(self) -> None:
+    def record_success(self) -> None:
         """Record that the encoder works."""
-        self._backoff.going_well()
+        self._backoff.record_success()
         if self._failure and time.monotonic() - self._failed_at > _STEADY:
             self.job.log.info("encoder_recovered", after=self._failure)
             self._failure, self._tries = "", 0
 
     def _fail(self, error: Exception) -> None:
         """Log each reason of a failure once."""
-        found = clear(error, self.job.server.label)
+        found = clear_error(error, self.job.server.label)
         trace = {} if isinstance(found, StreamclustError) else {"exc_info": error}
         reason = unexpected(error) if trace else str(found)
         if reason != self._failure:

@@ -25,7 +25,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Formats that are read. Other formats start programs, or are rarely used for photographs."""
 
 MOST_PIXELS = 89_478_485
-"""Maximum pixels of a picture: from there, Pillow warns of files made to fill the memory."""
+"""Maximum pixels of a picture. Pillow warns of larger ones, because they can fill the memory."""
 
 
 def read_picture(path: str | Path, channels: int) -> NDArray[np.uint8]:
@@ -78,7 +78,7 @@ def write_pixels(path: str | Path, pixels: NDArray[np.uint8]) -> None:
     Image = _pillow()
     form = Image.registered_extensions().get(Path(path).suffix.lower())
     if form is None:
-        raise DataError(f"can't write the picture {path}: no such format; name a .png file")
+        raise DataError(f"can't write the picture {path}: unknown format; name a .png file")
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     try:
         with new_file(path) as file:

@@ -1,4 +1,4 @@
-"""Reads the settings of an encoder process again, from a thread of its own."""
+"""Reads the settings of an encoder process again, in a separate thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GRACE = 1.0
 
 
 class Reloading:
-    """Reloads the settings on request, while the block lasts.
+    """Reloads the settings on request; a context manager.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Reloading:
     Attributes
     ----------
     changed : callable
-        Called after models have come, gone or changed. It returns when no encoder uses its old
+        Called after models were added, removed or changed. Returns when no encoder uses its old
         settings any more.
     """
 
@@ -81,17 +81,17 @@ class Reloading:
             self._event.wait(max(until - time.monotonic(), 0.0))
 
     def _round(self) -> float:
-        """Do what was asked; return when to look again."""
+        """Reload if it was requested; return when to look again."""
         requests = self._requests
         with self._connections.session() as server:
             until = requests.look(server)
-            while requests.asked and not self._ended:
-                requests.asked = False
+            while requests.is_requested and not self._ended:
+                requests.is_requested = False
                 try:
-                    requests.answer(server.client(), {"is_pending": True})
+                    requests.write_answer(server.client(), {"is_pending": True})
                     answer = self._roster.reload(server.client(), self.changed)
                 except redis.RedisError:
-                    requests.asked = True
+                    requests.is_requested = True
                     raise
-                requests.answer(server.client(), answer)
+                requests.write_answer(server.client(), answer)
         return until

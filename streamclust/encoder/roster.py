@@ -1,4 +1,4 @@
-"""Which streams an encoder process encodes, also after its settings have changed."""
+"""The streams that an encoder process encodes, also after its settings have changed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from streamclust.encoder.coding import Coder
 from streamclust.encoder.job import Job
 from streamclust.errors import ConfigError, StreamclustError
-from streamclust.runtime.discovery import found_models, is_several, selected
+from streamclust.runtime.discovery import found_models, select_names, selects_several
 from streamclust.runtime.reloads import fixed_settings, reload_answer
 from streamclust.runtime.signals import ChildStop
 from streamclust.store.model.keys import Keys
-from streamclust.store.model.versions import newer
+from streamclust.store.model.versions import read_newer
 from streamclust.text import is_pattern, known_names, matching
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class EncoderRoster:
     Attributes
     ----------
     settings : Settings
-    several : bool
-        Whether a name stands for several models, so that the server must be searched.
+    needs_search : bool
+        Whether a name is a pattern or template, so that the server must be searched.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class EncoderRoster:
     ) -> None:
         refuse_unknown(settings, names)
         self.settings = settings
-        self.several = any(is_several(name, settings) for name in names)
+        self.needs_search = any(selects_several(name, settings) for name in names)
         self._server = server
         self._names = list(dict.fromkeys(names))
         self._stop = stop
@@ -68,7 +68,7 @@ class EncoderRoster:
         self._load = load or (lambda: settings)
         self._lock = threading.RLock()
         self._made: dict[str, list[Job]] = {}
-        self._kept: dict[str, Settings] = {}  # of models that refuse the newest settings
+        self._old_settings: dict[str, Settings] = {}  # of models that refuse the newest ones
 
     def jobs(self, client: redis.Redis | None = None) -> list[Job]:
         """Return a job for each stream. A job is the same object until its settings change.
@@ -76,18 +76,18 @@ class EncoderRoster:
         Parameters
         ----------
         client : redis.Redis, optional
-            Needed if a name stands for several models.
+            Needed if a name is a pattern or template.
         """
         with self._lock:
             settings = self.settings
-            if client is not None and self.several:
+            if client is not None and self.needs_search:
                 chosen = models_of(settings, self._names, client)
             else:
                 chosen = [name for name in self._names if name in settings.models]
             for name in chosen:
                 if name not in self._made:
                     self._made[name] = encoder_jobs(
-                        self._kept.get(name, settings),
+                        self._old_settings.get(name, settings),
                         self._server,
                         name,
                         ChildStop(self._stop),
@@ -99,14 +99,14 @@ class EncoderRoster:
     def reload(self, client: redis.Redis, apply: Callable[[], object]) -> dict[str, Any]:
         """Read the settings again and apply what has changed; return what was done.
 
-        The encoders of models that have changed or gone are asked to stop. `jobs` then returns new
+        The encoders of changed and removed models are asked to stop. `jobs` then returns new
         jobs for those that have changed.
 
         Parameters
         ----------
         client : redis.Redis
         apply : callable
-            Called after models have come, gone or changed.
+            Called after models were added, removed or changed.
 
         Raises
         ------
@@ -138,7 +138,7 @@ class EncoderRoster:
             before = self.settings
             update = {"models": new.models, "defaults": new.defaults}
             self.settings = before.model_copy(update=update)
-            self._kept = {name: self._kept.get(name, before) for name in refused}
+            self._old_settings = {name: self._old_settings.get(name, before) for name in refused}
             for name in (*removed, *changed):
                 for job in self._made.pop(name, []):
                     job.stop.set()
@@ -163,7 +163,7 @@ def _refusal(jobs: Sequence[Job], settings: ModelSettings, client: redis.Redis) 
     """Return why encoders can't continue with these settings; "" if they can."""
     try:
         for job in jobs:
-            model = newer(client, job.keys, 0)
+            model = read_newer(client, job.keys, 0)
             if model is not None:
                 Coder.of(settings, job.stream, alerts=False).use(model)
     except StreamclustError as error:
@@ -174,7 +174,7 @@ def _refusal(jobs: Sequence[Job], settings: ModelSettings, client: redis.Redis) 
 def refuse_unknown(settings: Settings, names: Sequence[str]) -> None:
     """Raise an error for a model that the settings don't have.
 
-    A pattern can match models of templates that come later.
+    A pattern is accepted if it can match future models of a template.
 
     Raises
     ------
@@ -185,17 +185,17 @@ def refuse_unknown(settings: Settings, names: Sequence[str]) -> None:
             if not settings.models.templates and not matching(settings.models, [name]):
                 known = known_names(name, settings.models, "configured models")
                 raise ConfigError(f"no configured model matches {name!r}; {known}")
-        elif name not in settings.models and not is_several(name, settings):
+        elif name not in settings.models and not selects_several(name, settings):
             known = known_names(name, settings.models.entries, "configured models")
             raise ConfigError(f"model {name!r} isn't configured; {known}")
 
 
 def models_of(settings: Settings, names: Sequence[str], client: redis.Redis) -> list[str]:
-    """Return the models that names, patterns and templates select; those of streams that exist."""
+    """Return the models that names, patterns and templates select, if their streams exist."""
     there, found = found_models(settings, client), list[str]()
     for name in names:
-        if is_several(name, settings):
-            found += selected(there, name, settings)
+        if selects_several(name, settings):
+            found += select_names(there, name, settings)
         elif name in settings.models:
             found.append(name)
     return list(dict.fromkeys(found))

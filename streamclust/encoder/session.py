@@ -2,12 +2,12 @@
 
 Encoders compute codes in parallel and write them in the order of the stream. During an encoder's
 turn, each round trip writes the codes of one batch and reads the next batch. The recovery from
-every fault is the same: read the entries that this encoder has not finished again, oldest first.
+every fault is the same: read the unfinished entries of this encoder again, oldest first.
 Entries and codes of a session belong to one history of the server's data, so that no codes are
 written for entries that the next primary doesn't have.
 
-The session is a generator. An encoder with a thread of its own waits in blocking reads, and yields
-nothing. One of many encoders that share threads yields what it waits for (`between.Between`).
+The session is a generator. An encoder with its own thread waits in blocking reads, and yields
+nothing. An encoder that shares threads yields what it waits for (`waits.EncoderWaits`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streamclust.runtime.missing import missing_error
 from streamclust.store.ids import order
 from streamclust.store.model.code_stream import Alerts
 from streamclust.store.model.code_writer import open_code_writer
-from streamclust.store.model.versions import newer, newest_but, read_model
+from streamclust.store.model.versions import newest_unless, read_model, read_newer
 from streamclust.store.stream.gaps import gap_words
 from streamclust.store.stream.group import Delivery, GroupMember
 from streamclust.store.stream.names import missing_text
@@ -30,8 +30,8 @@ from streamclust.store.stream.names import missing_text
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from streamclust.encoder.between import Between
     from streamclust.encoder.job import Run
+    from streamclust.encoder.waits import EncoderWaits
     from streamclust.formats.model import Model
     from streamclust.runtime.scheduler import Wait
     from streamclust.store.model.code_writer import Answer, CodeBatch, Written
@@ -48,7 +48,7 @@ _TURN_MS = 100
 """Milliseconds to wait for another encoder's codes before checking whether it is alive."""
 
 _LOOK_SECONDS = 1.0
-"""Seconds between checks whether the model was created again, and so has lower versions."""
+"""Seconds between checks whether the model was created again, with lower versions."""
 
 _LOOK_BYTES = 1 << 18
 """A check reads the whole newest version. So its pause grows by one second per this many bytes."""
@@ -67,7 +67,7 @@ _START = {"earliest": "0", "latest": "$"}
 
 
 class EncoderSession:
-    """One session. Its knowledge of the server is not valid in the next session.
+    """One session. The next session starts without the data that this one has read.
 
     Parameters
     ----------
@@ -75,17 +75,17 @@ class EncoderSession:
     server : Server
         A session.
     member : GroupMember
-    between : Between or None
-        What it does while other encoders use the thread; None if it has a thread of its own.
+    waits : EncoderWaits or None
+        Waits while other encoders use the thread; None if the encoder has its own thread.
     """
 
     def __init__(
-        self, run: Run, server: Server, member: GroupMember, between: Between | None
+        self, run: Run, server: Server, member: GroupMember, waits: EncoderWaits | None
     ) -> None:
         job = run.job
         self._job = job
         self._run = run
-        self._between = between
+        self._waits = waits
         settings = job.model
         self._client = server.client()
         self._largest = settings.batch.max_entry_bytes
@@ -96,7 +96,7 @@ class EncoderSession:
         self._coder = self._new_coder()
         self._takeover_ms = int(settings.encode.takeover * 1000)
         self._model: Model | None = None
-        self._held = Delivery()  # read together with the last write
+        self._unwritten = Delivery()  # read together with the last write
         self._behind = True
         self._logged = self._looked = time.monotonic()
         self._look_due = self._looked + _LOOK_SECONDS  # for a model that was created again
@@ -108,13 +108,13 @@ class EncoderSession:
         self._check_stream()  # before the group creates the key of the stream
         self._member.join(_START.get(start, start))
         self._member.remove_dead(_FORGOTTEN * self._takeover_ms)
-        while self._held or not self._job.stop.is_set():
-            self._job.activity.moved()
+        while self._unwritten or not self._job.stop.is_set():
+            self._job.activity.record_progress()
             if self._model is None:
                 yield from self._wait_for_model()
                 continue
             if time.monotonic() >= self._look_due and (
-                self._between is None or self._between.versions_may_differ()
+                self._waits is None or self._waits.versions_may_differ()
             ):
                 self._look(self._model)
             self._behind = self._behind or self._has_claimed()
@@ -122,21 +122,21 @@ class EncoderSession:
                 yield from self._catch_up(self._model)
             elif (yield from self._write_and_read(self._model)) and self._nothing_left():
                 return True
-            self._run.going_well()
+            self._run.record_success()
             self._log_counts()
             yield from self._rest()
         return False
 
     def _rest(self) -> Iterator[Wait]:
         """Let other encoders run, or wait for entries, if this encoder shares threads."""
-        between = self._between
-        if between is None:
+        waits = self._waits
+        if waits is None:
             return
-        is_idle = yield from between.rest(busy=bool(self._held or self._behind))
+        is_idle = yield from waits.rest(busy=bool(self._unwritten or self._behind))
         if is_idle:
-            self._model, self._coder = None, self._new_coder()  # they leave memory
+            self._model, self._coder = None, self._new_coder()  # frees memory
             self._run.log_often("encoder_asleep")
-            yield from between.sleep()
+            yield from waits.sleep()
 
     def _new_coder(self) -> Coder:
         settings, stream = self._job.model, self._job.stream
@@ -158,18 +158,18 @@ class EncoderSession:
         client, keys = self._client, self._job.keys
         if self._job.until_idle:
             read_model(client, keys)  # raises an error that names what is missing
-        self._follow(newer(client, keys, 0))
+        self._follow(read_newer(client, keys, 0))
         if self._model is None:
             self._job.log.info("model_awaited")
         while self._model is None and not self._job.stop.is_set():
-            self._job.activity.moved()
-            if self._between is None:
+            self._job.activity.record_progress()
+            if self._waits is None:
                 client.xread({keys.models: "0-0"}, count=1, block=_BLOCK_MS)
             else:
-                yield from self._between.wait_for(
+                yield from self._waits.wait_for(
                     keys.models, lambda: client.xread({keys.models: "0-0"}, count=1)
                 )
-            self._follow(newer(client, keys, 0))
+            self._follow(read_newer(client, keys, 0))
         if self._model is not None:
             self._run.started(self._model.version)
 
@@ -186,7 +186,7 @@ class EncoderSession:
 
     def _look(self, model: Model) -> None:
         """Check whether the newest version is a lower one, of a model that was created again."""
-        found = newest_but(self._client, self._job.keys, model)
+        found = newest_unless(self._client, self._job.keys, model)
         if found is not None and (found.version > model.version or found.replaces(model)):
             self._follow(found)
         model = self._model or model
@@ -199,17 +199,17 @@ class EncoderSession:
         own = self._member.read_own()
         self._behind = bool(own)
         if own:
-            delivery = self._member.unbroken(own)
-            model = newer(self._client, self._job.keys, model.version) or model
+            delivery = self._member.before_others(own)
+            model = read_newer(self._client, self._job.keys, model.version) or model
             self._follow(model)
             coded, share = self._coded(delivery, model)
             if (yield from self._settle(share, coded, self._write(share, coded))):
                 self._count_gone(len(delivery.gone))
 
     def _write_and_read(self, model: Model) -> Steps:
-        """Write the codes in hand, read the next entries; return whether there is nothing to do."""
-        coded, share = self._coded(self._held, model)
-        self._held = Delivery()
+        """Write the codes of the last read, read the next entries; return whether all is done."""
+        coded, share = self._coded(self._unwritten, model)
+        self._unwritten = Delivery()
         if self._job.stop.is_set():
             if share:
                 yield from self._settle(share, coded, self._write(share, coded))
@@ -223,30 +223,30 @@ class EncoderSession:
             self._job.log.warning(event, after=answer.gap.after, **fields)
         delivery = answer.delivery
         if written is not None and not (yield from self._settle(share, coded, written)):
-            return False  # these entries, and those of the delivery, are read again
+            return False  # these entries and the new ones are read again
         if not self._behind:
             self._behind = delivery is None
-            self._held = delivery or self._held
-        return not (self._held or self._behind)
+            self._unwritten = delivery or self._unwritten
+        return not (self._unwritten or self._behind)
 
     def _round_trip(
         self, share: CodeBatch, coded: Coded, model: Model
     ) -> tuple[Answer, Written | None]:
-        """Write codes and read entries; return the result of the write too, if it isn't settled."""
+        """Write codes and read entries; return also the result of an incomplete write."""
         results: list[Written] = []
 
-        def settle(written: Written) -> bool:
-            if self._between is None:  # the read blocks meanwhile
+        def on_written(written: Written) -> bool:
+            if self._waits is None:  # the read blocks meanwhile
                 return _finished(self._settle(share, coded, written))
             results.append(written)
             return written.entries is not None
 
-        waits: int | None = _TURN_MS if self._job.until_idle else _BLOCK_MS
-        if self._between is not None:
-            self._between.watch()
-            waits = None
+        block_ms: int | None = _TURN_MS if self._job.until_idle else _BLOCK_MS
+        if self._waits is not None:
+            self._waits.watch()
+            block_ms = None
         answer = self._writer.write_and_read(
-            share, settle, model.version, waits, self._alerts(coded)
+            share, on_written, model.version, block_ms, self._alerts(coded)
         )
         return answer, results[0] if results else None
 
@@ -272,7 +272,7 @@ class EncoderSession:
         return self._writer.write(share, self._alerts(coded))
 
     def _settle(self, share: CodeBatch, coded: Coded, written: Written) -> Steps:
-        """Write a batch of codes when its turn has come, and count it.
+        """Complete the write of a batch when its turn has come, and count the batch.
 
         Return False if the wait for the turn was interrupted: the entries are read again later.
         """
@@ -290,24 +290,24 @@ class EncoderSession:
         Return False if the wait was interrupted: by a request to stop, or because this encoder took
         over earlier entries.
         """
-        self._job.activity.moved()
+        self._job.activity.record_progress()
         if self._job.stop.is_set():
             return False
         client, key = self._client, self._job.key
-        if self._between is None:
+        if self._waits is None:
             news: Any = client.xread({key: last}, count=1, block=_TURN_MS)
         else:
-            news = yield from self._between.wait_for(
+            news = yield from self._waits.wait_for(
                 key, lambda: client.xread({key: last}, count=1), _TURN_MS / 1000.0
             )
         if not news:
-            self._member.keep()
+            self._member.reset_idle_time()
             return not (self._take_over() or self._has_claimed())
         return True
 
     def _has_claimed(self) -> bool:
         """Return whether entries of a dead encoder were taken over since the last call; log it."""
-        taken, gone = (0, 0) if self._between is None else self._between.take_claims()
+        taken, gone = (0, 0) if self._waits is None else self._waits.take_claims()
         self._count_taken(taken, gone)
         return bool(taken or gone)
 
@@ -342,11 +342,11 @@ class EncoderSession:
         self._count_gone(gone)
 
     def _nothing_left(self) -> bool:
-        """Take over entries of dead encoders from time to time; return whether all is done."""
+        """Take over entries of dead encoders regularly; return whether all entries are done."""
         if self._job.until_idle and self._member.idle:
             return True
         now = time.monotonic()
-        if self._between is not None and not self._job.until_idle:
+        if self._waits is not None and not self._job.until_idle:
             return False  # `takeovers.Takeovers` looks for entries of dead encoders
         if now - self._looked >= min(self._takeover_ms / 4000.0, 2.0):
             self._looked = now

@@ -1,4 +1,4 @@
-"""What the encoders of many streams share."""
+"""The objects that the encoders of many streams share."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from streamclust.runtime.pool import Pool
 
 _POLL, _POLL_EACH = 0.1, 0.001
-"""Seconds between reads where the server doesn't report news: at least, and per encoder."""
+"""If the server doesn't report news: minimum seconds between reads, and seconds per encoder."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What the encoders of many streams share.
+    """The objects that the encoders of many streams share.
 
     Parameters
     ----------

@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
     import redis
 
-    from streamclust.encoder.between import Between
+    from streamclust.encoder.waits import EncoderWaits
 
 _TOGETHER = 128
 """Streams per round trip."""
 
 _LONGEST, _EACH = 2.0, 0.005
-"""Seconds between two looks: at most, except that it is at least this time per stream."""
+"""Maximum seconds between two looks, and minimum seconds per stream; the larger time counts."""
 
 
 class Takeovers:
     """Takes over the entries of dead encoders for encoders that share threads.
 
-    A stream is looked at every 2 s (with a small `encode.takeover`: every quarter of it), or with N
-    streams every N / 200 s, whichever is longer.
+    Seconds between two looks at a stream: max(min(2, takeover / 4), N / 200) with N streams and the
+    smallest `encode.takeover`.
     """
 
     def __init__(self) -> None:
-        self._encoders: dict[Between, None] = {}
+        self._encoders: dict[EncoderWaits, None] = {}
 
     @contextmanager
-    def looking(self, encoder: Between) -> Iterator[None]:
+    def looking(self, encoder: EncoderWaits) -> Iterator[None]:
         """Look for entries of dead encoders in the group of an encoder, while the block lasts."""
         self._encoders[encoder] = None
         try:
@@ -45,10 +45,10 @@ class Takeovers:
             self._encoders.pop(encoder, None)
 
     def life(self, stop: threading.Event) -> Iterator[Wait]:
-        """Look again and again; yield the pauses."""
+        """Look at regular times; yield the pauses."""
         while not stop.is_set():
             yield Wait(time.monotonic() + self._period())
-            clients: defaultdict[redis.Redis, list[Between]] = defaultdict(list)
+            clients: defaultdict[redis.Redis, list[EncoderWaits]] = defaultdict(list)
             for encoder in list(self._encoders):
                 clients[encoder.member.client].append(encoder)
             for client, encoders in clients.items():
@@ -63,12 +63,14 @@ class Takeovers:
         shortest = min((each.takeover_ms / 4000.0 for each in encoders), default=_LONGEST)
         return max(min(shortest, _LONGEST), len(encoders) * _EACH)
 
-    def _look(self, client: redis.Redis, encoders: Sequence[Between]) -> None:
-        there = [each for each in encoders if each in self._encoders]
-        calls = [(each.member.stream, each.member.claim_call(each.takeover_ms)) for each in there]
+    def _look(self, client: redis.Redis, encoders: Sequence[EncoderWaits]) -> None:
+        current = [each for each in encoders if each in self._encoders]
+        calls = [
+            (each.member.stream, each.member.claim_command(each.takeover_ms)) for each in current
+        ]
         try:
             replies = round_trip(client, calls)
         except Exception as error:
-            replies = [error] * len(there)
-        for each, reply in zip(there, replies, strict=True):
-            each.claimed(reply)
+            replies = [error] * len(current)
+        for each, reply in zip(current, replies, strict=True):
+            each.report_claim(reply)

@@ -42,7 +42,7 @@ class Done(Generic[R]):
     ----------
     value : object
     notes : Notes
-        What the read of the part has found besides its points.
+        Counts of the read of the part.
     """
 
     value: R
@@ -60,7 +60,8 @@ class Engine(ABC):
     workers : int
         Number of parts that are computed at the same time.
     remote : bool
-        Whether parts are read elsewhere, so that points in the memory of this process don't help.
+        Whether other processes read the parts, so that points in the memory of this one don't
+        help.
     """
 
     name: str
@@ -112,7 +113,7 @@ class Engine(ABC):
             See `map`.
         parts : iterable of Part
         on_done : callable, optional
-            Given each result, in the order of the parts.
+            Called with each result, in the order of the parts.
         """
         results = self.map(task, reader, enumerate(parts), stop)
         first = next(results, None)
@@ -127,7 +128,7 @@ class Engine(ABC):
         return whole
 
     def summary(self) -> dict[str, object]:
-        """Return the kind, and what is known of who computed the parts, for JSON."""
+        """Return the kind and, if known, which processes computed the parts; for JSON."""
         return {"kind": self.name}
 
     def close(self) -> None:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from streamclust.online.batch_parts import EachPart
 
 WORTH_SENDING = 64
-"""Products per byte of a point, from which on other machines compute faster than points are sent.
+"""Products per byte of a point from which on the computation takes longer than sending the point.
 
-A core does some 10^10 products per second, and a network carries some 10^8 bytes per second.
+A core computes about 10^10 products per second; a network sends about 10^8 bytes per second.
 """
 
 
 def on_engine(engine: Engine) -> EachPart:
-    """Return a function that has an engine compute the parts of a batch.
+    """Return a function with which an engine computes the parts of a batch.
 
     Engines on other machines get only parts whose points are worth sending.
     """

@@ -1,4 +1,4 @@
-"""A connection to a Dask scheduler, kept in the background; no call waits without a limit."""
+"""A connection to a Dask scheduler, held by a thread; no call waits without a limit."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _LOOK = 1.0
 """Seconds between two looks at the scheduler and its workers."""
 
 _FIRST_LOOK = 0.05
-"""The same, until all workers have said what they have."""
+"""The same, until all workers have reported their version and kernels."""
 
 _LARGE = 1 << 20
-"""Bytes of a task from which on it is sent once, not with each part."""
+"""A task of at least this many bytes is sent once, not with each part."""
 
 _NAMED = 64
-"""Up to so many workers are named with each part, so that a part never reaches another one."""
+"""Up to this many workers are named with each part, so that no other worker gets the part."""
 
 _RETRIES = 5
-"""Dask computes a part again so many times, if it fails."""
+"""How often Dask repeats a part that fails."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,21 @@ class Answer(NamedTuple):
 
 
 Deliver = Callable[[Answer], object]
-"""Takes an answer, in any thread, and returns at once."""
+"""Receives an answer, in any thread, and returns at once."""
 
 
 class Task:
     """The bytes of a task, which is the same for all parts of a fold.
 
-    A large task is sent to the scheduler once. Workers take it from each other, and it is made
-    again if they are lost.
+    A large task is sent to the scheduler once. Workers copy it from each other. If all workers
+    with a copy are lost, Dask creates it again.
     """
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._sent: dict[int, Any] = {}
 
-    def on(self, client: Client) -> Any:
+    def argument_for(self, client: Client) -> Any:
         """Return the argument of a submission by `client`."""
         if len(self._data) < _LARGE:
             return self._data
@@ -91,7 +91,7 @@ class Connection:
     """A scheduler, its workers that can be used, and answers that arrive.
 
     A worker is used if it has the version and the kernels of this process. A thread connects,
-    connects again after a fault, and asks new workers what they have.
+    connects again after a fault, and asks new workers for both.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Connection:
         tcp://host:8786 or tls://host:8786.
     certificates : Certificates or None
     report : callable
-        Given a sentence whenever workers are lost, refused, or found again; each reason once.
+        Called with a sentence whenever workers are lost, refused, or found again; once per reason.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Connection:
         self._asked: dict[str, Future[str]] = {}
         self._refused: set[str] = set()
         self._suspects: dict[str, str] = {}
-        self._said = ""
+        self._last_report = ""
         self._running: dict[str, tuple[int, Deliver]] = {}
         self._lock = threading.Lock()
         self._looked = threading.Event()
@@ -139,17 +139,17 @@ class Connection:
 
     @property
     def unanswered(self) -> int:
-        """The number of parts that are with the workers."""
+        """The number of parts that workers have and haven't answered."""
         return len(self._running)
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long; return whether all workers have answered, or none will soon."""
+        """Wait at most `seconds`; return whether all workers have answered, or none will soon."""
         return self._looked.wait(seconds)
 
     def submit(
         self, deliver: Deliver, task: Task, bundles: Mapping[int, list[bytes]]
     ) -> dict[int, str]:
-        """Give bundles of parts to workers, all in one message to the scheduler.
+        """Send bundles of parts to workers, in one message to the scheduler.
 
         An answer for each bundle is delivered with its number, unless its worker is silent.
         Returns the key of each answer.
@@ -169,7 +169,7 @@ class Connection:
         return keys
 
     def locate(self, key: str, found: Callable[[], object]) -> None:
-        """Find the worker that has a late part; it gets no others until that part has ended."""
+        """Find the worker that has a late part; it gets no other part until this one has ended."""
         client = self._client
         if client is not None:
             self._start(client, self._locate(client, key, found))
@@ -183,7 +183,7 @@ class Connection:
                     found()
 
     def close(self) -> None:
-        """Leave the scheduler; tasks that it still has are dropped."""
+        """Leave the scheduler, which then discards its remaining tasks."""
         self._closed.set()
         if self._client is not None:  # else the thread ends by itself after its attempt to connect
             self._thread.join(2 * CONNECT)
@@ -195,7 +195,7 @@ class Connection:
         try:
             futures = client.map(
                 compute,
-                [task.on(client)] * len(bundles),
+                [task.argument_for(client)] * len(bundles),
                 list(bundles.values()),
                 key=list(bundles),
                 pure=False,
@@ -233,7 +233,7 @@ class Connection:
         return asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
 
     def _keep(self) -> None:
-        """Connect, look after the workers, and connect again, until closed."""
+        """Connect, check the workers, and connect again after a fault, until closed."""
         while not self._closed.is_set():
             try:
                 if self._client is None:
@@ -243,7 +243,7 @@ class Connection:
             except Exception as error:
                 address = f"the Dask scheduler {self.address}"
                 self._drop(f"no connection to {address}: {_reason(error)}")
-                self._say(self.problem)
+                self._report_once(self.problem)
                 self._looked.set()
                 pause = CONNECT
             self._closed.wait(pause)
@@ -270,7 +270,7 @@ class Connection:
             )
 
     def _look(self, client: Client) -> None:
-        """Ask new workers what they have, and forget those that are gone."""
+        """Ask new workers for their version and kernels, and forget workers that are gone."""
         if client.status != "running":
             raise ConnectionError("the connection was lost")
         found = self._start(client, client.scheduler.identity(n_workers=-1)).result(CONNECT)
@@ -284,17 +284,17 @@ class Connection:
         self._slots = slots
         if slots:
             self.problem = ""
-            self._say(
+            self._report_once(
                 f"the Dask scheduler {self.address} has workers for {self.slots} parts at a time"
             )
         elif not threads:
             self.problem = f"the Dask scheduler {self.address} has no workers"
-            self._say(self.problem)
+            self._report_once(self.problem)
         if len(answered) == len(threads):
             self._looked.set()
 
     async def _ask(self, client: Client, name: str) -> str:
-        """Return what a worker has.
+        """Return the version and the kernels of a worker.
 
         A worker ends when it is given a function that it can't import. So the first question is a
         function of the standard library: the version, or None without streamclust.
@@ -307,7 +307,7 @@ class Connection:
         return str(await _on(client, name, identity))
 
     def _usable(self, name: str) -> bool:
-        """Compare what a worker has with this process; report a difference once."""
+        """Compare a worker with this process; report a difference once."""
         try:
             has = self._asked[name].result(0)
         except Exception as error:
@@ -318,18 +318,18 @@ class Connection:
             self._refused.add(name)
             self.problem = (
                 f"the worker {name} has {has}; this process has {identity()}; "
-                "install the same there"
+                "install the same version and build on the worker"
             )
             self._report(f"{self.problem}. This worker isn't used")
         return False
 
-    def _say(self, sentence: str) -> None:
-        if sentence != self._said:
-            self._said = sentence
+    def _report_once(self, sentence: str) -> None:
+        if sentence != self._last_report:
+            self._last_report = sentence
             self._report(sentence)
 
     def _drop(self, reason: str) -> None:
-        """Forget the connection: no answer that is outstanding will come."""
+        """Discard the connection: no outstanding answer will arrive."""
         client, self._client, self._slots, self._asked = self._client, None, {}, {}
         self._refused.clear()
         self.problem = reason
@@ -343,7 +343,7 @@ class Connection:
 
 
 async def _on(client: Client, worker: str, function: Callable[..., Any], *arguments: str) -> Any:
-    """Return what a function returns on one worker."""
+    """Return the result of a function on one worker."""
     key = f"streamclust-question-{uuid4()}"
     future = client.submit(function, *arguments, key=key, pure=False, workers=[worker])
     try:
@@ -353,7 +353,7 @@ async def _on(client: Client, worker: str, function: Callable[..., Any], *argume
 
 
 def import_distributed() -> None:
-    """Import Dask; its own log would repeat what is reported here, in other words."""
+    """Import Dask and silence its log, which would repeat the reports of this module."""
     if "distributed" in sys.modules:
         return  # a program that uses Dask itself wants its log
     try:

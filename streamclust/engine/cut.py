@@ -61,9 +61,9 @@ def cut_files(
     options : TableOptions
         How to read the files.
     model : ModelColumns
-        The columns that the model needs. Without names of features, the first file gives them.
+        The columns that the model needs. If it has no names of features, the first file has them.
     warn : callable, optional
-        Given a sentence about a column that isn't read, and about a file without rows.
+        Called with a sentence for a column that isn't read, and for a file without rows.
     directions : bool
         See `FilePart`.
 
@@ -117,14 +117,14 @@ def read_stream(
         A raw client that no other object uses; see `Server.raw_client`.
     stream : str
     after, until : str
-        ID before the first entry, and of the last.
+        ID before the first entry, and ID of the last entry.
     spec : PointsFormat
     layout : Layout or None
         The layout of the entries, if it is known.
     on_less, on_fault : callable
         See `RangeReader`.
     on_points : callable, optional
-        Given the number of good points of each read.
+        Called with the number of good points of each read.
     """
     reader = RangeReader(client, {stream: after}, {stream: until}, on_less, on_fault)
     batcher = Batcher(spec, layout, {stream: after}, CHUNK, keep_dead=0)

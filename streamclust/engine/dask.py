@@ -1,4 +1,4 @@
-"""The engine that computes on the workers of a Dask cluster, and here whatever they don't."""
+"""The engine that computes on a Dask cluster, and in this process if the cluster doesn't answer."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ _AHEAD = 4
 """Bundles per slot that are submitted, or wait for an earlier result. This bounds the memory."""
 
 _BUNDLE_SECONDS = 0.2
-"""Parts are given to a worker in bundles that take at most about so long. A bundle costs some
-milliseconds; and a worker holds two, which have to arrive before the shortest deadline."""
+"""Parts are sent to a worker in bundles that take approximately this time at most. A bundle costs
+some milliseconds. A worker holds two, and both must arrive before the shortest deadline."""
 
 _BUNDLE_BYTES = 1 << 20
-"""Results of a bundle have at most so many bytes, unless it has one part."""
+"""Maximum bytes of the results of a bundle of several parts."""
 
 _BUNDLE = 32
 """Maximum number of parts in a bundle."""
 
 _PAUSE = 30.0
-"""Seconds without new parts for workers that only answered with errors."""
+"""Seconds without new parts for workers after they answered only with errors."""
 
 
 @dataclass
 class Counts:
-    """Who computed the parts.
+    """How many parts were computed by workers and by this process.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Counts:
 
 
 class Dask(Engine):
-    """Gives parts to the workers of a Dask cluster.
+    """Sends parts to the workers of a Dask cluster.
 
     A part that isn't done before its deadline (see `Deadlines`) is computed here, and so are all
     parts while there are no workers. Several threads may fold at the same time.
@@ -86,13 +86,13 @@ class Dask(Engine):
     Parameters
     ----------
     address : str
-        Of the scheduler: tcp://host:8786 or tls://host:8786.
+        Address of the scheduler: tcp://host:8786 or tls://host:8786.
     certificates : Certificates, optional
         Files for TLS.
     required : bool, default=False
         Raise an error, instead of computing all parts here, if no worker can be used.
     report : callable, optional
-        Given a sentence if workers are lost, refused or found again.
+        Called with a sentence if workers are lost, refused or found again.
 
     Attributes
     ----------
@@ -156,7 +156,7 @@ class Dask(Engine):
         if self.required and (not slots or paused or (full and not deadlines.outstanding)):
             problem = self.connection.problem or "the workers don't answer"
             raise EngineError(
-                f"{problem}; engine.required is true, so nothing is computed here; check "
+                f"{problem}; engine.required is true, so this process computes nothing; check "
                 "engine.address and the workers, or set engine.required: false"
             )
         return slots > 0 and not paused and not full
@@ -168,10 +168,10 @@ class Dask(Engine):
             self._paused_until, self._failures = time.monotonic() + _PAUSE, 0
         if reason not in self._reported:
             self._reported.add(reason)
-            self._report(f"a part is computed here, because its worker has failed: {reason}")
+            self._report(f"this process computes a part, because its worker has failed: {reason}")
 
     def succeeded(self, kind: Hashable, parts: int, seconds: float, size: int) -> None:
-        """Count the results of a bundle; choose the next bundles of this kind by them."""
+        """Record the results of a bundle, and choose the size of the next bundles of this kind."""
         self.counts.workers += parts
         self._failures = 0
         fitting = min(_BUNDLE_SECONDS * parts / max(seconds, 1e-6), _BUNDLE_BYTES * parts / size)
@@ -182,11 +182,11 @@ class Dask(Engine):
         return self._sizes.get(kind, 1)
 
     def summary(self) -> dict[str, object]:
-        """Return the kind, and the number of parts by who computed them."""
+        """Return the kind, and the numbers of parts that workers and this process computed."""
         return {"kind": self.name, **asdict(self.counts)}
 
     def close(self) -> None:
-        """Leave the cluster, and report who computed the parts."""
+        """Leave the cluster, and report how many parts workers and this process computed."""
         counts = self.counts
         if counts.workers + counts.here and not self.connection.closed:
             self._report(
@@ -196,7 +196,7 @@ class Dask(Engine):
         self.connection.close()
 
     def _await_workers(self, stop: Callable[[], bool]) -> None:
-        """Wait for the first workers: they need some seconds to import everything."""
+        """Wait for the first workers, which need some seconds for their imports."""
         end = time.monotonic() + (REQUIRED_WORKERS if self.required else FIRST_WORKERS)
         while not self.connection.slots and time.monotonic() < end:
             check(stop)
@@ -211,7 +211,7 @@ CHEAPER = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.
 
 
 class LocalDask(Dask):
-    """The same on a cluster of this machine, for a command that a person waits for.
+    """The engine `dask` on a cluster of this machine, for a command that a person waits for.
 
     The workers have the environment and the current folder of this process.
 
@@ -241,9 +241,9 @@ class LocalDask(Dask):
 
 
 class _Fold(Generic[R]):
-    """One map: the bundles of parts that are with workers, and results that wait for earlier ones.
+    """One map: the bundles that workers have, and the results that wait for earlier ones.
 
-    A bundle has the number of its first part.
+    The number of a bundle is that of its first part.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class _Fold(Generic[R]):
         self._engine, self._task, self._reader, self._parts = engine, task, reader, parts
         message = encode_task(task, reader.scaling)
         self._message = Task(message)
-        # Tasks of the same kind and size take about equally long per point.
+        # Tasks of the same kind and size take similar times per point.
         self._kind = (task.kind, len(message))
         self._answers: SimpleQueue[Answer] = SimpleQueue()
         self._submitted: dict[int, list[Numbered]] = {}
@@ -304,9 +304,9 @@ class _Fold(Generic[R]):
     def _size(self, most: int) -> int:
         """Return the number of parts of the next bundle.
 
-        The last parts are divided among all slots: as few bundles as possible, equally many per
-        slot, of equal sizes. So all workers end at the same time. If sizes differ by 1, the last
-        bundles are larger, because the last part of a file is often short.
+        The last parts are divided among all slots: each slot gets the same number of bundles of
+        equal sizes, and as few as possible. So all workers end at the same time. If sizes differ by
+        1, the last bundles are larger, because the last part of a file is often short.
         """
         slots, before = self._engine.workers, self._bundles
         self._bundles += 1
@@ -320,11 +320,11 @@ class _Fold(Generic[R]):
         return max(1, min(most, known // max(1, self._planned - before)))
 
     def _look(self, count: int) -> None:
-        """Take so many parts from the iterator, without the points of files and streams."""
+        """Look ahead in the iterator until `count` parts are known; their points aren't read."""
         self._ahead.extend(islice(self._parts, max(0, count - len(self._ahead))))
 
     def _take(self, most: int) -> list[Numbered]:
-        """Return the next parts; points in memory are large, so they have a bundle of their own."""
+        """Return the next parts; points in memory are large, so each such part is a bundle."""
         self._look(most + 1)
         bundle: list[Numbered] = []
         while len(bundle) < most and self._ahead:
@@ -336,7 +336,7 @@ class _Fold(Generic[R]):
         return bundle
 
     def _wait(self) -> None:
-        """Wait a moment for an answer; compute a bundle here if its deadline has passed."""
+        """Wait shortly for an answer; compute a bundle here if its deadline has passed."""
         deadlines = self._engine.deadlines
         deadline = deadlines.next(self)
         now = time.monotonic()
@@ -351,7 +351,7 @@ class _Fold(Generic[R]):
             self._compute(late, self._submitted.pop(late))
 
     def _deliver(self, answer: Answer) -> None:
-        """Take an answer, in the thread of the connection, if it is still needed."""
+        """Queue an answer if it is still needed; the thread of the connection calls this."""
         engine, (first, data, _) = self._engine, answer
         if data is None:
             if engine.deadlines.lost(self, first):
@@ -362,7 +362,7 @@ class _Fold(Generic[R]):
             engine.counts.late += 1
 
     def _receive(self, answer: Answer) -> None:
-        """Take the results of a bundle; if there are none, compute it here."""
+        """Store the results of a bundle; if there are none, compute it in this process."""
         engine, (first, data, reason) = self._engine, answer
         bundle = self._submitted.pop(first)
         self._keys.pop(first)
@@ -377,13 +377,13 @@ class _Fold(Generic[R]):
             self._compute(first, bundle)
             return
         if any(each.notes.lost for each in done):
-            self._compute(first, bundle)  # the worker may have another server: find out
+            self._compute(first, bundle)  # the worker may use another server; this shows it
             return
         self._done.update(enumerate(done, first))
         engine.succeeded(self._kind_of(bundle), len(bundle), seconds, len(data))
 
     def _compute(self, first: int, bundle: list[Numbered]) -> None:
-        """Compute parts here."""
+        """Compute parts in this process."""
         for place, numbered in enumerate(bundle, first):
             self._engine.counts.here += 1
             self._done[place] = compute(self._task, self._reader, *numbered)

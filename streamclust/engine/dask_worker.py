@@ -1,4 +1,4 @@
-"""What a Dask worker executes: functions that take and return bytes.
+"""The functions that a Dask worker executes; they take and return bytes.
 
 A worker reads points by itself. The address of the server and the password are in the settings of
 the worker (its environment, or the file that STREAMCLUST_CONFIG names), and never in a task.
@@ -30,14 +30,14 @@ def identity() -> str:
 
 
 def carry(task: bytes) -> bytes:
-    """Return a task, so that it is on a worker from which others take it."""
+    """Return a task. So one worker has it, and the others copy it from there."""
     return task
 
 
 def compute(task: bytes, parts: list[bytes]) -> bytes:
     """Return the results of a task on some parts; see `remote.run_task`, and `unbundle`.
 
-    A thread of a worker is for one part at a time, so the kernels use one thread.
+    Each thread of a worker computes one part at a time, so the kernels use one thread.
     """
     from streamclust.engine.remote import run_task
     from streamclust.engine.wire import join_messages
@@ -60,7 +60,7 @@ def unbundle(data: bytes) -> tuple[float, list[bytes]]:
 
 @cache
 def use_own_server() -> None:
-    """Let parts of streams be read from the server in the settings of this worker."""
+    """Read parts of streams from the server in the settings of this worker."""
     from streamclust.engine.remote import use_server
 
     use_server(_connect)

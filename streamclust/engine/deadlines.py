@@ -1,4 +1,4 @@
-"""When to stop waiting for a part that other processes compute: rules without clock and I/O."""
+"""Decides when to stop waiting for a part that other processes compute. It has no clock or I/O."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class _Submitted(NamedTuple):
 class Deadlines:
     """The parts of all folds that were submitted, and when each of them is overdue.
 
-    A part is *outstanding* until its result arrives, it is lost, or it is overdue. An overdue part
-    is computed here, and its own result, which may still arrive, is *late*. A late part takes the
-    room of another one until it arrives or is lost. So workers that don't answer get few parts, and
-    once they hold as many as there is room for, nobody waits for them.
+    A part is *outstanding* until its result arrives, it is lost, or it is overdue. This process
+    computes an overdue part, which is *late* from then on: its result may still arrive. A late part
+    occupies room until it arrives or is lost. So workers that don't answer get few parts. When late
+    parts occupy all room, no part is sent, and nothing waits.
 
-    Several threads may call the methods, each for a fold of its own.
+    Several threads may call the methods, each for its own fold.
 
     Parameters
     ----------
@@ -79,13 +79,13 @@ class Deadlines:
     def submitted(self, fold: Hashable, part: int, now: float, kind: Hashable = None) -> None:
         """Record that a part was given to the workers.
 
-        Parts of the same kind take about equally long.
+        Parts of the same kind take similar times.
         """
         with self._lock:
             self._outstanding[fold][part] = _Submitted(now, kind)
 
     def arrived(self, fold: Hashable, part: int, now: float) -> bool:
-        """Record a result; return whether it is needed, which a late one isn't."""
+        """Record a result; return whether it is needed. A late result isn't."""
         with self._lock:
             needed = part in self._outstanding[fold]
             since = self._removed(fold, part)
@@ -119,7 +119,7 @@ class Deadlines:
         return part
 
     def located(self, fold: Hashable, part: int) -> None:
-        """Record that the worker with a late part is known, and isn't in `slots` meanwhile."""
+        """Record that the worker of a late part is known; `slots` doesn't count this worker."""
         with self._lock:
             if (fold, part) in self._late:
                 self._located.add((fold, part))

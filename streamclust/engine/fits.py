@@ -1,4 +1,4 @@
-"""The task that fits a family to all points of a part, for fits that are computed side by side."""
+"""The task that fits a family to all points of a part, for fits that are computed in parallel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Fit:
     Parameters
     ----------
     family : KMeans or GaussianMixture
-        Its own number of components is ignored.
+        Its number of components is ignored.
     n_init, seed : int
         See `streamclust.fit`.
     """
@@ -47,7 +47,7 @@ class Fit:
         return fit(family, X, w, n_init=self.n_init, seed=self.seed).params
 
     def merge(self, a: Any, b: Any) -> Any:
-        """Not needed: each part has a fit of its own."""
+        """Not needed: each part has its own fit."""
         raise NotImplementedError
 
     def to_fields(self) -> Fields:
@@ -66,6 +66,6 @@ class Fit:
         return Fields(self.family.to_arrays(result), {"n_components": len(result.means)})
 
     def result_from_fields(self, fields: Fields) -> Any:
-        """Return the parameters; `from_arrays` checks the arrays, but rounds the weights."""
+        """Return the parameters; see `EStep.from_fields`."""
         family = self.family.with_components(fields.values["n_components"])
         return replace(family.from_arrays(fields.arrays), **fields.arrays)

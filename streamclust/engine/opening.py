@@ -1,4 +1,4 @@
-"""Opens the engine that the settings name; `auto` chooses one of the others for each fold."""
+"""Opens the engine that the settings name; `auto` chooses another engine for each fold."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from streamclust.engine.processes import Processes
 from streamclust.engine.reader import StreamServer
 from streamclust.engine.threads import Threads
 from streamclust.kernels.threads import threads_of_process
-from streamclust.tables.options import TEXT_KINDS
-from streamclust.tables.read import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +28,7 @@ WORTH_A_PROCESS = 1 << 26
 
 
 class Auto(Engine):
-    """Uses processes for large texts, threads for everything else, and neither for one part.
+    """Uses processes for large texts, otherwise threads; for one part, the calling thread.
 
     Parameters
     ----------
@@ -71,6 +69,9 @@ class Auto(Engine):
 
 def _text_bytes(part: FilePart) -> int:
     """Return the number of bytes of text in a part; compressed text counts as stored."""
+    from streamclust.tables.options import TEXT_KINDS
+    from streamclust.tables.read import kind_of
+
     if part.span.unit == "bytes":
         return part.span.stop - part.span.start
     is_text = part.span.unit == "table" and kind_of(part.path, part.options) in TEXT_KINDS
@@ -86,7 +87,7 @@ def open_engine(
     ----------
     settings : EngineSettings
     report : callable, optional
-        Given a sentence whenever an engine on other machines is lost or found again.
+        Called with a sentence whenever an engine on other machines is lost or found again.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Parts of data: frozen values that say where points are, and nothing about who reads them."""
+"""Parts of data: frozen values that say where points are, without a way to read them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StreamPart:
         Number of points in the range, good or bad, when the part was cut. If fewer are found
         later, the others were trimmed.
     layout : Layout
-        Of the entries.
+        Layout of the entries.
     """
 
     stream: str
@@ -48,7 +48,7 @@ class StreamPart:
 
 @dataclass(frozen=True)
 class Stamp:
-    """The size of a file and the time of its last change, by which another change is noticed.
+    """The size of a file and the time of its last change, to detect another change.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class FilePart:
     path : str
         The absolute path. An engine on another machine must see the same file there.
     stamp : Stamp
-        Of the file when the part was cut.
+        Stamp of the file when the part was cut.
     span : Span
         The piece: rows of an .npy file, row groups of a Parquet file, lines of a text, or all of
         a table that can't be split.

@@ -49,21 +49,21 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _ATTEMPTS = 3
-"""Processes that may end during one bundle of parts, before that is an error."""
+"""Number of processes that end during one bundle of parts, after which this is an error."""
 
 _AHEAD = 64
-"""Parts per process that are looked at to choose the size of the next bundle."""
+"""Parts per process that are taken ahead, to choose the size of the next bundle."""
 
 _BUNDLE_SECONDS = 0.1
 _BUNDLE_BYTES = 1 << 20
-"""A bundle takes about so long, and its results have at most so many bytes, unless it is one
-part."""
+"""Approximate seconds that a bundle takes, and maximum bytes of the results of a bundle of several
+parts."""
 
 _UNKNOWN = 120.0
 _SHORTEST = 30.0
 _LONGEST_TIMES = 10.0
-"""Seconds until the deadline of a bundle: `_UNKNOWN` before the first result, then this many times
-the longest duration of a part so far, per part, and at least `_SHORTEST`."""
+"""Seconds until the deadline of a bundle: `_UNKNOWN` before the first result; then
+max(_SHORTEST, _LONGEST_TIMES x parts x longest duration of a part so far)."""
 
 _LOOK_MS = 100
 
@@ -88,7 +88,7 @@ class Processes(Engine):
     Attributes
     ----------
     by_processes, here : int
-        Number of parts that were computed by processes, and by this one after a deadline.
+        Number of parts that processes computed, and that this process computed after a deadline.
     """
 
     name = "processes"
@@ -97,7 +97,7 @@ class Processes(Engine):
         self.workers = workers
         self.by_processes = self.here = 0
         self._pool = ThreadPoolExecutor(workers, "engine")
-        self._own = threading.local()
+        self._per_thread = threading.local()
         self._children: list[_Child] = []
         self._lock = threading.Lock()
         self._longest: float | None = None
@@ -140,7 +140,7 @@ class Processes(Engine):
 
     @cached_property
     def _threads_each(self) -> int:
-        """The number of threads of a kernel here. It is found once: that reads files."""
+        """The number of threads of a kernel here; cached, because finding it reads files."""
         return threads_of_process() // self.workers
 
     @property
@@ -163,7 +163,7 @@ class Processes(Engine):
     ) -> Iterator[list[Numbered]]:
         """Yield the parts in bundles of at most `most()`; smaller ones if only few parts are left.
 
-        Points in memory are computed here, so each of these parts is a bundle.
+        This process computes points in memory, so each of these parts is a bundle.
         """
         source = iter(parts)
         ahead: deque[Numbered] = deque()
@@ -177,7 +177,7 @@ class Processes(Engine):
             yield [ahead.popleft() for _ in range(size)]
 
     def _computed(self, task: Task[R], reader: Reader, numbered: Numbered) -> Done[R]:
-        """Return the result of a part, computed here."""
+        """Return the result of a part, computed by this process."""
         started = time.monotonic()
         done = compute(task, reader, *numbered)
         self._longest = max(self._longest or 0.0, time.monotonic() - started)
@@ -221,10 +221,10 @@ class Processes(Engine):
 
     def _child(self) -> _Child:
         """Return this thread's process; start it if there is none."""
-        found: _Child | None = getattr(self._own, "child", None)
+        found: _Child | None = getattr(self._per_thread, "child", None)
         if found is None:
             try:
-                found = self._own.child = _Child()
+                found = self._per_thread.child = _Child()
             except OSError as error:
                 raise EngineError(
                     f"can't start a process of the engine: {explained(error)}; use --engine "
@@ -236,13 +236,13 @@ class Processes(Engine):
 
     def _drop(self, process: _Child) -> None:
         process.kill()
-        self._own.child = None
+        self._per_thread.child = None
         with self._lock, suppress(ValueError):
             self._children.remove(process)
 
 
 class _Child:
-    """One process, and what it was sent."""
+    """One process, with the task and the server that it has."""
 
     def __init__(self) -> None:
         package = str(Path(streamclust.__file__).parents[1])
@@ -305,7 +305,7 @@ class _Child:
         return True
 
     def _read(self, size: int, ended: threading.Event, deadline: float) -> bytes | None:
-        """Read so many bytes; return None if they don't arrive in time."""
+        """Read `size` bytes; return None if they don't arrive in time."""
         fd, data = cast("IO[bytes]", self.process.stdout).fileno(), bytearray()
         while len(data) < size:
             if not _ready(fd, select.POLLIN, ended, deadline):
@@ -317,7 +317,7 @@ class _Child:
         return bytes(data)
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         self.process.kill()
         self.end()
 

@@ -15,7 +15,6 @@ from streamclust.formats.layout import PointsFormat
 from streamclust.models.directions import ZERO, have_direction
 from streamclust.store.stream.batches import Batcher, batches
 from streamclust.store.stream.ranges import RangeReader, raise_fault
-from streamclust.tables.split import read_span, stored_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,12 +31,12 @@ CHUNK = 8192
 """Points per read of a stream, a text or a Parquet file."""
 
 _SHOWN = 5
-"""Number of bad rows of a part whose reasons are kept."""
+"""Maximum number of bad rows of a part whose reasons are reported."""
 
 
 @dataclass(frozen=True)
 class Notes:
-    """What a read of a part has found besides its points.
+    """The counts of a read of a part.
 
     Parameters
     ----------
@@ -59,7 +58,7 @@ class Notes:
 
 @dataclass(frozen=True)
 class StreamServer:
-    """The server of the streams, for a process that connects to it by itself.
+    """The server of the streams, for another process that connects to it.
 
     Parameters
     ----------
@@ -90,7 +89,7 @@ class Reader:
     connect : callable or None
         Returns a new raw client (see `Server.raw_client`); None if no part is in a stream.
     server : StreamServer or None
-        The same server, for other processes. None if they have to know it.
+        The same server, for other processes; None if they have their own settings.
     on_less, on_fault : callable
         See `RangeReader`.
     """
@@ -100,14 +99,14 @@ class Reader:
     server: StreamServer | None = None
     on_less: OnLess = lambda _: None
     on_fault: OnFault = raise_fault
-    _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+    _per_thread: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
     def blocks(
         self, part: Part, note: Callable[[Notes], object], *, stored: bool = False
     ) -> Iterable[Points]:
         """Return the points of a part in blocks; call `note` before the end.
 
-        The blocks depend on the part and on what it holds alone. Points that can't be decoded are
+        The blocks depend only on the part and its data. Points that can't be decoded are
         skipped, as a worker skips them. With `stored`, the points of a block may be `StoredPoints`,
         which aren't read yet.
 
@@ -133,6 +132,8 @@ class Reader:
         return (Points(scaling.apply(X), w) for X, w in found)
 
     def _stored(self, part: FilePart, note: Callable[[Notes], object]) -> Iterator[Points]:
+        from streamclust.tables.split import stored_span
+
         check_unchanged(part)
         span, options = part.span, part.options
         with stored_span(part.path, options, span, part.name, part.model) as found:
@@ -147,6 +148,8 @@ class Reader:
         return in_blocks(self._of_file(part, note))
 
     def _of_file(self, part: FilePart, note: Callable[[Notes], object]) -> Iterator[Points]:
+        from streamclust.tables.split import read_span  # few workers read files
+
         check_unchanged(part)
         good, bad, reasons = 0, 0, list[str]()
         options, model = part.options, part.model
@@ -184,7 +187,7 @@ class Reader:
         """Return this thread's client."""
         if self.connect is None:
             raise EngineError("a part of a stream can't be read without a server")
-        if not hasattr(self._own, "client"):
-            self._own.client = self.connect()
-        client: redis.Redis = self._own.client
+        if not hasattr(self._per_thread, "client"):
+            self._per_thread.client = self.connect()
+        client: redis.Redis = self._per_thread.client
         return client

@@ -1,4 +1,4 @@
-"""The other side of an engine: one function from bytes to bytes, for any process or machine."""
+"""The side of an engine that computes: one function from bytes to bytes, in any process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from streamclust.engine.tasks import Task
 
-_PATIENCE = 30.0
+_RETRY_SECONDS = 30.0
 """Seconds for which reads of a stream are repeated after a fault that passes."""
 
 _connect: Callable[[], redis.Redis] | None = None
 
 
 def use_server(connect: Callable[[], redis.Redis] | None) -> None:
-    """Set how parts of streams are read in this process: a function that returns a raw client."""
+    """Set the function that returns a raw client, to read parts of streams in this process."""
     global _connect  # noqa: PLW0603
     _connect = connect
     _opened.cache_clear()
@@ -51,21 +51,21 @@ def run_task(task: bytes, part: bytes) -> bytes:
 def _opened(task: bytes) -> tuple[Task[Any], Reader]:
     """Return a task and its reader; all parts of a fold have the same task."""
     decoded, scaling = decode_task(task)
-    return decoded, Reader(scaling, _connect, on_fault=_Patience())
+    return decoded, Reader(scaling, _connect, on_fault=_RetryWait())
 
 
-class _Patience:
+class _RetryWait:
     """Waits after faults of the server that pass."""
 
     def __init__(self) -> None:
-        self._first = self._last = -_PATIENCE
+        self._first = self._last = -_RETRY_SECONDS
 
     def __call__(self, error: redis.RedisError) -> None:
         """Wait before the read is repeated, or raise the error."""
         now = time.monotonic()
         if now - self._last > 2.0:
-            self._first = now  # another fault
-        if not passes(error) or now - self._first > _PATIENCE:
+            self._first = now  # a new fault, not the last one again
+        if not passes(error) or now - self._first > _RETRY_SECONDS:
             raise error
         time.sleep(0.1)
         self._last = time.monotonic()

@@ -1,7 +1,7 @@
 """Tasks that draw points: rounds of k-means||, and a coreset of all points.
 
-The random numbers of a part come from the seed and the number of the part, so the points that are
-drawn don't depend on the engine.
+The random numbers of a part depend on the seed and the number of the part. So the drawn points
+don't depend on the engine.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Draw:
     Parameters
     ----------
     centroids : array of shape (K, D)
-        d is the distance to the nearest one.
+        d is the distance to the nearest centroid.
     size : int
         Number of points.
     seed : tuple of int

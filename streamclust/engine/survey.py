@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
 
-    Held = tuple[Points, Array]
+    PointsAndTickets = tuple[Points, Array]
 
 
 _SAMPLE_BYTES = 1 << 28
@@ -30,8 +30,8 @@ class Surveyed:
 
     Parameters
     ----------
-    held : tuple of (Points, array)
-        Points and their tickets: all points, or at least those with the smallest tickets.
+    chunks : tuple of (Points, array)
+        Points and their tickets: all points, or at least the points with the smallest tickets.
     weight : float
         Total weight of all points.
     sizes : tuple of int
@@ -39,12 +39,12 @@ class Surveyed:
     n_features : int or None
         None if there are no points.
     whole : bool
-        Whether `held` has all points.
+        Whether `chunks` has all points.
     missing : array of shape (D,), optional
         Total weight of the points that lack each feature; None if no value is missing.
     """
 
-    held: tuple[Held, ...]
+    chunks: tuple[PointsAndTickets, ...]
     weight: float
     sizes: tuple[int, ...]
     n_features: int | None
@@ -96,54 +96,56 @@ class Survey:
     def run(self, number: int, blocks: Iterable[Points]) -> Surveyed:
         """Return the points of a part."""
         rng = np.random.default_rng((self.seed, 1, number))
-        held: list[Held] = []
+        chunks: list[PointsAndTickets] = []
         weight, count, n_features, whole = 0.0, 0, None, True
         missing: Array | None = None
         for block in blocks:
             own = Points(_owned(block.X), _owned(block.w))
-            held.append((own, rng.random(len(block.w))))
+            chunks.append((own, rng.random(len(block.w))))
             weight, count = weight + float(block.w.sum()), count + len(block.w)
             n_features = block.X.shape[1]
             if has_gaps(block.X):
                 missing = _sum(missing, block.w @ np.isnan(block.X))
-            held, whole = self._pruned(held, whole)
-        return Surveyed(tuple(held), weight, (count,), n_features, whole, missing)
+            chunks, whole = self._pruned(chunks, whole)
+        return Surveyed(tuple(chunks), weight, (count,), n_features, whole, missing)
 
     def merge(self, a: Surveyed, b: Surveyed) -> Surveyed:
         """Return the points of both."""
-        held, whole = self._pruned([*a.held, *b.held], a.whole and b.whole)
+        chunks, whole = self._pruned([*a.chunks, *b.chunks], a.whole and b.whole)
         D = b.n_features if a.n_features is None else a.n_features
         weight, missing = a.weight + b.weight, _sum(a.missing, b.missing)
-        return Surveyed(tuple(held), weight, a.sizes + b.sizes, D, whole, missing)
+        return Surveyed(tuple(chunks), weight, a.sizes + b.sizes, D, whole, missing)
 
-    def _pruned(self, held: list[Held], whole: bool) -> tuple[list[Held], bool]:
-        """Return the points to keep; drop most others as soon as not all of them fit."""
-        size = sum(chunk.X.nbytes + chunk.w.nbytes for chunk, _ in held)
+    def _pruned(
+        self, chunks: list[PointsAndTickets], whole: bool
+    ) -> tuple[list[PointsAndTickets], bool]:
+        """Return the points to keep. If they don't all fit into memory, drop most of the others."""
+        size = sum(chunk.X.nbytes + chunk.w.nbytes for chunk, _ in chunks)
         whole = whole and size <= self.most_bytes
-        if not whole and sum(len(tickets) for _, tickets in held) > 2 * self.sample:
-            held = [self._smallest(held)]
-        return held, whole
+        if not whole and sum(len(tickets) for _, tickets in chunks) > 2 * self.sample:
+            chunks = [self._smallest(chunks)]
+        return chunks, whole
 
     def points(self, found: Surveyed) -> Points:
         """Return all points, or the sample, in the order of the parts."""
         if found.whole:
-            return joined([chunk for chunk, _ in found.held])
-        return self._smallest(list(found.held))[0]
+            return joined([chunk for chunk, _ in found.chunks])
+        return self._smallest(list(found.chunks))[0]
 
-    def _smallest(self, held: list[Held]) -> Held:
+    def _smallest(self, chunks: list[PointsAndTickets]) -> PointsAndTickets:
         """Return the points with the smallest tickets, without a copy of all points."""
-        tickets = np.concatenate([numbers for _, numbers in held])
-        most = min(self.sample, _SAMPLE_BYTES // (8 * held[0][0].X.shape[1]))
+        tickets = np.concatenate([numbers for _, numbers in chunks])
+        most = min(self.sample, _SAMPLE_BYTES // (8 * chunks[0][0].X.shape[1]))
         is_kept = np.ones(len(tickets), np.bool_)
         if len(tickets) > most:
             is_kept[np.argpartition(tickets, most)[most:]] = False
-        ends = np.cumsum([len(numbers) for _, numbers in held])[:-1]
+        ends = np.cumsum([len(numbers) for _, numbers in chunks])[:-1]
         masks = np.split(is_kept, ends)
-        chunks = [
+        sampled = [
             Points(chunk.X[mask], chunk.w[mask])
-            for (chunk, _), mask in zip(held, masks, strict=True)
+            for (chunk, _), mask in zip(chunks, masks, strict=True)
         ]
-        return joined(chunks), tickets[is_kept]
+        return joined(sampled), tickets[is_kept]
 
     def to_fields(self) -> Fields:
         """Return the numbers."""
@@ -157,9 +159,9 @@ class Survey:
     def result_to_fields(self, result: Surveyed) -> Fields:
         """Return the points in one array."""
         arrays = {"weight": np.array([result.weight])}
-        if result.held:
-            X, w = joined([chunk for chunk, _ in result.held])
-            tickets = np.concatenate([numbers for _, numbers in result.held])
+        if result.chunks:
+            X, w = joined([chunk for chunk, _ in result.chunks])
+            tickets = np.concatenate([numbers for _, numbers in result.chunks])
             arrays |= {"X": X, "w": w, "tickets": tickets}
         if result.missing is not None:
             arrays["missing"] = result.missing
@@ -169,9 +171,9 @@ class Survey:
     def result_from_fields(self, fields: Fields) -> Surveyed:
         """Return the points."""
         arrays, values = fields.arrays, fields.values
-        held: tuple[Held, ...] = ()
+        chunks: tuple[PointsAndTickets, ...] = ()
         if "X" in arrays:
-            held = ((Points(arrays["X"], arrays["w"]), arrays["tickets"]),)
+            chunks = ((Points(arrays["X"], arrays["w"]), arrays["tickets"]),)
         weight, sizes = float(arrays["weight"][0]), tuple(values["sizes"])
         missing = arrays.get("missing")
-        return Surveyed(held, weight, sizes, values["D"], values["whole"], missing)
+        return Surveyed(chunks, weight, sizes, values["D"], values["whole"], missing)

@@ -1,4 +1,4 @@
-"""The tasks that an engine does with each part, and how their results are merged."""
+"""The tasks that an engine computes for each part, and how their results are merged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class Task(Protocol[R]):
-    """What is done with the points of each part. Tasks are frozen dataclasses.
+    """A computation on the points of each part. Tasks are frozen dataclasses.
 
     A task and its result are converted to named arrays and values for JSON, so that they can be
     sent to another process. `TASKS` has the class of each kind.
@@ -117,12 +117,12 @@ class EStep:
 
     @classmethod
     def from_fields(cls, fields: Fields) -> EStep:
-        """Return the task; `from_arrays` checks the arrays, but rounds the weights once more."""
+        """Return the task: `from_arrays` checks the arrays; exact arrays replace its results."""
         family = family_of(fields.values["family"])
         return cls(family, replace(family.from_arrays(fields.arrays), **fields.arrays))
 
     def result_to_fields(self, result: Stats) -> Fields:
-        """Return the statistics, without the reference if that is the means."""
+        """Return the statistics; the reference is left out if it equals the means."""
         arrays = {"weight": result.weight, "first": result.first}
         arrays["totals"] = np.array([result.objective, result.count])
         if result.second is not None:
@@ -153,11 +153,11 @@ class BatchEStep:
     Parameters
     ----------
     step : EStep
-    wanted : StepOutputs
+    outputs : StepOutputs
     """
 
     step: EStep
-    wanted: StepOutputs
+    outputs: StepOutputs
 
     kind: ClassVar[str] = "batch_e_step"
 
@@ -169,16 +169,16 @@ class BatchEStep:
     def run(self, number: int, blocks: Iterable[Points]) -> BatchStep:
         """Return the result of a part, which has points."""
         X, w = joined(list(blocks))
-        return self.step.family.batch_step(self.step.params, X, w, self.wanted)
+        return self.step.family.batch_step(self.step.params, X, w, self.outputs)
 
     def merge(self, a: BatchStep, b: BatchStep) -> BatchStep:
         """Not needed: `e_step_of_batch` merges the results."""
         raise NotImplementedError
 
     def to_fields(self) -> Fields:
-        """Return the fields of the e-step, and what is wanted."""
+        """Return the fields of the e-step, and the wanted results."""
         fields = self.step.to_fields()
-        return Fields(fields.arrays, {**fields.values, "wanted": self.wanted._asdict()})
+        return Fields(fields.arrays, {**fields.values, "wanted": self.outputs._asdict()})
 
     @classmethod
     def from_fields(cls, fields: Fields) -> BatchEStep:
@@ -199,7 +199,7 @@ class BatchEStep:
     def result_from_fields(self, fields: Fields) -> BatchStep:
         """Return the statistics, and the arrays of the points."""
         arrays, assigned = fields.arrays, None
-        if self.wanted.assigned:
+        if self.outputs.assigned:
             assigned = Assigned(arrays["labels"], arrays["sqdist"])
         stats, entropy = self.step.result_from_fields(fields), float(arrays["entropy"][0])
         return BatchStep(stats, assigned, arrays.get("scores"), entropy)

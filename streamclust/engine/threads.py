@@ -40,9 +40,9 @@ def ordered(
 ) -> Iterator[R]:
     """Yield `call` of each item, in the order of the items.
 
-    At most `2 * threads` items are taken before their results are used. So the results that wait
-    for an earlier one are bounded, and items are made as they are needed. When the iteration ends
-    early, `abandon` is called, and calls that have begun are finished first.
+    At most `2 * threads` items are taken before their results are used. So few results wait for an
+    earlier one, and items are made when they are needed. When the iteration ends early, `abandon`
+    is called; the iteration then waits for the calls that have started.
 
     Raises
     ------
@@ -126,7 +126,7 @@ class Threads(Engine):
 
     @cached_property
     def _threads_each(self) -> int:
-        """The number of threads of a kernel. It is found once: that reads files of the system."""
+        """The number of threads of a kernel; cached, because finding it reads system files."""
         return threads_of_process() // self.workers
 
     def close(self) -> None:

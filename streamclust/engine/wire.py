@@ -1,8 +1,8 @@
 """Tasks, parts and results as bytes: safetensors with JSON, and no pickle.
 
 One message describes a task and how to read points; it is the same for all parts of a fold. Another
-one describes a part. The answer is a result, with the name of the kernels that computed it, or an
-error.
+message describes a part. The answer is a result with the name of the kernels that computed it, or
+an error.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from streamclust.formats.container import Fields, pack, unpack
 from streamclust.formats.layout import Layout
 from streamclust.kernels import identity
 from streamclust.models.scaling import Scaling
-from streamclust.tables import ModelColumns, TableOptions
-from streamclust.tables.split import Span
 from streamclust.version import __version__
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ _REMEMBERED = 1024
 """Parts whose messages are remembered for the next pass."""
 
 _SHORT = 1 << 14
-"""Bytes of a message up to which it is remembered: longer ones have points."""
+"""Maximum bytes of a message that is remembered; longer messages contain points."""
 
 
 def encode_task(task: Task[Any], scaling: Scaling | None) -> bytes:
@@ -95,7 +93,7 @@ def encode_part(number: int, part: Part) -> bytes:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _encode_place(number: int, part: StreamPart | FilePart) -> bytes:
-    """Return the message of a part without its points, which is the same in each pass."""
+    """Return the message of a part that isn't in memory; it is the same in each pass."""
     return pack(PART, {}, {"kind": part.kind, "number": number, "part": asdict(part)})
 
 
@@ -124,17 +122,24 @@ def _decode_part(data: bytes) -> tuple[int, Part]:
         stored = meta["part"]
         if kind == StreamPart.kind:
             return number, StreamPart(**{**stored, "layout": Layout.from_dict(stored["layout"])})
-        return number, FilePart(
-            stored["name"],
-            stored["path"],
-            Stamp(**stored["stamp"]),
-            Span(**stored["span"]),
-            TableOptions(**_tuples(stored["options"])),
-            None if stored["model"] is None else ModelColumns(**_tuples(stored["model"])),
-            stored["directions"],
-        )
+        return number, _file_part(stored)
     except (KeyError, TypeError) as error:
         raise FormatError(f"the part can't be read: {error}") from error
+
+
+def _file_part(stored: dict[str, Any]) -> FilePart:
+    from streamclust.tables import ModelColumns, TableOptions
+    from streamclust.tables.split import Span
+
+    return FilePart(
+        stored["name"],
+        stored["path"],
+        Stamp(**stored["stamp"]),
+        Span(**stored["span"]),
+        TableOptions(**_tuples(stored["options"])),
+        None if stored["model"] is None else ModelColumns(**_tuples(stored["model"])),
+        stored["directions"],
+    )
 
 
 def _tuples(stored: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight
+from streamclust.errors import DataError
 from streamclust.fitting.choose_k import fit_adapting
 from streamclust.fitting.em import EMResult
 from streamclust.fitting.restarts import best_of, start_functions
@@ -63,12 +64,14 @@ def fit(
     Raises
     ------
     TooFewPointsError
-        If there are fewer distinct points than components; for K-means with the metric cosine,
-        fewer distinct directions. With gaps, if a feature has no value in any point.
+        If there are fewer distinct points (metric cosine: directions) than components, or if a
+        feature has no value in any point.
     DataError
-        If the points aren't a table of numbers; if a point is a zero vector and the metric is
-        cosine; if a value is missing, unless the family has ``missing="learn"``.
+        If an argument isn't allowed, a point is a zero vector (metric cosine), or a value is
+        missing, unless the family has ``missing="learn"``.
     """
+    if not hasattr(family, "e_step"):
+        raise DataError(f"family is {family!r}; expected a KMeans or a GaussianMixture")
     n_init, max_iter = as_integer("n_init", n_init, 1), as_integer("max_iter", max_iter, 1)
     tol = as_number("tol", tol, "a number, at least 0")
     seeds = tuple(as_integer("seed", each) for each in np.atleast_1d(np.asarray(seed, object)))

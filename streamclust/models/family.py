@@ -280,5 +280,5 @@ def named_array(arrays: Mapping[str, Array], name: str, shape: tuple[int | None,
     if not value.size:
         raise DataError(f"{name} has shape {value.shape}; expected at least one number")
     if not np.isfinite(value).all():
-        raise DataError(f"{name} holds NaN or infinity")
+        raise DataError(f"{name} holds {value[~np.isfinite(value)][0]:g}; expected finite numbers")
     return value

@@ -24,7 +24,7 @@ from streamclust.store.model.inventory import take_inventory
 from streamclust.store.model.removal import delete as delete_model
 from streamclust.store.stream.info import look
 from streamclust.tables import Chunk, read_table
-from streamclust.worker.together import run_model
+from streamclust.worker.run_models import run_model
 
 if TYPE_CHECKING:
     import redis

@@ -143,19 +143,22 @@ _SCALES = {
 
 def _size_remark(size: Size, chosen: int) -> str:
     if not size.bic:
-        return "The file has too few points to compare numbers."
+        return "The file has too few points to compare values of K."
     numbers = list(size.bic)
     tested = f"K from {numbers[0]} to {numbers[-1]}, on {size.points:,} points of the file"
     if size.n_components < chosen:
         return f"The BIC is lowest at 1, so the file may have no clusters ({tested})."
     if chosen == numbers[-1]:
         return (
-            f"{chosen} is the largest K that was tried ({tested}), and the BIC still falls; -k, or "
-            "`streamclust select --k`, tries more."
+            f"{chosen} is the largest K that was tried ({tested}), and the BIC still falls. To try "
+            "more, use -k or `streamclust select --k`."
         )
     if size.lowest == chosen:
         return f"Lowest BIC ({tested})."
-    return f"98 % of the fall of the BIC, which is lowest at {size.lowest} ({tested})."
+    return (
+        f"The smallest K with 98 % of the fall of the BIC, which is lowest at {size.lowest} "
+        f"({tested})."
+    )
 
 
 def propose(
@@ -216,11 +219,7 @@ def propose(
     scale = propose_scale(sample) if scaled else "none"
     size = None if n_components else propose_size(sample, chosen_kind, scale, engine)
     K = n_components or max(2, 0 if size is None else size.n_components)
-    name, is_heavy, is_given = (
-        name or model_name(path),
-        proposed_kind != "kmeans",
-        metric is not None,
-    )
+    name, is_heavy, is_given = name or model_name(path), proposed_kind != "kmeans", bool(metric)
     return Proposal(name, rows, chosen_kind, is_heavy, scale, size, K, chosen_metric, is_given)
 
 

@@ -199,7 +199,7 @@ def _recording(callbacks: Callbacks, activity: Activity) -> Callbacks:
 
     def recording(call: Callable[..., Any]) -> Callable[..., Any]:
         def recorded(*arguments: Any) -> Any:
-            activity.moved()
+            activity.record_progress()
             return call(*arguments)
 
         return recorded

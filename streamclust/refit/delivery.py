@@ -22,13 +22,13 @@ from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import load_checkpoint, make_family
 from streamclust.store.model.lease import Lease
 from streamclust.store.model.pause import read_pause
-from streamclust.store.model.proposal import new_id, propose, proposed, withdraw
+from streamclust.store.model.proposal import new_id, proposal_id, propose, withdraw
 from streamclust.store.model.state import read_state
 from streamclust.store.model.versions import follow
 from streamclust.store.stream.info import any_after
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat, Heartbeats, period
-from streamclust.worker.model_life import returned
+from streamclust.worker.model_life import returned_at_end
 from streamclust.worker.model_worker import open_model_worker
 from streamclust.worker.swap import open_swap
 
@@ -190,7 +190,7 @@ def deliver(
     client, retries = job.server.client(), Retries(job, stop)
     retries.do(lambda: propose(client, job.keys, refit, make_family(job.model)))
     deadline, by_worker = time.monotonic() + timeout, True
-    while retries.do(lambda: proposed(client, job.keys)) == refit.refit:
+    while retries.do(lambda: proposal_id(client, job.keys)) == refit.refit:
         if stop() and withdraw(client, job.keys, refit.refit):
             raise StoppedError("interrupted: the refit was withdrawn, nothing was changed")
         if retries.do(lambda: read_pause(client, job.keys)) is not None:
@@ -235,7 +235,7 @@ def swap_in_place(job: Job) -> bool:
         If a worker has taken the lease meanwhile.
     """
     settings, client, activity = job.settings.worker, job.server.client(), Activity()
-    with returned(Lease(client, job.keys, float(settings.lease))) as lease:
+    with returned_at_end(Lease(client, job.keys, float(settings.lease))) as lease:
         if not lease.take():
             return False
         reader = job.server.raw_client(job.model.batch.max_entry_bytes)

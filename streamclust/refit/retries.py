@@ -70,7 +70,7 @@ class Retries:
         """Wait before the operation with this fault is retried."""
         if isinstance(error, HistoryChangedError):
             raise error
-        self._backoff.going_well()  # so that the minute starts with this fault
+        self._backoff.record_success()  # an old fault doesn't count
         self._backoff.wait(error)
         if self._stop.is_set():
             raise StoppedError("interrupted; nothing was changed")

@@ -17,7 +17,7 @@ from streamclust.refit.delivery import load
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.store.model.health import PAUSED, read_health
-from streamclust.worker.together import opened_engine
+from streamclust.worker.run_models import opened_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,1 +1,1 @@
-"""What daemons and commands share: jobs, threads, signals, log, backoff, assembling a learner."""
+"""Code for all daemons and commands: jobs, threads, signals, log, backoff, making a learner."""

@@ -28,7 +28,7 @@ class Activity:
         self._clock = clock
         self._last = {LOOP: clock()}
 
-    def moved(self, thread: str = LOOP) -> None:
+    def record_progress(self, thread: str = LOOP) -> None:
         """Record that a thread makes progress now."""
         self._last[thread] = self._clock()
 

@@ -1,4 +1,4 @@
-"""Builds the objects that learn from settings. Only this module knows both."""
+"""Builds learners from settings. Only this module imports both."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def make_drift(settings: DriftSettings) -> Drift | None:
 
 
 def make_anomaly(settings: ModelSettings) -> Anomaly | None:
-    """Return what the learner does with scores; None if it doesn't remember them."""
+    """Return how the learner handles scores; None if it doesn't remember them."""
     if not settings.remembers_scores:
         return None
     anomaly = settings.anomaly
@@ -138,7 +138,7 @@ def make_anomaly(settings: ModelSettings) -> Anomaly | None:
 def largest_batch(settings: ModelSettings) -> int:
     """Return the maximum points of a batch under these settings; see `Batcher`.
 
-    Batches don't grow where their size is set, or where the batching changes the result: with a
+    Batches don't grow if their size is set, or if the batching changes the result: with a
     power schedule (it counts steps), a drift detector (it counts losses), a half-life in time (a
     batch has one time), or weighted points under a half-life in points.
     """
@@ -153,7 +153,7 @@ def largest_batch(settings: ModelSettings) -> int:
 
 
 def load_outline(data: bytes, settings: ModelSettings, where: str) -> Outline:
-    """Return the outline of a committed state, checked against the settings as far as it goes.
+    """Return the outline of a committed state; its fields are checked against the settings.
 
     The parameters and errors are those of `load_checkpoint`.
     """
@@ -205,7 +205,7 @@ def check_features(settings: ModelSettings, n_features: int | None) -> None:
     Raises
     ------
     FormatError
-        With the setting and the way out.
+        If the settings don't allow it. The message has the setting and the remedy.
     """
     try:
         settings.check_features(n_features or 0)

@@ -30,20 +30,20 @@ _REPLY_SECONDS = 10.0
 """Maximum wait for the answer to a ping."""
 
 _STEADY = 1.0
-"""Seconds without a fault after which the server counts as back."""
+"""Seconds without a fault after which the server counts as available again."""
 
 _REMINDER = 60.0
 """Seconds between two log lines while the server is unavailable."""
 
 _UNREADABLE = "entry_unreadable"
-"""The log event where the server answers, but one reply is cut off."""
+"""The log event if the server answers, but one reply is cut off."""
 
 _LOOK = 0.1
 """Seconds between checks for a request to stop, while a server may not answer."""
 
 
 class Faults:
-    """Lets one of many jobs log a fault of the server that all of them meet. Threads share it."""
+    """Lets only one of many jobs log a fault of their server. Threads share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -90,7 +90,7 @@ class Backoff:
     event : str
         The log event of the first fault.
     limit : float
-        Seconds after the first fault from which a fault is raised. Default: none.
+        Seconds after the first fault, after which a fault is raised. Default: no limit.
     longest : float
         Maximum pause, in seconds.
     faults : Faults, optional
@@ -113,9 +113,9 @@ class Backoff:
         self._event = event
         self._limit = limit
         self._longest = longest
-        self._own = Faults()
-        self._shared = faults or self._own
-        self._met = self._own  # the faults to which the present fault belongs
+        self._own_faults = Faults()
+        self._shared = faults or self._own_faults
+        self._current = self._own_faults  # the object that counts the current fault
         self._faults = 0
         self._tried = self._started = 0.0
         self._since = ""
@@ -151,9 +151,9 @@ class Backoff:
         first, unreadable = self._faults == 0, isinstance(error, UnreadableError)
         if first:
             self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            self._met = self._own if unreadable else self._shared
-            first = self._met.begins(self)
-        if not first and not self._met.reminds():
+            self._current = self._own_faults if unreadable else self._shared
+            first = self._current.begins(self)
+        if not first and not self._current.reminds():
             return
         event = self._event if first else "server_still_unavailable"
         log = self._logger()
@@ -169,23 +169,23 @@ class Backoff:
         """Whether the server was unavailable, and isn't back yet."""
         return self._faults > 0
 
-    def going_well(self) -> None:
+    def record_success(self) -> None:
         """Record that the server works; after `_STEADY` seconds, it is back."""
         if self._faults and time.monotonic() - self._tried >= _STEADY:
             self.over()
 
     def over(self) -> None:
         """Log that the server is back, if it was unavailable."""
-        if self._faults and self._met.ends(self):
-            seconds = round(time.monotonic() - self._met.started, 1)
+        if self._faults and self._current.ends(self):
+            seconds = round(time.monotonic() - self._current.started, 1)
             log = self._logger()
             log.info("server_back", server=self._label, seconds=seconds)
         self._faults = 0
 
     def _logger(self) -> FilteringBoundLogger:
-        """Return the log; without the model, where all models share the fault."""
+        """Return the log; without the model if all models share the fault."""
         log: Any = self._log
-        return self._log if self._met is self._own else log.try_unbind("model")
+        return self._log if self._current is self._own_faults else log.try_unbind("model")
 
 
 def wait_for_server(
@@ -216,10 +216,10 @@ def wait_for_server(
     """
     backoff = Backoff(server.label, stop, log, "server_unavailable", limit, _LONGEST_START_PAUSE)
     started = time.monotonic()
-    patience = min(max(limit, 1.0), _REPLY_SECONDS) if limit else _REPLY_SECONDS
+    reply_timeout = min(max(limit, 1.0), _REPLY_SECONDS) if limit else _REPLY_SECONDS
     while not stop.is_set():
         try:
-            if _reached(server, stop, primary, patience):
+            if _reached(server, stop, primary, reply_timeout):
                 backoff.over()
                 return True
         except redis.RedisError as error:
@@ -229,20 +229,20 @@ def wait_for_server(
     return False
 
 
-def _reached(server: Server, stop: threading.Event, primary: bool, patience: float) -> bool:
-    """Ping the server in a thread of its own, because no signal ends a wait for an answer.
+def _reached(server: Server, stop: threading.Event, primary: bool, reply_timeout: float) -> bool:
+    """Ping the server in a separate thread, because no signal ends a wait for an answer.
 
-    The wait for each answer is `patience` seconds long.
+    The wait for each answer lasts up to `reply_timeout` seconds.
     """
     errors: list[redis.RedisError] = []
 
     def ask() -> None:
         try:
             if primary:
-                with server.session() as session, session.client(timeout=patience) as client:
+                with server.session() as session, session.client(timeout=reply_timeout) as client:
                     client.ping()
             else:
-                with server.client(timeout=patience) as client:
+                with server.client(timeout=reply_timeout) as client:
                     client.ping()
         except redis.RedisError as error:
             errors.append(error)

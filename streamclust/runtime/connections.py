@@ -2,8 +2,8 @@
 
 A daemon needs few connections: one per thread that talks to the server at the same moment. They
 belong to one session of the server (`Server.session`), so they all lead to the same data. When a
-connection leads to other data, the session is replaced. Models that still use the old session meet
-the fault themselves, since their next connection is refused.
+connection leads to other data, the session is replaced. Models that still use the old session get
+an error at their next connection.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class SharedServer(Server):
-    """A session whose clients are made once and shared. Close it by the object that made it.
+    """A session whose clients are made once and shared. Its owner closes it.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ class SharedServer(Server):
 
     @property
     def news(self) -> StreamNews:
-        """What watches the streams."""
+        """The object that watches the streams."""
         news: StreamNews = self._once("news", lambda: StreamNews(self._session.client()))
         return news
 
-    def still_leads_to_its_data(self) -> bool:
+    def has_same_data(self) -> bool:
         """Open a new connection; return False if it leads to other data, or to no server."""
         try:
             with self._session.client() as client:
@@ -104,7 +104,7 @@ class Connections:
 
     @contextmanager
     def session(self) -> Iterator[SharedServer]:
-        """Use the newest session; it is closed when it isn't the newest any more, nor used.
+        """Use the newest session. A session is closed when it is neither used nor the newest.
 
         Raises
         ------
@@ -143,9 +143,9 @@ class Connections:
             session.close()
 
     def _check(self) -> None:
-        """Give up the newest session after a fault, except if its data are still there."""
+        """Discard the newest session after a fault, unless the server still has the same data."""
         session = self._newest
-        if session is None or session.still_leads_to_its_data():
+        if session is None or session.has_same_data():
             return
         self._newest = None
         if not session.users:

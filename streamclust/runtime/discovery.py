@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from streamclust.config.templates import Models, Template
 
 _REMEMBERED, _AT_LEAST = 10, 10_000
-"""Maximum number of streams that are remembered, per `max_models`, and in all."""
+"""The maximum number of remembered streams is max(_REMEMBERED x max_models, _AT_LEAST)."""
 
 
 @dataclass
-class Found:
-    """What a search found.
+class SearchResult:
+    """The result of a search.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Found:
 
 
 class Search:
-    """Searches a server for the streams of one template, again and again.
+    """Searches a server for the streams of one template, as often as `run` is called.
 
     Parameters
     ----------
@@ -61,11 +61,13 @@ class Search:
         self._namespace = namespace
         self._known: dict[bytes, tuple[str, str]] = {}  # the name of the model, or why it has none
 
-    def run(self, client: redis.Redis, running: Collection[str] = ()) -> Iterator[Found | None]:
-        """Search once: yield None after each round trip, and at the end what was found.
+    def run(
+        self, client: redis.Redis, running: Collection[str] = ()
+    ) -> Iterator[SearchResult | None]:
+        """Search once: yield None after each round trip, and the result at the end.
 
-        If there are more streams than `max_models`, models that run come first, then those that the
-        server has a state of, then the others by name.
+        If there are more streams than `max_models`, running models come first, then models with a
+        state on the server, then the others by name.
         """
         limit = self.template.settings.max_models
         most = max(_REMEMBERED * limit, _AT_LEAST)
@@ -81,7 +83,7 @@ class Search:
         if len(names) > limit:
             names = self._by_rank(names, client, running)
         left_out = {_text(key): why for key, (_, why) in known.items() if why}
-        yield Found(names[:limit], names[limit:], left_out)
+        yield SearchResult(names[:limit], names[limit:], left_out)
 
     def _name_of(self, key: bytes) -> tuple[str, str]:
         """Return the name of a stream's model, or why it has none; "", "" if it doesn't match."""
@@ -124,17 +126,17 @@ def found_models(settings: Settings, client: redis.Redis) -> list[str]:
     return sorted(names)
 
 
-def is_several(name: str, settings: Settings) -> bool:
-    """Return whether an argument stands for several models: it is a pattern or a template."""
+def selects_several(name: str, settings: Settings) -> bool:
+    """Return whether an argument is a pattern or a template, which selects several models."""
     return is_pattern(name) or (has_placeholder(name) and name in settings.models.entries)
 
 
-def selected(names: Iterable[str], wanted: str, settings: Settings) -> list[str]:
+def select_names(names: Iterable[str], selector: str, settings: Settings) -> list[str]:
     """Return the names of models that a pattern or a template selects, sorted."""
-    if is_pattern(wanted):
-        return matching(names, [wanted])
+    if is_pattern(selector):
+        return matching(names, [selector])
     templates = ((name, settings.models.template_of(name)) for name in names)
-    return sorted(name for name, each in templates if each and each.name.text == wanted)
+    return sorted(name for name, each in templates if each and each.name.text == selector)
 
 
 def _text(key: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Retries of what can't continue for another reason than the connection."""
+"""The pauses before retries of a failure that isn't a fault of the connection."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def pause(tries: int) -> float:
     return longest * random.uniform(0.5, 1.0)  # noqa: S311
 
 
-def clear(error: Exception, label: str) -> Exception:
-    """Return an error with a clear text, if its kind is expected; else the error itself.
+def clear_error(error: Exception, label: str) -> Exception:
+    """Return an error with a clear text if the kind of `error` is expected; else `error` itself.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ class Job:
     ----------
     name : str
     settings : Settings
-        Of the whole worker.
+        Settings of the whole process.
     server : Server
     stop : threading.Event
         Set to make the worker finish its batch and leave.

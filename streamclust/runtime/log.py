@@ -1,4 +1,4 @@
-"""Structured logs on stderr: lines for a person on a terminal, JSON for everything else.
+"""Structured logs on stderr: readable lines on a terminal, otherwise JSON.
 
 Logging never ends a daemon or blocks it. A line that can't be written (the reader of a pipe has
 left, the disk is full, stderr is closed) is dropped. A full pipe blocks one line for a second;
@@ -56,7 +56,7 @@ def command_log() -> FilteringBoundLogger:
 
 
 def warn_of_less(log: FilteringBoundLogger) -> OnLess:
-    """Return a function that logs that reads ask for less, because replies were lost."""
+    """Return a function that logs that reads become smaller because replies were lost."""
     return lambda reason: log.warning("read_size_reduced", reason=reason)
 
 
@@ -85,7 +85,7 @@ class LogOutput:
         self._lock = threading.Lock()
         self._lost = 0
         self._torn = False  # only a part of the last line was written
-        self._full = False  # the pipe is full since a line waited for space
+        self._full = False  # a line has waited for space, and the pipe is still full
 
     def msg(self, line: str) -> None:
         """Write a line, or drop it."""
@@ -129,8 +129,8 @@ class LogOutput:
         """Whether PIPE_BUF bytes can be written, or the write fails, without a wait."""
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)  # type: ignore[arg-type]
-        left = 0.0 if self._full else max(deadline - time.monotonic(), 0.0)
-        self._full = not poll.poll(1000.0 * left)
+        remaining = 0.0 if self._full else max(deadline - time.monotonic(), 0.0)
+        self._full = not poll.poll(1000.0 * remaining)
         return not self._full
 
 

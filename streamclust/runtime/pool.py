@@ -36,7 +36,7 @@ class Pool:
         Runs a turn of a model, and returns what the model waits for; None if it has left.
     threads : int
         Maximum number of turns at the same time.
-    left : callable, optional
+    on_left : callable, optional
         Called with the name of a model that has left; it may add the model again.
     """
 
@@ -44,10 +44,10 @@ class Pool:
         self,
         run: Callable[[Turn], Wait | None],
         threads: int,
-        left: Callable[[str], object] = lambda model: None,
+        on_left: Callable[[str], object] = lambda model: None,
     ) -> None:
         self._run = run
-        self._left = left
+        self._on_left = on_left
         self._context = contextvars.copy_context()
         self._scheduler = Scheduler(threads)
         lock = threading.Lock()
@@ -92,10 +92,10 @@ class Pool:
         with self._ready:
             return self._scheduler.crowded
 
-    def late(self, model: str) -> float:
+    def seconds_late(self, model: str) -> float:
         """Return for how many seconds a model has waited for a thread."""
         with self._ready:
-            return self._scheduler.late(model, time.monotonic())
+            return self._scheduler.seconds_late(model, time.monotonic())
 
     def replace_thread(self, model: str) -> None:
         """Start another thread in place of one whose turn makes no progress."""
@@ -106,7 +106,7 @@ class Pool:
     def wait(self, stop: threading.Event) -> None:
         """Return when all models have left; let them leave when `stop` is set.
 
-        Meanwhile, this thread wakes another one when a time comes for which a model waits.
+        Meanwhile, this thread wakes another thread at each time for which a model waits.
 
         Raises
         ------
@@ -129,13 +129,13 @@ class Pool:
                 due = self._scheduler.next_due()
                 if due is not None and due <= now:
                     self._wake_thread()
-                    due = None  # the thread takes it; if there is none, one of those that run
+                    due = None  # a thread takes this turn now, or after its current turn
                 self._awaited = math.inf if due is None else due
                 timeout = min(self._awaited - now, look)
                 self._changed.wait(None if timeout == math.inf else timeout)
 
     def _wake_thread(self) -> None:
-        """Let a thread look for a turn; start one if all are busy."""
+        """Wake a thread to look for a turn; start a thread if all are busy."""
         if self._idle:
             self._ready.notify()
         elif self._started < self._scheduler.threads:
@@ -162,7 +162,7 @@ class Pool:
             with self._ready:
                 self._scheduler.ended(turn.model, time.monotonic(), wait)
             if wait is None:
-                self._left(turn.model)
+                self._on_left(turn.model)
 
     def _next(self) -> Turn | None:
         """Wait for the next turn; return None if this thread isn't needed any more."""

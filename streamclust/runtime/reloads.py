@@ -1,4 +1,4 @@
-"""Requests to read the settings again: of signals, and of `streamclust reload` over the server."""
+"""Requests to read the settings again: from signals, and from `streamclust reload`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from streamclust.store.model.keys import WorkerKeys
-from streamclust.store.model.reload import answer, read_requests
+from streamclust.store.model.reload import read_requests, write_answer
 from streamclust.store.server.faults import passes
 
 if TYPE_CHECKING:
@@ -33,18 +33,18 @@ _LOOK_AGAIN, _POLL = 300.0, 10.0
 
 
 class ReloadRequests:
-    """Notes requests to reload, and answers them.
+    """Records requests to reload, and answers them.
 
     Parameters
     ----------
     namespace : str
     role : {'worker', 'encoder'}
-        Of this process, for the answers.
+        Role of this process, for the answers.
     log : structlog logger
 
     Attributes
     ----------
-    asked : bool
+    is_requested : bool
         Whether a request waits.
     wake : callable
         Called after a request, or when the key of requests may have changed.
@@ -54,41 +54,41 @@ class ReloadRequests:
         self._namespace = namespace
         self._role = role
         self._log = log
-        self._number: int | None = None  # of requests over the server, until now
-        self._is_deaf = False  # requests over the server can't be read
-        self.asked = False
+        self._number: int | None = None  # number of requests on the server so far
+        self._is_forbidden = False  # the user may not read requests on the server
+        self.is_requested = False
         self.wake: Callable[[], object] = lambda: None
 
     def ask(self) -> None:
         """Ask for the settings to be read again; a signal may call this."""
-        self.asked = True
+        self.is_requested = True
         self.wake()
 
     def look(self, server: SharedServer) -> float:
-        """Note a request over the server; return when to look again, if no news comes before."""
+        """Record a request on the server; return when to look again if no news arrives before."""
         try:
             is_watched = server.news.watch([WorkerKeys(self._namespace).reload], self.wake)
             number = read_requests(server.client(), self._namespace)
         except redis.ResponseError as error:
             if passes(error):
                 raise
-            if not self._is_deaf and self._role == "encoder":  # its user has few rights
+            if not self._is_forbidden and self._role == "encoder":  # its user has few rights
                 self._log.info("reload_unavailable", error=str(error))
-            elif not self._is_deaf:
+            elif not self._is_forbidden:
                 self._log.warning("reload_unavailable", error=str(error))
-            self._is_deaf = True
+            self._is_forbidden = True
             return time.monotonic() + _AFTER_FAILURE
-        self._is_deaf = False
+        self._is_forbidden = False
         if self._number is not None and number != self._number:
-            self.asked = True
+            self.is_requested = True
         self._number = number
         return time.monotonic() + (_LOOK_AGAIN if is_watched else _POLL)
 
-    def answer(self, client: redis.Redis, what: Mapping[str, Any]) -> None:
+    def write_answer(self, client: redis.Redis, answer: Mapping[str, Any]) -> None:
         """Report what this process did; see `reload_answer`."""
         process = f"process {os.getpid()} on {socket.gethostname()}"
         with suppress(redis.exceptions.NoPermissionError):
-            answer(client, self._namespace, {self._role: process, **what})
+            write_answer(client, self._namespace, {self._role: process, **answer})
 
 
 def reload_answer(

@@ -5,7 +5,7 @@ thread runs it for a short time, and then the model waits for news or for a time
 keeps these promises, whatever the order of the events:
 
 * A model never has two turns at the same time. So whatever a turn does for a model stays in order.
-* News that comes after a turn began gives the model another turn. No news is lost.
+* News that comes after the start of a turn gives the model another turn. No news is lost.
 * Among the models that are ready, the one that has used the least time comes first. So a model with
   little to do doesn't wait for all models with a backlog. A model that was idle gets a credit of at
   most `CREDIT`, so that it can't keep the threads when it wakes.
@@ -24,7 +24,7 @@ LONG = 0.5
 """Seconds after which a turn is long."""
 
 CREDIT = 0.5
-"""Maximum seconds by which a model that was idle is ahead of the models that were not."""
+"""Maximum seconds that a model that was idle is ahead of models that weren't idle."""
 
 
 class Turn(NamedTuple):
@@ -47,8 +47,8 @@ class Wait(NamedTuple):
     Parameters
     ----------
     until : float or None
-        Time of the next turn, by the caller's clock. None waits for news only; a time in the past
-        asks for another turn at once.
+        Time of the next turn, by the caller's clock. None: wait for news only. A time in the past:
+        take another turn immediately.
     """
 
     until: float | None = None
@@ -61,7 +61,7 @@ class _Entry:
     state: Literal["waiting", "ready", "running"] = "ready"
     since: float = 0.0  # when it became ready, or its turn began
     due: float | None = None  # while it waits
-    again: bool = False  # news came during its turn
+    has_news: bool = False  # news came during its turn
     leaving: bool = False
     long: bool = False  # whether its last turn was long
     hung: bool = False  # its turn makes no progress, and another thread replaces its thread
@@ -108,7 +108,7 @@ class Scheduler:
     def add(self, model: str, now: float) -> None:
         """Add a model; it is ready at once."""
         if model in self._models:
-            raise ValueError(f"model {model!r} is already there")
+            raise ValueError(f"model {model!r} was added before")
         entry = self._models[model] = _Entry(leaving=self._stopping, used=self._floor)
         self._make_ready(model, entry, now)
 
@@ -130,7 +130,7 @@ class Scheduler:
         if entry is None:
             return False
         if entry.state == "running":
-            entry.again = True
+            entry.has_news = True
         if entry.state != "waiting":
             return False
         self._make_ready(model, entry, now)
@@ -146,7 +146,7 @@ class Scheduler:
             return None
         used, _, model = heapq.heappop(queue)
         entry = self._models[model]
-        entry.state, entry.since, entry.again = "running", now, False
+        entry.state, entry.since, entry.has_news = "running", now, False
         self._floor = max(self._floor, used)
         self._ready -= 1
         self._running += 1
@@ -174,7 +174,7 @@ class Scheduler:
         entry.long = seconds >= LONG or (entry.long and seconds >= LONG / 2.0)
         if wait is None:
             del self._models[model]
-        elif entry.again or entry.leaving or (wait.until is not None and wait.until <= now):
+        elif entry.has_news or entry.leaving or (wait.until is not None and wait.until <= now):
             self._make_ready(model, entry, now)
         else:
             entry.state, entry.since, entry.due = "waiting", now, wait.until
@@ -200,7 +200,7 @@ class Scheduler:
             heapq.heappop(self._timers)  # the model had news before
         return None
 
-    def late(self, model: str, now: float) -> float:
+    def seconds_late(self, model: str, now: float) -> float:
         """Return for how many seconds a model has waited for a thread; 0 if it doesn't."""
         entry = self._models.get(model)
         if entry is None or entry.state == "running":

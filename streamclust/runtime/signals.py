@@ -24,11 +24,11 @@ class Stop(Protocol):
         """Return whether to stop."""
 
     def wait(self, timeout: float, /) -> bool:
-        """Wait so many seconds, or until it is set; return whether it is set."""
+        """Wait for `timeout` seconds, or until it is set; return whether it is set."""
 
 
 class StopEvent(threading.Event):
-    """A request to stop that also calls functions, so that nobody has to look for it."""
+    """A request to stop that also calls functions, so that no thread must poll it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,19 +58,19 @@ class ChildStop(threading.Event):
     def __init__(self, parent: threading.Event) -> None:
         # Without the lock and the condition of an event: there may be ten thousand of these.
         self._parent = parent
-        self._alone = False
+        self._is_own_set = False
 
     def is_set(self) -> bool:
         """Return whether to stop."""
-        return self._alone or self._parent.is_set()
+        return self._is_own_set or self._parent.is_set()
 
     def set(self) -> None:
         """Stop this part. A thread in `wait` returns only when the parent is set."""
-        self._alone = True
+        self._is_own_set = True
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait so many seconds, or until the parent is set; return whether to stop."""
-        return self._alone or self._parent.wait(timeout)
+        """Wait for `timeout` seconds, or until the parent is set; return whether to stop."""
+        return self._is_own_set or self._parent.wait(timeout)
 
 
 @contextmanager

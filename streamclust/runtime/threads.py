@@ -1,4 +1,4 @@
-"""Runs the jobs of a daemon, one thread per job, and brings them to a clean end."""
+"""Runs the jobs of a daemon, one thread per job, until all have ended."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_together(
     stop_others: bool = True,
     look: Callable[[], None] = lambda: None,
 ) -> list[Result]:
-    """Work on each job in a thread of its own until all have ended.
+    """Work on each job in its own thread until all have ended.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def run_together(
     Exception
         The first error that ended a job, after all jobs have ended.
     ModelsFailedError
-        Instead of this error, if `stop_others` is false.
+        In place of this error, if `stop_others` is false.
     """
     results: list[Result] = []
     failures: dict[str, Exception] = {}
@@ -126,7 +126,7 @@ def prepared_for_threads() -> Iterator[None]:
 
 
 def release_memory() -> None:
-    """Return free memory of the heap to the system, also from below memory that is in use."""
+    """Return all free memory of the heap to the system, also between memory that is in use."""
     with suppress(OSError, AttributeError):  # only glibc has this
         ctypes.CDLL(None).malloc_trim(0)
 

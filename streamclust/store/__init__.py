@@ -1,1 +1,1 @@
-"""Redis: points in, state and models out. Nothing above the models knows how they are stored."""
+"""Redis: points in, state and models out. Other layers don't know how they are stored."""

@@ -16,10 +16,10 @@ local function less(a, b)
   if ams ~= bms then return number_less(ams, bms) end
   return number_less(aseq, bseq)
 end
-local function named(pairs_of)
-  local found = {}
-  for i = 1, #pairs_of, 2 do found[pairs_of[i]] = pairs_of[i + 1] end
-  return found
+local function named(reply)
+  local fields = {}
+  for i = 1, #reply, 2 do fields[reply[i]] = reply[i + 1] end
+  return fields
 end
 """
 """Functions for scripts. `less` compares two IDs as texts, since Lua's numbers have only 53 bits.
@@ -36,7 +36,7 @@ def order(entry_id: str | bytes) -> tuple[int, int]:
     return int(milliseconds), int(sequence or 0)
 
 
-def before(entry_id: str) -> str:
+def id_before(entry_id: str) -> str:
     """Return the largest ID below this one. A read after this ID starts at `entry_id`."""
     milliseconds, sequence = order(entry_id)
     if sequence:

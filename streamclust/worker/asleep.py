@@ -1,7 +1,7 @@
-"""Starts a session of a model that has nothing to do, without loading the model.
+"""Starts a session of a model without new entries, and doesn't load the model.
 
-A worker that starts, or takes models over, may get thousands of models of which few have entries.
-For each of the others, the value of `:state` is read, but not decoded, and not held.
+A worker that starts, or takes models over, may get thousands of models, and few of them have new
+entries. Of each other model, the value of `:state` is read, but not decoded or kept in memory.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from streamclust.formats.lost import Lost
 from streamclust.runtime.assemble import load_outline, make_learner
 from streamclust.store.ids import BEGINNING
 from streamclust.store.model.pause import pause_command
-from streamclust.store.model.proposal import proposed_command
+from streamclust.store.model.proposal import proposal_command
 from streamclust.store.server.round_trip import round_trip
-from streamclust.store.stream.info import is_after, look_command, stands_at
+from streamclust.store.stream.info import ends_at, has_entry_after, look_command
 from streamclust.store.stream.position import mirror_command
 from streamclust.store.stream.read_size import read_value
 from streamclust.worker.progress import Progress
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from streamclust.worker.lost_commits import LostCommits
 
 
-class Asleep(NamedTuple):
+class SleepingModel(NamedTuple):
     """A model that isn't in memory.
 
     Parameters
@@ -61,7 +61,7 @@ def watched(keys: Keys) -> tuple[str, ...]:
 
 def find_asleep(
     job: Job, lost_commits: LostCommits, news: StreamNews, wake: Callable[[], object]
-) -> Asleep | None:
+) -> SleepingModel | None:
     """Return a model that has nothing to do, whose streams are watched; else None.
 
     Parameters
@@ -71,7 +71,7 @@ def find_asleep(
     lost_commits : LostCommits
     news : StreamNews
     wake : callable
-        Called when the server reports something of the model.
+        Called when the server reports a change of the model.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def find_asleep(
     replies = round_trip(
         client,
         [
-            (keys.proposal, proposed_command(keys)),
+            (keys.proposal, proposal_command(keys)),
             (keys.paused, pause_command(keys)),
             *((stream, look_command(stream)) for stream in streams),
             *((key, look_command(key)) for key in codes),
@@ -108,26 +108,26 @@ def find_asleep(
     ):
         return None
     ends = [at[stream] for stream in streams]
-    if any(is_after(look, end) for look, end in zip(looks, ends, strict=True)):
+    if any(has_entry_after(look, end) for look, end in zip(looks, ends, strict=True)):
         return None
-    if not all(stands_at(look, end) for look, end in zip(coded, ends, strict=False)):
+    if not all(ends_at(look, end) for look, end in zip(coded, ends, strict=False)):
         return None
-    return Asleep(_progress(job, found), at, read)
+    return SleepingModel(_progress(job, found), at, read)
 
 
-def find_paused(job: Job, client: redis.Redis) -> Asleep:
+def find_paused(job: Job, client: redis.Redis) -> SleepingModel:
     """Return a model that a user has paused, from its state; the model isn't loaded or created."""
     found = _outline(job, client)
     if found is None:
         progress = Progress(
             "warming", points=0, dead=0, version=0, loss=None, lost=Lost(), drifts=0
         )
-        return Asleep(progress, {}, {})
-    return Asleep(_progress(job, found), found.covered.position, found.covered.read)
+        return SleepingModel(progress, {}, {})
+    return SleepingModel(_progress(job, found), found.covered.position, found.covered.read)
 
 
 def _outline(job: Job, client: redis.Redis) -> Outline | None:
-    """Return the outline of the state; None without a usable state, which is for the worker."""
+    """Return the outline of the state; None without a usable state, which the worker reports."""
     key = job.keys.state
     try:
         data: Any = read_value(client, key, lambda: client.get(key))

@@ -66,7 +66,7 @@ class Awaited:
 
     @property
     def due(self) -> float | None:
-        """When to look again although no entry arrives, by the clock; None if there is no need."""
+        """Time of the next check if no entry arrives, by the clock; None if no check is needed."""
         if self._look_due == float("inf"):
             return None
         if self._skipped or self._unseen is None:

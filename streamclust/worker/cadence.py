@@ -66,14 +66,14 @@ AUTO_SECONDS = 1.0
 
 _LONGEST = 60.0
 _STATE_RATE = 10_000
-"""Bytes of states per second that are written for a feed of no points."""
+"""Bytes of states per second that may be written without any points."""
 
 _STATE_SHARE = 0.5
 """Bytes of states that are written per byte of points."""
 
 
 class AutoCadence(Cadence):
-    """Counts points and time until the next commit pays: ``commit.every: auto``.
+    """Counts points and time until the next commit is worth its cost: ``commit.every: auto``.
 
     A state is written as a whole. So a large state on a slow feed waits until its bytes are at most
     10 kB per second plus half of the bytes of the points; at least 1 s and at most 60 s.

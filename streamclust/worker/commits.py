@@ -10,7 +10,7 @@ from streamclust.formats.checkpoint import encode_commit, stored_points
 from streamclust.formats.dead import DeadLetters
 from streamclust.formats.model import LARGEST_ID, encode_model
 from streamclust.store.model.commit import Commit, PointsChangedError, commit
-from streamclust.store.model.proposal import under_way
+from streamclust.store.model.proposal import has_refit
 from streamclust.store.stream.position import mirror
 from streamclust.store.stream.trimming import trim
 from streamclust.worker.own_codes import NO_OUTPUT
@@ -40,9 +40,9 @@ class Commits:
     ----------
     context : ModelContext
     token : int
-        Of the lease.
+        Token of the lease.
     family : KMeans or GaussianMixture
-        The state is written for it.
+        Family of the state.
     codes : OwnCodes or None
         None if the worker writes no codes.
     committed : Checkpoint
@@ -118,7 +118,7 @@ class Commits:
         if rejected:
             log.warning("points_rejected", count=rejected, last_reason=dead[-1].reason)
         if self._codes is not None:
-            self._codes.landed(after.position, model and replace(model, model_id=model_id))
+            self._codes.record_commit(after.position, model and replace(model, model_id=model_id))
         if model is not None:
             score = {model.score_name: None if model.score is None else round(model.score, 6)}
             log.info(
@@ -134,11 +134,11 @@ class Commits:
     def _send(self, after: Checkpoint, what: Commit) -> None:
         """Send a commit with the state, and with those of its points that the server doesn't have.
 
-        All points are sent if the server has others than it should: those of a state of an earlier
-        release, or none because the key was deleted.
+        All points are sent if the server has unexpected points: an earlier release wrote them, or
+        the key was deleted.
         """
         context, settings = self._context, self._context.settings
-        keep = settings.publish.kept(len(what.payload))
+        keep = settings.publish.versions_to_keep(len(what.payload))
         if self._points is None:
             self._points = stored_points(self.committed, self._family)
         known: StatePoints | None = self._points
@@ -187,23 +187,23 @@ class Commits:
         self._mirrored = at.position
 
     def _trim(self) -> None:
-        """Remove the learned entries that the settings want removed.
+        """Remove learned entries as the setting `trim` says.
 
         While a refit runs, nothing is removed: the worker will read the entries since the refit
         started again.
         """
         context, policy = self._context, self._context.settings.trim
-        if policy.kind == "none" or under_way(context.client, context.keys):
+        if policy.kind == "none" or has_refit(context.client, context.keys):
             return
         limits = policy.model_dump(exclude={"kind"})
         for stream, last_id in self.committed.position.items():
             trim(context.client, stream, last_id, **limits)
 
     def _new_id(self) -> int:
-        """Draw a model ID; see `Keys.id`. It is odd if keys may hold codes of an earlier model.
+        """Choose a model ID; see `Keys.id`. It is odd if keys may hold codes of an earlier model.
 
         The ID uses no random state of the learner and is no part of the state. So a model that
-        learns the same points again has a state of the same bytes.
+        learns the same points again has the same bytes as its state.
         """
         drawn = 2 + 2 * secrets.randbelow((LARGEST_ID - 1) // 2)
         if self.committed.version:

@@ -1,4 +1,4 @@
-"""What the parts of one model's worker share."""
+"""The data that all parts of one model's session share."""
 
 from __future__ import annotations
 

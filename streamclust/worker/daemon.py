@@ -17,8 +17,8 @@ from streamclust.runtime.signals import StopEvent, reload_on_signal, stop_on_sig
 from streamclust.runtime.threads import wait_for
 from streamclust.system_limits import raise_open_files
 from streamclust.worker.roster import Roster
+from streamclust.worker.run_models import run_models
 from streamclust.worker.running import RunningModels
-from streamclust.worker.together import run_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

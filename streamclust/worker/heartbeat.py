@@ -1,4 +1,4 @@
-"""Renews leases from a thread of their own: a long computation keeps a lease, a hang loses it.
+"""Renews leases from a separate thread: a long computation keeps a lease, a hang loses it.
 
 One thread renews the leases of all models of a worker, many in one round trip.
 """
@@ -22,7 +22,7 @@ from streamclust.kernels import describe
 from streamclust.runtime.threads import release_memory
 from streamclust.store.model.health import FAILED, PAUSED, STALLED, Health, encode_health
 from streamclust.store.model.lease import ASLEEP_SECONDS, RENEWED_PAUSED
-from streamclust.store.model.proposal import proposed_command
+from streamclust.store.model.proposal import proposal_command
 from streamclust.store.server.faults import passes
 from streamclust.store.server.history import HistoryChangedError
 from streamclust.store.server.round_trip import round_trip
@@ -42,10 +42,10 @@ _GRACE = 1.0
 """Seconds to wait for the thread at the end, if the server doesn't answer."""
 
 _RELEASE = 10.0
-"""Minimum seconds between two times at which free memory is returned to the system."""
+"""Minimum seconds between two returns of free memory to the system."""
 
-_LIVES = 3.0
-"""Lifetimes of a report for which the lease of a model that sleeps lasts at least."""
+_SLEEP_LIFETIMES = 3.0
+"""The lease of a sleeping model lasts at least this many lifetimes of a report."""
 
 _TOGETHER = 128
 """Models per round trip. The end of a model waits for a round trip that contains the model."""
@@ -79,9 +79,9 @@ class Heartbeat:
     entries_wait : callable
         Given a client, returns whether the streams have entries that are not committed.
     failure : callable
-        Returns the reason why the model failed until it recovers, then an empty text.
+        Returns why the model has failed; empty after it has recovered.
     log : structlog logger
-    late : callable, optional
+    seconds_late : callable, optional
         Returns for how many seconds the model has waited for a thread.
     wake : callable, optional
         Called when `check` will raise an error, or a refit waits.
@@ -111,7 +111,7 @@ class Heartbeat:
         entries_wait: Callable[[redis.Redis], bool],
         failure: Callable[[], str],
         log: FilteringBoundLogger,
-        late: Callable[[], float] = lambda: 0.0,
+        seconds_late: Callable[[], float] = lambda: 0.0,
         wake: Callable[[], object] = lambda: None,
         stalled: Callable[[], object] = lambda: None,
     ) -> None:
@@ -125,10 +125,10 @@ class Heartbeat:
         self._entries_wait = entries_wait
         self._failure = failure
         self._log = log
-        self._late = late
+        self._seconds_late = seconds_late
         self._wake = wake
         self._when_stalled = stalled
-        self._before = (progress().points, time.monotonic())
+        self._last_progress = (progress().points, time.monotonic())
         self._stalled = ""
         self._end: Exception | None = None
         self.refit = self.unanswered = self.is_paused = False
@@ -147,7 +147,7 @@ class Heartbeat:
         return self._asleep
 
     @property
-    def rests(self) -> bool:
+    def is_paused_asleep(self) -> bool:
         """Whether the model has left memory because a user has paused it."""
         return self._pause is not None
 
@@ -157,11 +157,11 @@ class Heartbeat:
         return bool(self._stalled)
 
     def sleep(self) -> None:
-        """Let the beats become rare: the model has left memory."""
+        """Beat rarely from now on: the model has left memory."""
         self._asleep, self._due = True, -math.inf
 
-    def rest(self, pause: Pause) -> None:
-        """Report the model as paused, with the first beat at once; then let the beats become rare.
+    def sleep_paused(self, pause: Pause) -> None:
+        """Report the model as paused, with one beat at once; then beat rarely.
 
         Raises
         ------
@@ -173,7 +173,7 @@ class Heartbeat:
         self.beat()
 
     def wake_up(self) -> None:
-        """Let the beats become frequent again, with one at once if they were rare.
+        """Beat often again, and once immediately if the beats were rare.
 
         Raises
         ------
@@ -237,18 +237,21 @@ class Heartbeat:
             self._when_stalled()
             self._wake()
         health, seconds = encode_health(self._health(age)), self._health_seconds
-        words = self._lease.reporting if self._stalled else self._lease.renewal
+        command = self._lease.report_command if self._stalled else self._lease.renew_command
         self._is_long = self._asleep and is_known and not self._stalled
         if self._is_long:
-            words, seconds = self._lease.sleeping, max(ASLEEP_SECONDS, _LIVES * seconds)
+            command, seconds = (
+                self._lease.sleep_command,
+                max(ASLEEP_SECONDS, _SLEEP_LIFETIMES * seconds),
+            )
             self._due = time.monotonic() + seconds * random.uniform(0.2, 0.4)  # noqa: S311
         return [
-            (self._keys.lease, words(health, seconds)),
-            (self._keys.proposal, proposed_command(self._keys)),
+            (self._keys.lease, command(health, seconds)),
+            (self._keys.proposal, proposal_command(self._keys)),
         ]
 
     def take(self, replies: Sequence[Any]) -> None:
-        """Take the replies to the commands, of which some may be errors."""
+        """Process the replies to the commands; some of them may be errors."""
         self.unanswered = False
         for reply in replies:
             if isinstance(reply, Exception):
@@ -278,17 +281,17 @@ class Heartbeat:
             self._wake()
 
     def _slowest(self) -> tuple[str, float]:
-        """Return the start of a message on what makes no progress, and for how many seconds."""
+        """Return the start of a message on the slowest thread, and its seconds without progress."""
         thread, age = self._activity.slowest()
-        late = self._late()
+        late = self._seconds_late()
         if late > age:
             return "the model has waited for a thread for", late
         return f"the {thread} has made no progress for", age
 
     def _health(self, age: float) -> Health:
         progress, now = self._progress(), time.monotonic()
-        points, then = self._before
-        self._before = (progress.points, now)
+        points, then = self._last_progress
+        self._last_progress = (progress.points, now)
         pause = self._pause
         reason = self._stalled or ("" if pause is None else pause.text) or self._failure()
         state = STALLED if self._stalled else FAILED if pause is None else PAUSED
@@ -327,7 +330,7 @@ class Counts(NamedTuple):
 
 
 class Heartbeats:
-    """Lets the hearts of all models beat, from one thread, while the block lasts.
+    """Runs the heartbeats of all models in one thread; a context manager.
 
     Parameters
     ----------
@@ -338,9 +341,9 @@ class Heartbeats:
 
     Attributes
     ----------
-    hangs : threading.Event
-        Set when the server doesn't answer a model that leaves. Then the others don't wait for an
-        answer, and don't return their leases.
+    server_hangs : threading.Event
+        Set when the server doesn't answer a model that leaves. Then the other models don't wait
+        for an answer, and don't return their leases.
     slept : bool
         Set when a model has left memory. Then the freed memory is returned to the system.
     """
@@ -348,7 +351,7 @@ class Heartbeats:
     def __init__(self, period: float, is_known: Callable[[], bool] = lambda: False) -> None:
         self._period = period
         self.is_known = is_known
-        self.hangs = threading.Event()
+        self.server_hangs = threading.Event()
         self.slept = False
         self._lock = threading.Lock()
         self._hearts: dict[Heartbeat, None] = {}
@@ -361,7 +364,7 @@ class Heartbeats:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(_GRACE if self.hangs.is_set() else None)
+        self._thread.join(_GRACE if self.server_hangs.is_set() else None)
 
     @contextmanager
     def beating(self, heart: Heartbeat, *, at_once: bool = True) -> Iterator[None]:
@@ -379,10 +382,10 @@ class Heartbeats:
         try:
             yield
         finally:
-            if self.hangs.is_set():
+            if self.server_hangs.is_set():
                 self._hearts.pop(heart, None)
             else:
-                with self._lock:  # no beat is on its way when the lease is returned
+                with self._lock:  # no beat is being sent when the lease is returned
                     self._hearts.pop(heart, None)
 
     @property
@@ -390,7 +393,9 @@ class Heartbeats:
         """The numbers of models that are held."""
         hearts = list(self._hearts)
         asleep, stalled = sum(h.asleep for h in hearts), sum(h.stalled for h in hearts)
-        return Counts(len(hearts) - asleep, asleep, stalled, sum(h.rests for h in hearts))
+        return Counts(
+            len(hearts) - asleep, asleep, stalled, sum(h.is_paused_asleep for h in hearts)
+        )
 
     def hurry(self) -> None:
         """Renew the leases of all models soon: other workers may have taken them."""
@@ -414,7 +419,7 @@ class Heartbeats:
                 release_memory()
 
     def _beat(self, client: redis.Redis, hearts: Sequence[Heartbeat]) -> None:
-        """Beat once for each heart that is still there, in one round trip."""
+        """Beat once for each heart that wasn't removed meanwhile, in one round trip."""
         asked: list[tuple[Heartbeat, list[Any]]] = []
         is_known = self.is_known()
         for heart in hearts:

@@ -21,7 +21,7 @@ class LostCommits:
     Attributes
     ----------
     points, version : int
-        Of the newest confirmed commit.
+        Points and version of the newest confirmed commit.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class LostCommits:
         self.version = committed.version
 
     def compare(self, found: Checkpoint | None, log: FilteringBoundLogger) -> None:
-        """Log an error if the server has an older commit than it had confirmed."""
+        """Log an error if the server has an older commit than the newest confirmed one."""
         points = 0 if found is None else found.learner.points
         version = 0 if found is None else found.version
         if (points, version) >= (self.points, self.version):

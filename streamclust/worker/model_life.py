@@ -1,7 +1,7 @@
 """One model's life in a worker: sessions, pauses after faults, and waits for the lease.
 
-The life is one generator. Each of its steps is a turn on a thread (`pool`); what it yields is what
-it waits for. So the story is told in order, and needs no thread while the model waits.
+The life is one generator. Each of its steps is a turn on a thread (`pool`). It yields a `Wait` with
+what it waits for. So the code is in the order of events, and a waiting model needs no thread.
 
 A fault of the connection is handled as a crash is: the worker discards everything that was not
 committed, and continues from the committed state and position. So one recovery path covers both.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from streamclust.errors import LeaseLostError, StreamclustError
-from streamclust.runtime.failures import clear
+from streamclust.runtime.failures import clear_error
 from streamclust.runtime.scheduler import Wait
 from streamclust.store.model.lease import Lease
 from streamclust.store.model.pause import read_pause
@@ -51,8 +51,8 @@ class ModelLife(ModelRun):
         Raises
         ------
         StreamclustError
-            If the server can't be used, or its contents don't fit the settings, and this was still
-            so at the end.
+            If the server can't be used, or its contents don't fit the settings, and this didn't
+            change until the end.
         """
         job = self.job
         while not self.stopping:
@@ -63,7 +63,7 @@ class ModelLife(ModelRun):
             except Exception as error:
                 self._was_held = False
                 if job.until_idle or job.settings.worker.fail_fast:
-                    failure = clear(error, job.server.label)
+                    failure = clear_error(error, job.server.label)
                     if failure is error:
                         raise
                     raise failure from error
@@ -96,7 +96,7 @@ class ModelLife(ModelRun):
                 standby = Standby(job.name, client, lease, self.wake, self.hand_over)
                 was_held, self._was_held, self.hands_over = self._was_held, False, False
                 place = self.shared.standbys.place(standby, was_held=was_held)
-                with returned(lease), place:
+                with returned_at_end(lease), place:
                     if (yield from self._wait_for(standby, server)):
                         self._was_held = True
                         ended = yield from Session(self, server, lease).run()
@@ -107,7 +107,7 @@ class ModelLife(ModelRun):
                 return False
         except redis.RedisError as error:
             if isinstance(error, redis.TimeoutError) and self.stopping:
-                self.shared.heartbeats.hangs.set()
+                self.shared.heartbeats.server_hangs.set()
             seconds = self.backoff.pause(error)
         except LeaseLostError as error:
             self._was_held = False
@@ -164,13 +164,13 @@ class ModelLife(ModelRun):
 
 
 @contextmanager
-def returned(lease: Lease) -> Iterator[Lease]:
+def returned_at_end(lease: Lease) -> Iterator[Lease]:
     """Release the lease at the end, so that a standby takes over at once."""
     try:
         yield lease
     except redis.RedisError as error:
         if passes(error):
-            lease.token = 0  # a server that is away can't release the lease
+            lease.token = 0  # an unreachable server can't release the lease
         raise
     finally:
         with suppress(redis.RedisError):

@@ -1,4 +1,4 @@
-"""What the models of a worker share, and what outlives the sessions of one model."""
+"""The objects that all models of a worker share, and data for all sessions of one model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shared:
-    """What the models of a worker share.
+    """The objects that all models of a worker share.
 
     Parameters
     ----------
@@ -51,22 +51,22 @@ class Shared:
 
 
 _MANY = 100
-"""Models from which on a standby isn't checked, and common events are logged at the level debug."""
+"""From this number of models on, standbys aren't checked, and common events have level debug."""
 
 
 class ModelRun:
-    """One model of a worker: what outlives its sessions.
+    """One model of a worker: the data that all its sessions share.
 
     Parameters
     ----------
     job : Job
     shared : Shared
-        What the models of a worker share.
+        Objects that all models of the worker share.
 
     Attributes
     ----------
     leaving : bool
-        Whether to finish and leave. `job.stop` asks for the same.
+        Whether to finish and leave, as after `job.stop`.
     hands_over : bool
         Whether to end the session, so that another worker takes the model.
     """
@@ -99,11 +99,11 @@ class ModelRun:
 
     @property
     def has_many_models(self) -> bool:
-        """Whether the worker has so many models that little is done and logged for each."""
+        """Whether the worker has so many models that it does and logs less for each of them."""
         return len(self.shared.pool) > _MANY
 
     def log_often(self, event: str, **fields: object) -> None:
-        """Log an event that can happen to all models at once; of many models at level debug."""
+        """Log an event that can happen to all models at once; for many models, at level debug."""
         log = self.job.log.debug if self.has_many_models else self.job.log.info
         log(event, **fields)
 
@@ -111,6 +111,6 @@ class ModelRun:
         """Give the model a turn."""
         self.shared.pool.news(self.job.name)
 
-    def late(self) -> float:
-        """Return for how many seconds the model has waited for a thread."""
-        return self.shared.pool.late(self.job.name)
+    def seconds_late(self) -> float:
+        """Return the seconds for which the model has waited for a thread."""
+        return self.shared.pool.seconds_late(self.job.name)

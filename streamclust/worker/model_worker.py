@@ -184,7 +184,7 @@ class ModelWorker:
         error: Exception | None = None
         if len(batch.X):
             try:
-                state = self._solver.answered(state, len(batch.X))
+                state = self._solver.with_answer(state, len(batch.X))
                 state, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
             except NUMERICAL as failure:
                 again = learn_without_fit(self.learner, before, batch, failure, self._log)

@@ -1,9 +1,9 @@
-"""The worker's own codes and alerts: of the entries it has learned, in the commit of these entries.
+"""The worker's own codes and alerts: those of learned entries, written in their commit.
 
 When a commit is due, the worker reads the entries between the newest codes and the position again.
 So one method covers the steady feed, the warm-up (which has no model yet), and the entries before
-the setting was switched on. A refused commit writes no codes; of a long range, everything but the
-end may have been written before the commit.
+the setting was switched on. A refused commit writes no codes. But codes of a long range are written
+before the commit, except those of the end of the range.
 
 All alerts are written by the commit itself: those of the entries between the committed position and
 the new one. So a commit that is repeated after a crash writes each alert once. The points of the
@@ -18,7 +18,7 @@ from streamclust.encoder.coding import Coded, Coder, too_large
 from streamclust.encoder.flagging import NONE_FLAGGED, Flagged
 from streamclust.store.ids import order
 from streamclust.store.model.code_stream import codes_call, last_code
-from streamclust.store.model.versions import newer
+from streamclust.store.model.versions import read_newer
 from streamclust.store.reply.limits import ReplyTooLargeError
 from streamclust.store.reply.packed_codes import ids_of
 from streamclust.store.stream.info import next_size
@@ -74,7 +74,7 @@ class OwnCodes:
     committed : mapping of str to str
         The committed position.
     on_less : callable, optional
-        Given a sentence, whenever reads ask for less because a reply was lost.
+        Called with a message whenever reads become smaller because a reply was lost.
     """
 
     def __init__(
@@ -101,11 +101,11 @@ class OwnCodes:
         if self._writes_codes:
             self._done = {stream: last_code(client, key) for stream, key in self._key.items()}
         self._flagged = NONE_FLAGGED
-        self._model = newer(client, keys, 0)
+        self._model = read_newer(client, keys, 0)
         self._size = ReadSize(READ_BYTES, READ_ENTRIES, on_less)
 
     def begin(self, position: Mapping[str, str]) -> None:
-        """Record where new streams start: the entries before have no codes."""
+        """Record where new streams start: earlier entries get no codes."""
         for stream, start in position.items() if self._writes_codes else ():
             key = self._key[stream]
             if order(start) > order(self._done[stream]):
@@ -117,7 +117,7 @@ class OwnCodes:
     def up_to(self, position: Mapping[str, str]) -> Output:
         """Return the codes and alerts that a commit at `position` writes, by the newest version.
 
-        Of a long range, all codes but those of the end are written at once.
+        The codes of a long range are written immediately, except those of its end.
         """
         model = self._model
         if model is None:
@@ -126,7 +126,7 @@ class OwnCodes:
         ends = [self._last_piece(stream, end, model) for stream, end in position.items()]
         return Output([call for call in ends if call is not None], self._flagged)
 
-    def landed(self, position: Mapping[str, str], model: Model | None) -> None:
+    def record_commit(self, position: Mapping[str, str], model: Model | None) -> None:
         """Record a commit; after the first version, write the codes of the warm-up."""
         if self._model is not None or not self._writes_codes:
             self._done.update(position)
@@ -145,19 +145,19 @@ class OwnCodes:
             self._done.update(position)
 
     def _last_piece(self, stream: str, end: str, model: Model) -> CodesCall | None:
-        """Return the codes up to `end`; of many codes, write all but the last part.
+        """Return the last codes up to `end`; write the earlier ones immediately.
 
         The alerts are added to `_flagged`.
         """
-        held: CodesCall | None = None
+        last: CodesCall | None = None
         while coded := self._next(stream, end, model):
-            if held is not None:
-                self._client.eval(*held)
+            if last is not None:
+                self._client.eval(*last)
             if self._writes_codes:
-                held = codes_call(self._key[stream], coded.entries, self._settings.encode.keep)
+                last = codes_call(self._key[stream], coded.entries, self._settings.encode.keep)
             self._flagged = self._flagged.followed_by(coded.flagged)
             self._done[stream] = ids_of(coded.entries)[-1].decode()
-        return held
+        return last
 
     def _next(self, stream: str, end: str, model: Model) -> Coded | None:
         """Return the codes of the next entries up to `end`; None if there are no more."""
@@ -169,7 +169,7 @@ class OwnCodes:
         except ReplyTooLargeError:
             entry_id, _ = next_size(self._client, stream, self._done[stream])
             if not entry_id or order(entry_id) > order(end):
-                return None  # it was trimmed, and the large entry comes later
+                return None  # the entry was trimmed, or the large one comes after `end`
             most = self._settings.batch.max_entry_bytes
             return coder.refuse(entry_id, too_large(most), model)
         if not entries:
@@ -190,8 +190,7 @@ class OwnCodes:
             after,
         )
         if entries:
-            self._size.took(entries)
-        # A read also returns entries after `end`, which are discarded: after short commits, it asks
-        # for few entries.
+            self._size.record(entries)
+        # Entries after `end` are read and discarded. So the next read isn't much larger than this.
         self._size.most = max(_FEW, min(READ_ENTRIES, 4 * len(entries)))
         return entries

@@ -12,7 +12,7 @@ import redis
 
 from streamclust.errors import StreamclustError, unexpected
 from streamclust.kernels import describe
-from streamclust.runtime.failures import LONGEST_PAUSE, clear, pause
+from streamclust.runtime.failures import LONGEST_PAUSE, clear_error, pause
 from streamclust.store.model.health import FAILED, Health, encode_health
 from streamclust.store.model.lease import Lease
 
@@ -70,7 +70,7 @@ class Parking:
 
     def fail(self, error: Exception) -> None:
         """Record why the model can't continue; log each reason once."""
-        before, found = self.reason, clear(error, self._job.server.label)
+        before, found = self.reason, clear_error(error, self._job.server.label)
         trace = {}
         if not isinstance(found, StreamclustError):
             found, trace = StreamclustError(unexpected(error)), {"exc_info": error}
@@ -84,9 +84,9 @@ class Parking:
         settings = self._job.settings.worker
         until, period = time.monotonic() + pause(self._tries), float(settings.health_ttl) / 3.0
         self._tries += 1
-        while (left := until - time.monotonic()) > 0.0:
+        while (remaining := until - time.monotonic()) > 0.0:
             self._report(lost_commits, float(settings.health_ttl))
-            yield min(left, period)
+            yield min(remaining, period)
 
     def _report(self, lost_commits: LostCommits, seconds: float) -> None:
         health = Health(
@@ -105,8 +105,8 @@ class Parking:
             lease = Lease(server.client(), self._job.keys, 1.0, self._owner)
             lease.report(encode_health(health), seconds)
 
-    def going_well(self, worker: ModelWorker) -> None:
-        """Record that the model works; after a while without a failure, it has recovered."""
+    def record_success(self, worker: ModelWorker) -> None:
+        """Record that the model works; it has recovered after some time without a failure."""
         if self.failure is None:
             return
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""The pause of a model, as the worker sees it that has the lease."""
+"""The pause of a model, in the worker that has the lease."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamclust.errors import LeaseLostError
 from streamclust.runtime.activity import LOOP
 from streamclust.runtime.scheduler import Wait
 from streamclust.store.model.pause import read_pause
-from streamclust.store.model.proposal import proposed
+from streamclust.store.model.proposal import proposal_id
 from streamclust.store.server.round_trip import round_trip
 from streamclust.store.stream.info import StreamInfo, look_command, probed
 from streamclust.times import iso_time
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamclust.runtime.job import Job
     from streamclust.store.model.lease import Lease
     from streamclust.store.model.pause import Pause
-    from streamclust.worker.asleep import Asleep
+    from streamclust.worker.asleep import SleepingModel
     from streamclust.worker.heartbeat import Heartbeat
     from streamclust.worker.model_run import ModelRun
 
@@ -40,7 +40,7 @@ class PauseWatch:
     """Knows whether a user has paused a model, and waits for the end of the pause.
 
     The server reports changes of the key, and each beat of the heart reports whether the key
-    exists. So without a report a look costs no round trip.
+    exists. So a look without a report costs no round trip.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class PauseWatch:
     Attributes
     ----------
     pause : Pause or None
-        What the newest look has found.
+        The pause, as of the newest look.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class PauseWatch:
         self._is_watched = False
         self.pause: Pause | None = None
 
-    def seen(self) -> None:
-        """Record that the model isn't paused, and that something else watches the key."""
+    def set_unpaused(self) -> None:
+        """Record that the model isn't paused, and that another object watches the key."""
         self._may_have_changed, self.pause = False, None
 
-    def changed(self) -> None:
-        """Take a report that the key may have changed; any thread may call this."""
+    def report_change(self) -> None:
+        """Record that the key may have changed; any thread may call this."""
         self._may_have_changed = True
         self._run.wake()
 
@@ -91,13 +91,13 @@ class PauseWatch:
         reported = is_paused if heart is None else heart.is_paused
         if again or self._may_have_changed or reported != is_paused:
             keys, self._may_have_changed = self._job.keys, False
-            self._is_watched = self._news.watch([keys.paused], self.changed)
+            self._is_watched = self._news.watch([keys.paused], self.report_change)
             self.pause = read_pause(self._client, keys)
             if heart is not None:
                 heart.is_paused = self.pause is not None
         return self.pause
 
-    def wait(self, heart: Heartbeat, model: Asleep) -> Iterator[Wait]:
+    def wait(self, heart: Heartbeat, model: SleepingModel) -> Iterator[Wait]:
         """Wait until a user resumes the model; entries and refits don't end the wait."""
         run, job, shown = self._run, self._job, None
         run.parking.forget()
@@ -106,7 +106,7 @@ class PauseWatch:
         while not run.session_ends and (pause := self.look(heart, again=True)) is not None:
             if pause != shown:
                 log_pause(run, pause, **model.learned)
-                heart.rest(pause)
+                heart.sleep_paused(pause)
                 shown = pause
             self._news.watch([job.keys.token], run.wake)
             heart.check()
@@ -120,17 +120,17 @@ class PauseWatch:
             self._activity.ended(LOOP)
             seconds = max(_LOOK, _LOOK_PER_MODEL * len(run.shared.pool))
             yield Wait(time.monotonic() + (seconds if self._is_watched else _POLL))
-            self._activity.moved()
+            self._activity.record_progress()
         self._news.forget([job.keys.token], run.wake)
         if not run.session_ends:
             heart.wake_up()
             heart.check()
-            heart.refit = heart.refit or bool(proposed(self._client, job.keys))
+            heart.refit = heart.refit or bool(proposal_id(self._client, job.keys))
             job.log.info("model_resumed", **model.learned, after="pause")
 
     def close(self) -> None:
-        """Take no more reports."""
-        self._news.forget([self._job.keys.paused], self.changed)
+        """Receive no more reports."""
+        self._news.forget([self._job.keys.paused], self.report_change)
 
 
 def log_pause(run: ModelRun, pause: Pause, **learned: int) -> None:
@@ -162,7 +162,7 @@ def trimmed(
 ) -> dict[str, int]:
     """Return how many entries were removed after the position of a model, by their streams.
 
-    Streams without such entries are left out, and those for which the server can't tell.
+    Streams without such entries, or with an unknown number of them, are left out.
     """
     replies = round_trip(client, [(stream, look_command(stream)) for stream in position])
     found = {}

@@ -1,4 +1,4 @@
-"""Where a model reads on: its committed state, and positions for streams that come and go."""
+"""The position at which a model continues: its state, and positions of new and removed streams."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ def after_batch(at: Checkpoint, batch: Batch, state: LearnerState[Any]) -> Check
 def _log_new_streams(
     context: ModelContext, new: Mapping[str, str], retired: Mapping[str, str]
 ) -> None:
-    """Log where new streams start, and which of them may be a renamed stream.
+    """Log the start positions of new streams, and which of them may be renamed streams.
 
-    RENAME keeps the IDs: a renamed stream has the entry at which the model left the old one.
+    RENAME keeps the IDs: a renamed stream has the last entry that was learned under the old name.
     """
     setting = f"models.{context.name}.start"
     for stream, start in new.items():

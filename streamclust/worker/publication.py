@@ -32,7 +32,8 @@ REASONS = (
     _Change("resize", lambda counts: counts.resized, True),
     _Change("resolve", lambda counts: counts.reclustered, False),
 )
-"""The changes by priority. The first one since the newest version is the reason of the next one."""
+"""The changes by priority. The first that has happened since the newest version is the reason of
+the next version."""
 
 
 _FEWEST = 1000
@@ -42,14 +43,14 @@ _GROWTH = 0.5
 """New points, relative to those of the newest version, that give a clearly better threshold."""
 
 _WRONG = 2.0
-"""Ratio of the share of points above the threshold to the rate, from which on it is wrong."""
+"""A threshold is wrong if the share of points above it, divided by the rate, is at least this."""
 
 
 def threshold_outdated(learner: StreamLearner[Any], at: Checkpoint) -> bool:
-    """Whether the newest version flags another share of the points than the rate.
+    """Whether the newest version flags a share of the points that differs from the rate.
 
     Its threshold is uncertain if it was published after few points, and it is wrong after a jump of
-    the data. With a backlog, the usual cadence would flag a million points with it.
+    the data. During a backlog, a million points would be flagged with it before the next version.
     """
     anomaly, new = learner.anomaly, at.learner.points - at.published_points
     if anomaly is None or anomaly.rate is None or new < _FEWEST:
@@ -111,7 +112,7 @@ def next_version(
     Parameters
     ----------
     name : str
-        Of the model.
+        Name of the model.
     learner : StreamLearner
     at : Checkpoint
     otherwise : str

@@ -1,4 +1,4 @@
-"""Reads and decodes points in a thread of its own, so that this overlaps with learning."""
+"""Reads and decodes points in a separate thread, while other points are learned."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _AHEAD = 256
 """Maximum batches that wait, so that reading continues during a long step."""
 
 _AHEAD_BYTES = 1 << 24
-"""Maximum bytes of points that wait. A single batch may wait whatever its size. Together with the
-batch that is being learned, this is all of the feed that is held in memory."""
+"""Maximum bytes of points that wait; one batch may wait whatever its size. Besides these points,
+only the batch that is being learned is in memory."""
 
 _MOVES = 1.0
 """Seconds after which a reader that waits for room shows that it makes progress."""
 
 _GRACE = 1.0
-"""Seconds to wait for the reader thread at the end. If a server that hangs holds the thread up, it
-is left running: it only reads."""
+"""Seconds to wait for the reader thread at the end. A thread that waits for a hanging server is
+left running, because it only reads."""
 
 
 class ReadAhead:
@@ -38,11 +38,11 @@ class ReadAhead:
         Given `stopping`, returns the iterator. The iterator calls `stopping()` before each read,
         and must end soon after this returns True.
     activity : Activity, optional
-        Where the reader thread records its progress.
+        Records the progress of the reader thread.
     arrived : callable, optional
         Called in the reader thread when `take` has something new to return or to raise.
     name : str, optional
-        Of the model.
+        Name of the model.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ReadAhead:
         with self._changed:
             if self._batches:
                 batch = self._batches.popleft()
-                self._bytes -= _held(batch)
+                self._bytes -= _bytes_of(batch)
                 self._changed.notify()
                 return batch
             error, self._error = self._error, None
@@ -120,25 +120,25 @@ class ReadAhead:
         self._arrived()
 
     def _stopping(self) -> bool:
-        self._activity.moved(READER)
+        self._activity.record_progress(READER)
         return self._retired or self._closed
 
     def _put(self, batch: Batch) -> None:
         """Add a batch as soon as there is room for it."""
-        held = _held(batch)
+        size = _bytes_of(batch)
         with self._changed:
-            while self._is_full(held) and not self._retired and not self._closed:
-                self._activity.moved(READER)
+            while self._is_full(size) and not self._retired and not self._closed:
+                self._activity.record_progress(READER)
                 self._changed.wait(_MOVES)
             if not self._closed:
                 self._batches.append(batch)
-                self._bytes += held
+                self._bytes += size
 
-    def _is_full(self, held: int) -> bool:
+    def _is_full(self, size: int) -> bool:
         waiting = len(self._batches)
-        return waiting >= _AHEAD or (waiting > 0 and self._bytes + held > _AHEAD_BYTES)
+        return waiting >= _AHEAD or (waiting > 0 and self._bytes + size > _AHEAD_BYTES)
 
 
-def _held(batch: Batch) -> int:
+def _bytes_of(batch: Batch) -> int:
     """Return the approximate bytes of a batch: its points, and excerpts of its dead letters."""
     return batch.X.nbytes + 2 * EXCERPT_BYTES * len(batch.dead)

@@ -1,8 +1,8 @@
-"""Where the batches of one model come from: read in its turns, or ahead by a thread of its own.
+"""The source of one model's batches: its turns read them, or a separate thread reads ahead.
 
 A turn that reads, learns and commits one after another needs no thread while the model waits. But a
 model with a backlog is faster if the next entries are read and decoded while a batch is learned. So
-a few models at a time, those with a backlog before the others, have a thread that reads ahead.
+a few models at a time have a thread that reads ahead; models with a backlog come first.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from streamclust.store.stream.news import StreamNews
 
 _READ_BYTES = 1 << 20
-"""Approximate bytes of a read in a turn. All of it is learned in the turn, so little of it stays in
-memory while the model waits."""
+"""Approximate bytes of a read in a turn. The turn learns all of them, so few bytes stay in memory
+while the model waits."""
 
 _FIRST = 16
 """Minimum entries of a read in a turn."""
@@ -44,11 +44,11 @@ _ASK_AGAIN = 0.1
 """Seconds between two requests for a reader thread."""
 
 _POLL, _POLL_EACH = 0.1, 0.001
-"""Seconds between reads where the server doesn't report news: at least, and per model."""
+"""If the server doesn't report news: minimum seconds between reads, and seconds per model."""
 
 _LOOK_AGAIN = 300.0
-"""Seconds without news after which a stream is read once, since no report is perfect: the slots of
-a cluster may have moved."""
+"""Seconds without news after which a stream is read once, because a report can be missing: the
+slots of a cluster may have moved."""
 
 
 class ReaderThreads:
@@ -63,8 +63,8 @@ class ReaderThreads:
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._lock = threading.Lock()
-        self._held: dict[Reading, None] = {}
-        self._wanted = -math.inf
+        self._waiting: dict[Reading, None] = {}
+        self._asked_at = -math.inf
 
     def take(self, reading: Reading) -> bool:
         """Take the right to have a thread, if it is free."""
@@ -72,27 +72,27 @@ class ReaderThreads:
             if not self._free:
                 return False
             self._free -= 1
-            self._held[reading] = None
+            self._waiting[reading] = None
             return True
 
     def give_back(self, reading: Reading) -> None:
         """Give the right back."""
         with self._lock:
             self._free += 1
-            del self._held[reading]
+            del self._waiting[reading]
 
     def want(self) -> None:
-        """Ask a model without a backlog to give its thread up."""
+        """Ask a model without a backlog to give up its thread."""
         now = time.monotonic()
-        if now - self._wanted > _ASK_AGAIN:
-            self._wanted = now
-            for reading in list(self._held):
+        if now - self._asked_at > _ASK_AGAIN:
+            self._asked_at = now
+            for reading in list(self._waiting):
                 reading.wake()
 
     @property
     def are_wanted(self) -> bool:
         """Whether a model with a backlog has asked for a thread in the last second."""
-        return time.monotonic() - self._wanted < 1.0
+        return time.monotonic() - self._asked_at < 1.0
 
 
 class Reading:
@@ -103,11 +103,11 @@ class Reading:
     job : Job
         Its server is a session.
     at : Checkpoint
-        Its position is where the batches begin.
+        The batches begin at its position.
     news : StreamNews
     readers : ReaderThreads
     activity : Activity
-        Where a reader thread records its progress.
+        Records the progress of a reader thread.
     wake : callable
         Called, from any thread, when `step` may have something to yield.
     models : int
@@ -165,7 +165,7 @@ class Reading:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is read or half read, and new entries will wake the model."""
+        """Whether no entry was read and not learned, and new entries will wake the model."""
         return self._ahead is None and self._watched and self._feed.due is None
 
     @property
@@ -174,7 +174,7 @@ class Reading:
         return self._ahead is None and self._feed.drained
 
     def step(self) -> Iterator[Batch]:
-        """Yield batches that can be learned now, if there are any. Take all of them."""
+        """Yield batches that can be learned now, if there are any. The caller must take all."""
         self._more = False
         if self._ahead is not None:
             batch = self._ahead.take()
@@ -212,13 +212,13 @@ class Reading:
         self._reader.close()
 
     def _rest_ahead(self, now: float) -> float | None:
-        """Give the reader thread up after some time without an entry."""
+        """Give up the reader thread after some time without an entry."""
         ahead, last = self._ahead, self._feed.last_read
         if ahead is None or ahead.has_news:
             return None
         wanted = self._readers.are_wanted
         if self._news.refusal and not wanted:
-            return None  # a blocking read is better than to ask again and again
+            return None  # a blocking read costs less than repeated requests
         idle = _IDLE_IF_WANTED if wanted else _IDLE
         if now - last >= idle:
             ahead.retire()  # and its end wakes the model

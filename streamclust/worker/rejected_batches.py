@@ -21,8 +21,8 @@ NUMERICAL = (ArithmeticError, ValueError)  # DataError and LinAlgError are Value
 """Errors of a batch that can't be learned. Any other error is no fault of the batch."""
 
 _IN_A_ROW = 10
-"""Batches in a row that may be rejected. If the next batch fails too, the fault is the model's: the
-model is parked, and its points stay in the streams."""
+"""Batches in a row that may be rejected. If the next batch fails too, the model is the cause: it is
+parked, and its points stay in the streams."""
 
 _REASONS = 20
 """Kinds of reasons that are logged."""

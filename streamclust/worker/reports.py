@@ -1,4 +1,4 @@
-"""The report of this worker, and what the reports of the other workers say."""
+"""The report of this worker, and the reports of the other workers."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class WorkerReports:
     id : str
         ID of this worker.
     existed : bool
-        Whether the server still had the report before the last one. If not, other workers may have
-        taken models of this one.
+        Whether the previous report still existed when the newest one was written. If not, other
+        workers may have taken models of this worker.
     """
 
     def __init__(

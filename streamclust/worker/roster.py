@@ -1,7 +1,7 @@
-"""Which models a worker runs: those of the settings, and those of the streams that templates match.
+"""The models that a worker runs: models of the settings, and of streams that match templates.
 
 The roster takes turns like a model. In its turns it searches the server for new streams, and reads
-the settings again when it is asked to.
+the settings again after a request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streamclust.runtime.job import Job
 from streamclust.runtime.reloads import ReloadRequests, fixed_settings, reload_answer
 from streamclust.runtime.scheduler import Wait
 from streamclust.worker.positions import read_checkpoint
-from streamclust.worker.template_models import TemplateModels, some
+from streamclust.worker.template_models import TemplateModels, first_names
 
 if TYPE_CHECKING:
     import threading
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from streamclust.worker.running import RunningModels
 
 ROSTER = "{roster}"
-"""Its name among the models, which no model can have."""
+"""Name of the roster in the pool; no model can have this name."""
 
 _AFTER_FAILURE = 10.0
 """Seconds until the next try after an error that doesn't pass by itself."""
@@ -117,12 +117,12 @@ class Roster:
         with models.shared.connections.session() as server:
             requests = self._requests
             times = [] if self.until_idle else [requests.look(server)]
-            while requests.asked:
-                requests.asked = False
+            while requests.is_requested:
+                requests.is_requested = False
                 try:
                     yield from self._reload(models, server.client())
                 except redis.RedisError:
-                    requests.asked = True
+                    requests.is_requested = True
                     raise
             for template in self._templates:
                 if template.due <= time.monotonic():
@@ -144,7 +144,7 @@ class Roster:
                 raise ConfigError("models: none is configured")
         except ConfigError as error:
             self._log.error("reload_failed", error=str(error))
-            self._requests.answer(client, reload_answer(error=str(error)))
+            self._requests.write_answer(client, reload_answer(error=str(error)))
             return
         fixed = fixed_settings(self.settings, new)
         if fixed:
@@ -157,7 +157,7 @@ class Roster:
             if reason:
                 refused[name] = reason
             yield Wait(time.monotonic())
-        # No fault of the connection can come between these, so all of it is applied, or nothing.
+        # The following needs no connection, so all of it is applied, or nothing.
         update = {"models": new.models, "defaults": new.defaults}
         self.settings = self.settings.model_copy(update=update)
         for name, reason in refused.items():
@@ -169,9 +169,11 @@ class Roster:
             models.add(self._job(name))
         self._templates = self._templates_of(self.settings, set(jobs) - set(changes.removed))
         found = {"added": changes.added, "removed": changes.removed, "changed": changed}
-        self._log.info("settings_reloaded", **{key: some(names) for key, names in found.items()})
+        self._log.info(
+            "settings_reloaded", **{key: first_names(names) for key, names in found.items()}
+        )
         answer = reload_answer(changes.added, changes.removed, changed, refused, fixed)
-        self._requests.answer(client, answer)
+        self._requests.write_answer(client, answer)
 
     def _templates_of(self, settings: Settings, running: set[str]) -> list[TemplateModels]:
         models = settings.models

@@ -1,4 +1,4 @@
-"""The models of a worker: which of them should run, their lives, and the errors that ended some."""
+"""The models of a worker: which of them should run, their lives, and errors that ended them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Running(NamedTuple):
 
 
 class RunningModels:
-    """The models of a worker, which come, go and change while it runs. Threads may share it.
+    """The models of a worker, which can change while it runs. Threads may share this object.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class RunningModels:
         self._jobs: dict[str, Job] = {}  # what should run
         self._running: dict[str, _Running] = {}
         self._in_pool: set[str] = set()
-        self._others: dict[str, Iterator[Wait]] = {}
+        self._other_turns: dict[str, Iterator[Wait]] = {}
         self._failures: dict[str, Exception] = {}
 
     def __len__(self) -> int:
@@ -86,15 +86,15 @@ class RunningModels:
                 self.shared.pool.remove(name)
 
     def add_turns(self, name: str, turns: Iterator[Wait]) -> None:
-        """Run what isn't a model in turns, too."""
-        self._others[name] = turns
+        """Run turns that don't belong to a model, such as those of the roster."""
+        self._other_turns[name] = turns
         self.shared.pool.add(name)
 
     def run(self, turn: Turn) -> Wait | None:
         """Run one turn; log an error that ends a model."""
         name = turn.model
-        if name in self._others:
-            return next(self._others[name], None)
+        if name in self._other_turns:
+            return next(self._other_turns[name], None)
         with self._lock:
             running = self._running.get(name)
             if running is None:
@@ -111,15 +111,15 @@ class RunningModels:
                 self.fail(name, error, running.job.log)
             return None
 
-    def left(self, name: str) -> None:
+    def on_left(self, name: str) -> None:
         """Let a model that has left the pool enter it again, if it got another job meanwhile."""
         if name in self._running and not self._stop.is_set():
-            self.shared.standbys.note_failure(name, "")  # a failure doesn't outlive its job
+            self.shared.standbys.note_failure(name, "")  # the next job starts without this failure
         with self._lock:
             self._in_pool.discard(name)
             ended, job = self._running.pop(name, None), self._jobs.get(name)
             is_new = job is not None and (ended is None or ended.job is not job)
-            if is_new and name not in self._others and not self._stop.is_set():
+            if is_new and name not in self._other_turns and not self._stop.is_set():
                 self._enter_pool(name)
 
     def fail(self, name: str, error: Exception, log: FilteringBoundLogger) -> None:

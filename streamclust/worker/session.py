@@ -18,10 +18,10 @@ from streamclust.failpoints import passing
 from streamclust.runtime.activity import LOOP, Activity
 from streamclust.runtime.scheduler import Wait
 from streamclust.store.model.pause import pause_command
-from streamclust.store.model.proposal import proposed_command
+from streamclust.store.model.proposal import proposal_command
 from streamclust.store.server.round_trip import round_trip
-from streamclust.store.stream.info import any_after, is_after, look_command
-from streamclust.worker.asleep import Asleep, find_asleep, find_paused, watched
+from streamclust.store.stream.info import any_after, has_entry_after, look_command
+from streamclust.worker.asleep import SleepingModel, find_asleep, find_paused, watched
 from streamclust.worker.awaited import Awaited, refuse_missing
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
@@ -50,7 +50,7 @@ _RECOVERING = 0.25
 """Seconds between looks at whether a model has recovered."""
 
 _LOOK_AGAIN = 900.0
-"""Seconds after which a model that sleeps looks for entries, since no report is perfect."""
+"""Seconds after which a sleeping model looks for entries, because a report can be missing."""
 
 
 class Session:
@@ -79,12 +79,12 @@ class Session:
         if run.parking.failure is None and not run.job.until_idle:
             asleep = find_asleep(self._job, run.lost_commits, server.news, run.wake)
         if asleep is not None:
-            self._kept = asleep
-            self._pauses.seen()
+            self._sleeping_model = asleep
+            self._pauses.set_unpaused()
             run.log_often("model_resumed", **asleep.learned)
             run.backoff.over()
         elif self._pauses.look() is not None:
-            self._kept = find_paused(self._job, server.client())
+            self._sleeping_model = find_paused(self._job, server.client())
             run.backoff.over()
         else:
             self._remember(self._open())
@@ -108,7 +108,7 @@ class Session:
             self._server.news.forget(self._job.model.streams, run.wake)
             self._pauses.close()
         # Commit and publish the rest, unless the server doesn't answer.
-        if self._run.stopping and self._run.shared.heartbeats.hangs.is_set():
+        if self._run.stopping and self._run.shared.heartbeats.server_hangs.is_set():
             self._lease.token = 0  # it can't be returned either
         elif self._worker is not None:
             self._worker.leave()
@@ -117,14 +117,14 @@ class Session:
         return end in ("drained", "paused")
 
     def _phases(self, heart: Heartbeat) -> Generator[Wait, None, End]:
-        """Let the model be awake, asleep or paused in turn; return how the session ends."""
+        """Run the phases of the model (awake, asleep, paused); return why the session ends."""
         run, asleep = self._run, self._worker is None
         while True:
             if (pause := self._pauses.look(heart)) is not None:
                 if run.job.until_idle:
-                    log_pause(run, pause, **self._kept.learned)
+                    log_pause(run, pause, **self._sleeping_model.learned)
                     return "paused"
-                yield from self._pauses.wait(heart, self._kept)
+                yield from self._pauses.wait(heart, self._sleeping_model)
             elif asleep:
                 yield from self._asleep(heart)
             if run.session_ends:
@@ -141,12 +141,12 @@ class Session:
             run.shared.heartbeats.slept = True
 
     def _note_hang(self, unanswered: bool) -> None:
-        """Record for all models that leave that the server doesn't answer."""
+        """Record, for all models that leave, that the server doesn't answer."""
         if unanswered and self._run.stopping:
-            self._run.shared.heartbeats.hangs.set()
+            self._run.shared.heartbeats.server_hangs.set()
 
     def _awake(self, worker: ModelWorker, heart: Heartbeat) -> Generator[Wait, None, End]:
-        """Read, learn and commit; return how it ended. Each round of the outer loop is a turn."""
+        """Read, learn and commit; return why this ended. Each round of the outer loop is a turn."""
         run, activity = self._run, self._activity
         awaited = Awaited(self._job, self._server.client())
         reading = Reading(
@@ -168,15 +168,15 @@ class Session:
                     learned = False
                     for batch in self._batches(reading, heart):
                         worker.learn(batch)
-                        activity.moved()
+                        activity.record_progress()
                         learned = True
                         del batch  # its points would stay in memory while the model waits
                     if not learned:
                         worker.tick()
-                    activity.moved()
+                    activity.record_progress()
                     awaited.look(worker)
-                    run.backoff.going_well()
-                    run.parking.going_well(worker)
+                    run.backoff.record_success()
+                    run.parking.record_success(worker)
                     if not reading.behind or time.monotonic() >= ends:
                         break
                 if end := self._end(worker, heart):
@@ -188,7 +188,7 @@ class Session:
                     return "asleep"
                 activity.ended(LOOP)
                 yield wait
-                activity.moved()
+                activity.record_progress()
 
     def _batches(self, reading: Reading, heart: Heartbeat) -> Iterator[Batch]:
         """Yield the batches of one read, up to a pause."""
@@ -198,7 +198,7 @@ class Session:
                 return
 
     def _end(self, worker: ModelWorker, heart: Heartbeat) -> End | None:
-        """Return why the model must not continue to learn; commit before a pause."""
+        """Return why the model must stop learning, if it must; commit before a pause."""
         passing("waiting")
         heart.check()
         if self._run.session_ends:
@@ -246,7 +246,7 @@ class Session:
                     break
                 self._activity.ended(LOOP)
                 yield Wait(time.monotonic() + _LOOK_AGAIN * random.uniform(0.7, 1.0))  # noqa: S311
-                self._activity.moved()
+                self._activity.record_progress()
         finally:
             news.forget(watched(keys), run.wake)
         if not run.session_ends:
@@ -255,9 +255,9 @@ class Session:
 
     def _is_needed(self, heart: Heartbeat) -> bool:
         """Return whether a model that isn't in memory has entries or a refit, in one round trip."""
-        keys, position = self._job.keys, self._kept.position
+        keys, position = self._job.keys, self._sleeping_model.position
         asked = [(stream, look_command(stream)) for stream in position]
-        asked += [(keys.proposal, proposed_command(keys)), (keys.token, ("GET", keys.token))]
+        asked += [(keys.proposal, proposal_command(keys)), (keys.token, ("GET", keys.token))]
         replies = round_trip(heart.client, [*asked, (keys.paused, pause_command(keys))])
         for reply in replies[:-1]:
             if isinstance(reply, Exception):
@@ -268,7 +268,7 @@ class Session:
         if pause is not None and self._pauses.look(heart, again=True) is not None:
             return True
         pairs = zip(looks, position.values(), strict=True)
-        return heart.refit or any(is_after(look, end) for look, end in pairs)
+        return heart.refit or any(has_entry_after(look, end) for look, end in pairs)
 
     def _open(self, *, woken: bool = False) -> ModelWorker:
         """Load the committed state, or create the model."""
@@ -286,21 +286,21 @@ class Session:
         return worker
 
     def _remember(self, worker: ModelWorker) -> None:
-        """Keep what the heartbeat shows of a model that isn't in memory."""
+        """Remember what the heartbeat reports while the model isn't in memory."""
         at = worker.committed
-        self._kept = Asleep(worker.progress, at.position, at.read)
+        self._sleeping_model = SleepingModel(worker.progress, at.position, at.read)
 
     def _heartbeat(self) -> Heartbeat:
         settings, run, pool = self._job.settings.worker, self._run, self._run.shared.pool
 
         def progress() -> Progress:
             worker = self._worker
-            return self._kept.progress if worker is None else worker.progress
+            return self._sleeping_model.progress if worker is None else worker.progress
 
         def entries_wait(client: redis.Redis) -> bool:
             worker = self._worker
-            position = self._kept.position if worker is None else worker.committed.position
-            return any_after(client, position)
+            last = self._sleeping_model if worker is None else worker.committed
+            return any_after(client, last.position)
 
         return Heartbeat(
             self._server.client(),
@@ -313,7 +313,7 @@ class Session:
             entries_wait=entries_wait,
             failure=lambda: run.parking.reason,
             log=self._job.log,
-            late=run.late,
+            seconds_late=run.seconds_late,
             wake=run.wake,
             stalled=lambda: pool.replace_thread(self._job.name),
         )

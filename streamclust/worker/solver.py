@@ -1,4 +1,4 @@
-"""Reclusters coresets in threads of their own, while the streams are learned."""
+"""Reclusters coresets in separate threads, while the streams are learned."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Solver:
     ----------
     learner : StreamLearner
     activity : Activity, optional
-        Where the learning thread records each run that it executes.
+        Records the runs that the learning thread executes.
     solves : Solves, optional
         Default: a thread of its own.
     """
@@ -74,7 +74,7 @@ class Solver:
         solves: Solves | None = None,
     ) -> None:
         self._learner = learner
-        self._moved = (activity or Activity()).moved
+        self._record_progress = (activity or Activity()).record_progress
         self._solves = solves or Solves()
         self._problem: Problem[Any] | None = None
         self._solve: _Solve | None = None
@@ -87,21 +87,21 @@ class Solver:
         self._problem, self._solve = pending.problem, _Solve(self._learner, pending)
         self._solves.submit(self._solve)
 
-    def answered(self, state: LearnerState[Any], points: int) -> LearnerState[Any]:
+    def with_answer(self, state: LearnerState[Any], points: int) -> LearnerState[Any]:
         """Return the state with the answer, if it is due within `points`; wait for it if needed."""
         pending = state.recluster.pending
         if pending is None or pending.problem is not self._problem or self._solve is None:
             return state
         if state.points + points < pending.due:
             return state
-        answered = replace(pending, answer=self._solve.result(self._moved).answer)
+        answered = replace(pending, answer=self._solve.result(self._record_progress).answer)
         return replace(state, recluster=replace(state.recluster, pending=answered))
 
 
 class _Solve:
     """One solve. A thread for solves and the thread that waits both take runs from its queue.
 
-    The first of the two that comes runs the solve. At its end, None stays in the queue.
+    The first of these two threads runs the solve. After its end, None stays in the queue.
     """
 
     def __init__(self, learner: StreamLearner[Any], pending: Pending[Any]) -> None:
@@ -122,18 +122,18 @@ class _Solve:
             self._future.set_exception(error)
         self._runs.put(None)
 
-    def result(self, moved: Callable[[], None]) -> Pending[Any]:
+    def result(self, record_progress: Callable[[], None]) -> Pending[Any]:
         """Execute runs until none is left, and return the result. Call it once."""
         if self._unclaimed.locked():
-            self._help(moved)
+            self._help(record_progress)
         else:
             self.run()  # all threads are busy with other solves
         return self._future.result()
 
-    def _help(self, moved: Callable[[], None]) -> None:
+    def _help(self, record_progress: Callable[[], None]) -> None:
         while (work := self._runs.get()) is not None:
             work()
-            moved()
+            record_progress()
         self._runs.put(None)
 
     def _map(self, function: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:

@@ -52,7 +52,7 @@ class Standby:
     wake : callable
         Called when the lease was taken, or `check` will raise an error.
     hand_over : callable
-        Called when another worker is to take the model: its session must end soon.
+        Called so that another worker takes the model: its session must end soon.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Standby:
             raise self.error
 
     def take(self, reply: Any) -> bool:
-        """Take the reply to a try; return whether the lease was taken."""
+        """Process the reply to a try; return whether the lease was taken."""
         try:
             if isinstance(reply, Exception):
                 raise reply
-            taken = self.lease.taken(reply)
+            taken = self.lease.was_taken(reply)
         except Exception as error:
             self.error, taken = error, False
         if taken or self.error is not None:
@@ -130,7 +130,7 @@ class Standbys:
         self._period = min(lease_seconds / 4.0, _LONGEST)
         self._looked = -math.inf
         self._sharing = Sharing(self.id, lease_seconds, shares=bool(digest()))
-        self._lock = threading.Lock()  # of the following, and held during a try
+        self._lock = threading.Lock()  # protects the following; held during a try
         self._standbys: dict[str, Standby] = {}
         self._troubles: dict[str, str] = {}
         self._thread: threading.Thread | None = None
@@ -165,16 +165,16 @@ class Standbys:
         try:
             yield standby
         finally:
-            with self._lock:  # no try is on its way when the lease is returned
+            with self._lock:  # no try is being sent when the lease is returned
                 self._standbys.pop(standby.model, None)
-                self._sharing.ended(standby.model, time.monotonic())
+                self._sharing.record_end(standby.model, time.monotonic())
 
     def note_failure(self, model: str, reason: str) -> None:
         """Record why a model can't continue here; an empty text once it has recovered."""
         with self._lock:
             if reason:
                 self._troubles[model] = reason
-                self._sharing.failed(model, time.monotonic())
+                self._sharing.record_failure(model, time.monotonic())
             else:
                 self._troubles.pop(model, None)
 
@@ -224,7 +224,7 @@ class Standbys:
             self._look_at_workers(now)
             self._look_at_leases(now)
         with self._lock:
-            new = [self._standbys[name] for name in self._sharing.new]
+            new = [self._standbys[name] for name in self._sharing.new_models]
             takes = self._sharing.to_take(now)
         for start in range(0, len(takes), _TOGETHER):
             with self._lock:
@@ -246,7 +246,7 @@ class Standbys:
             values: dict[str, Any] = {
                 "models": models,
                 "shares": self._digest(),
-                "held": sharing.held,
+                "held": sharing.held_models,
                 "awake": counts.awake,
                 "asleep": counts.asleep,
                 "stalled": counts.stalled,
@@ -260,7 +260,7 @@ class Standbys:
         peers = self._reports.exchange(now, **values)
         with self._lock:
             sharing.blind, sharing.models = peers is None, models
-            sharing.saw_workers(peers or [], now)
+            sharing.update_workers(peers or [], now)
             workers, share = sharing.workers, sharing.share
         if workers != before:
             self._log.info("workers_changed", workers=workers, models=models, share=share)
@@ -275,7 +275,7 @@ class Standbys:
             values = read_leases(client, [each.lease.key for each in standbys])
             with self._lock:
                 for each, value in zip(standbys, values, strict=True):
-                    self._sharing.saw_lease(each.model, decode_lease(value), now)
+                    self._sharing.update_lease(each.model, decode_lease(value), now)
 
     def _try(self, takes: Sequence[Take], now: float) -> None:
         pairs = [
@@ -284,16 +284,16 @@ class Standbys:
         ready = [(s, take) for s, take in pairs if not s.lease.token and s.error is None]
         for client, standbys in _by_client([s for s, _ in ready]).items():
             broken = {s: take.broken for s, take in ready}
-            commands = [(s.lease.key, s.lease.taking(broken[s])) for s in standbys]
+            commands = [(s.lease.key, s.lease.take_command(broken[s])) for s in standbys]
             try:
                 replies = round_trip(client, commands)
             except Exception as error:
                 replies = [error] * len(standbys)
             for each, reply in zip(standbys, replies, strict=True):
                 if each.take(reply):
-                    self._sharing.took(each.model, now)
+                    self._sharing.record_taken(each.model, now)
                 else:
-                    self._sharing.saw_lease(each.model, decode_lease(reply), now)
+                    self._sharing.update_lease(each.model, decode_lease(reply), now)
 
 
 def _by_client(standbys: Sequence[Standby]) -> dict[redis.Redis, list[Standby]]:

@@ -21,7 +21,7 @@ from streamclust.online.scores import rebuilt
 from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.ids import order
-from streamclust.store.model.proposal import model_proposed_for, proposed, read_proposal, withdraw
+from streamclust.store.model.proposal import proposal_id, proposed_model_id, read_proposal, withdraw
 from streamclust.store.stream.batches import Batcher, batches
 from streamclust.store.stream.ranges import RangeReader
 
@@ -56,7 +56,7 @@ class Swap:
     settings : KMeansSettings or GaussianMixtureSettings
     log : structlog logger
     stopping : callable
-        Returns whether the refit is left to the next worker.
+        Returns whether to leave the refit to the next worker.
     """
 
     def __init__(
@@ -77,16 +77,16 @@ class Swap:
 
     def adopt_proposal(self, worker: ModelWorker) -> None:
         """Adopt the proposed refit, if there is one; refuse a refit that doesn't fit the model."""
-        refit = proposed(self._client, self._keys)
+        refit = proposal_id(self._client, self._keys)
         if not refit:
             return
         try:
             found = read_proposal(self._client, self._keys, worker.learner.family)
             if found is not None and found.refit != worker.checkpoint.refit:
-                if model_proposed_for(self._client, self._keys) not in (0, worker.model_id):
+                if proposed_model_id(self._client, self._keys) not in (0, worker.model_id):
                     raise DataError(
-                        "the refit is of an earlier model of this name, which was created again "
-                        "since"
+                        "the refit belongs to an earlier model of this name, which was deleted; "
+                        "run the refit again"
                     )
                 self._adopt(worker, found)
                 return
@@ -104,7 +104,7 @@ class Swap:
                 raise DataError(
                     f"the refit covers more of stream {stream} than the model has learned"
                 )
-        state = on_top(worker.learner, at.learner, refit, self._since(refit, at))
+        state = learn_on_top(worker.learner, at.learner, refit, self._since(refit, at))
         if self._stopping():
             return
         missing = at.learner.points - state.points
@@ -130,17 +130,17 @@ class Swap:
         return batches(reader, batcher, linger=0.0, until_idle=True, stopping=self._stopping)
 
 
-def on_top(
+def learn_on_top(
     learner: StreamLearner[Any],
     live: LearnerState[Any],
     refit: Checkpoint,
     since: Iterable[Batch],
 ) -> LearnerState[Any]:
-    """Return the state of a refit after the model's history since the start of the refit.
+    """Return the state of a refit after it has learned the points since its start.
 
     The refit replaces the model at the refit's position, with at most the mass of this model. Then
-    the later points are learned. Where the mass fell for another reason than forgetting (a drift, a
-    rollback), it falls again. So the mass is that of a single pass.
+    the later points are learned. If the mass fell for another reason than forgetting (a drift, a
+    rollback), it falls again at the same point. So the mass is the same as after a single pass.
 
     Parameters
     ----------
@@ -154,20 +154,20 @@ def on_top(
     """
     start = refit.learner
     forgetting = replace(live.forgetting, falls=start.forgetting.falls, n_falls=0)
-    then = replace(live, clock=start.clock, forgetting=forgetting)
+    replaced = replace(live, clock=start.clock, forgetting=forgetting)
     mass = start.components.peak_total  # of the model at the refit's position
     if live.stats is not None and mass > 0.0 and live.stats.mass > 0.0:
-        then = replace(then, stats=decay(live.stats, mass / live.stats.mass))
+        replaced = replace(replaced, stats=decay(live.stats, mass / live.stats.mass))
     if np.array_equal(live.components.ids, start.components.ids):
         recent = start.components.recent
-        then = replace(then, components=replace(live.components, recent=recent))
-    state = _with_refit(learner, then, refit)
+        replaced = replace(replaced, components=replace(live.components, recent=recent))
+    state = _with_refit(learner, replaced, refit)
     own = state.forgetting.falls[len(state.forgetting.falls) - state.forgetting.n_falls :]
     before = live.forgetting
     n_since = before.n_falls - start.forgetting.n_falls
     falls = list(before.falls[len(before.falls) - n_since :]) if n_since > 0 else []
     drift = None if learner.drift is None else replace(learner.drift, on_drift="announce")
-    again = replace(learner, coreset=0, drift=drift)  # the coreset has these points
+    relearner = replace(learner, coreset=0, drift=drift)  # the coreset has these points
     for batch in since:
         w = np.ones(len(batch.X)) if batch.w is None else batch.w
         X, w = batch.X[w > 0.0], w[w > 0.0]  # points of weight 0 aren't counted
@@ -175,13 +175,13 @@ def on_top(
         while falls and falls[0].points < state.points + len(X):
             fall = falls.pop(0)
             n = max(fall.points - state.points, 0)
-            state = _learned(again, state, X[:n], w[:n], batch.time_ms, kept if n else 1.0)
+            state = _learned(relearner, state, X[:n], w[:n], batch.time_ms, kept if n else 1.0)
             X, w, kept = X[n:], w[n:], 1.0 if n else kept
             if fall.drifted:
                 kept *= fall.share
             else:
                 state = _decayed(state, fall.share)
-        state = _learned(again, state, X, w, batch.time_ms, kept)
+        state = _learned(relearner, state, X, w, batch.time_ms, kept)
     for fall in falls:
         state = _decayed(state, fall.share)
     n_falls = before.n_falls + len(own)
@@ -230,12 +230,14 @@ def _with_refit(
 def _check_shape(
     learner: StreamLearner[Any], live: LearnerState[Any], found: tuple[int, ...]
 ) -> None:
-    """Refuse another number of features, or of components where that is fixed."""
+    """Refuse another number of features, or another number of components if that is fixed."""
     if live.stats is None:
         return
     wanted, fixed = live.stats.reference.shape, learner.family.min_components is None
     if found[1] != wanted[1] or (fixed and found[0] != wanted[0]):
-        raise DataError(f"the refit has shape {found}, the model {wanted}")
+        raise DataError(
+            f"the refit has means of shape {found}, the model of shape {wanted}; run it again"
+        )
 
 
 def _equal(a: Scaling | None, b: Scaling | None) -> bool:
@@ -268,22 +270,22 @@ def _with_score_of(
 
 
 def open_swap(job: Job, activity: Activity, leaving: Callable[[], bool]) -> Swap:
-    """Return what adopts the refits of a model.
+    """Return the object that adopts the refits of a model.
 
     Parameters
     ----------
     job : Job
         Its server is a session.
     activity : Activity
-        Where progress is recorded.
+        Records the progress.
     leaving : callable
-        Returns whether a refit is left to the next worker.
+        Returns whether to leave a refit to the next worker.
     """
     client = job.server.client()
     reader = job.server.raw_client(job.model.batch.max_entry_bytes)
 
     def stopping() -> bool:  # called before each read of the points since the refit started
-        activity.moved()
+        activity.record_progress()
         return leaving()
 
     return Swap(client, reader, job.keys, job.model, job.log, stopping)

@@ -1,4 +1,4 @@
-"""The models of one template in a worker, as streams that match come."""
+"""The models of one template in a worker; each stream that matches adds a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from streamclust.config.values import format_duration
 from streamclust.errors import UnknownStreamError
-from streamclust.runtime.discovery import Found, Search
+from streamclust.runtime.discovery import Search, SearchResult
 from streamclust.runtime.scheduler import Wait
 from streamclust.text import printable
 
@@ -57,9 +57,9 @@ class TemplateModels:
     def search(self, client: redis.Redis) -> Generator[Wait, None, tuple[list[str], list[str]]]:
         """Search the server once; return the models to add, and those to remove.
 
-        A model whose stream was deleted continues to run, and doesn't count for `max_models`.
+        A model whose stream was deleted continues to run, and isn't counted in `max_models`.
         """
-        found = Found()
+        found = SearchResult()
         for step in self._search.run(client, self.running):
             if step is None:
                 yield Wait(time.monotonic())  # models that have waited longer come first
@@ -83,9 +83,9 @@ class TemplateModels:
             name = self.template.name.text
             raise UnknownStreamError(f"models.{name}.streams: {self._missing()} on {label}")
 
-    def _report(self, found: Found, added: list[str]) -> None:
+    def _report(self, found: SearchResult, added: list[str]) -> None:
         if added:
-            self._log.info("models_discovered", count=len(added), models=some(added))
+            self._log.info("models_discovered", count=len(added), models=first_names(added))
         elif not self.running and not self._is_awaited:
             every = format_duration(float(self.template.settings.discover))
             reason = f"{self._missing()} yet; searching every {every}"
@@ -96,14 +96,16 @@ class TemplateModels:
                 "models_limited",
                 max_models=self.template.settings.max_models,
                 left_out=len(found.over_limit),
-                models=some(found.over_limit),
+                models=first_names(found.over_limit),
                 remedy="raise max_models, or narrow the pattern of the streams",
             )
         self._is_limited = bool(found.over_limit)
         new = [stream for stream in found.left_out if stream not in self._left_out]
         if new:
             self._left_out = set(found.left_out)
-            reasons = some(f"{stream[:_LONGEST]}: {found.left_out[stream]}" for stream in new)
+            reasons = first_names(
+                f"{stream[:_LONGEST]}: {found.left_out[stream]}" for stream in new
+            )
             self._log.warning("streams_left_out", count=len(new), reasons=reasons)
 
     def _missing(self) -> str:
@@ -111,6 +113,6 @@ class TemplateModels:
         return f"no stream matches {patterns}"
 
 
-def some(names: Iterable[str]) -> list[str]:
+def first_names(names: Iterable[str]) -> list[str]:
     """Return the first names, for a line of the log."""
     return [printable(name) for _, name in zip(range(_SHOWN), names, strict=False)]

@@ -79,7 +79,7 @@ def test_a_command_says_which_server_does_not_answer(monkeypatch: pytest.MonkeyP
         done = invoke("status", "--redis-url", f"redis://:secret@127.0.0.1:{port}/0")
         other_end.result(LIMIT)
     assert done.exit_code == 3
-    assert lines == [f"waiting for an answer of redis://127.0.0.1:{port}/0"]
+    assert lines == [f"waiting for an answer from redis://127.0.0.1:{port}/0"]
 
 
 def test_a_short_wait_ends_after_one_try_at_a_server_that_hangs(

@@ -109,8 +109,8 @@ def test_export(learned: Workspace, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["list", "no"], "'no' has not been published"),
-        (["show", "km", "9"], "version 9 of 'km' isn't kept; the oldest kept one is 1"),
-        (["show", "km", str(2**64)], f"version {2**64} of 'km' isn't kept"),
+        (["show", "km", "9"], "version 9 of 'km' isn't stored; the oldest stored version is 1"),
+        (["show", "km", str(2**64)], f"version {2**64} of 'km' isn't stored"),
         (["diff", "km", "9"], "version 9"),
         (["export", "km", "m.pkl"], "expected a name that ends in .safetensors"),
         (["export", "km", "nowhere/m.npz"], "No such file or directory"),

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from streamclust.cli._refresh import refresh
 from streamclust.cli.main import cli
-from streamclust.cli.status import _patient
+from streamclust.cli.status import _retrying
 from tests.support.forked import PipedCommand
 from tests.support.model_settings import kmeans
 from tests.support.waiting import LIMIT, wait_until
@@ -85,14 +85,14 @@ def test_while_the_server_is_away_the_newest_table_stays() -> None:
             raise answer
         return answer
 
-    patient = _patient(read, "redis://there")
-    assert patient() == ["A", "1"]
-    first, second, *error = patient()
+    retrying = _retrying(read, "redis://there")
+    assert retrying() == ["A", "1"]
+    first, second, *error = retrying()
     assert [first, second] == ["A", "1"]
     assert " ".join(error).startswith("error: can't reach redis://there")
-    assert patient() == ["A", "2"]
+    assert retrying() == ["A", "2"]
     with pytest.raises(redis.DataError):  # a fault that doesn't pass
-        patient()
+        retrying()
 
 
 def test_json_has_a_line_per_refresh(learned: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from streamclust.runtime.job import Job
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.versions import read_model
 from streamclust.store.server.keeper import running_endpoint
-from streamclust.worker.together import run_model
+from streamclust.worker.run_models import run_model
 from tests.support.forked import ForkedCommand
 from tests.support.servers import free_port
 from tests.support.waiting import LIMIT, wait_until

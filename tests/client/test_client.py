@@ -62,7 +62,7 @@ def test_an_unknown_model_names_those_that_exist(client: Client, publisher: Publ
     publisher.publish(1)
     with pytest.raises(UnknownModelError, match=r"'n' has not been published.*models there: m$"):
         client.model("n")
-    with pytest.raises(LookupError, match="version 7 of 'm' isn't kept"):
+    with pytest.raises(LookupError, match="version 7 of 'm' isn't stored"):
         client.model("m", 7)
 
 

@@ -39,7 +39,7 @@ def send(client: redis.Redis, namespace: str, tmp_path: Path) -> Send:
     def send(path: Path, *, restart: bool = False, bad: bool = False, **more: Any) -> int:
         progress = Progress(client, namespace, restart=restart)
         options = TableOptions(on_bad="skip" if bad else "stop", **more.pop("options", {}))
-        chunks = progress.rest(str(path), path.name, read_table(path, options, chunk=400))
+        chunks = progress.unsent_chunks(str(path), path.name, read_table(path, options, chunk=400))
         report = ingest(client, namespace, chunks, progress=progress, keep_dead=bad, **more)
         progress.finish()
         return report.points
@@ -100,7 +100,7 @@ def test_a_file_that_begins_otherwise_is_refused(
 ) -> None:
     _stopped(send, _write(tmp_path / "t.csv", [*range(900), "bad"]))
     rows = [7, *range(1, 900)] if change == "value" else list(range(700))
-    with pytest.raises(DataError, match=r"aren't those that an earlier run sent.*--restart"):
+    with pytest.raises(DataError, match=r"differ from those that an earlier run sent.*--restart"):
         send(_write(tmp_path / "t.csv", rows))
     assert len(_sent(client, namespace)) == 800
 
@@ -168,7 +168,7 @@ def test_points_of_another_source_are_not_counted_for_the_file(
 
     def run(enough: int) -> None:
         progress = Progress(client, namespace)
-        file = progress.rest(path, "t.csv", read_table(path, chunk=400))
+        file = progress.unsent_chunks(path, "t.csv", read_table(path, chunk=400))
         stdin = [Chunk(("x",), np.full((5, 1), -1.0), None, 1)] * 2
         ingest(client, namespace, islice(chain(file, stdin), enough), progress=progress)
 
@@ -185,7 +185,7 @@ def test_a_file_can_be_named_twice(client: redis.Redis, namespace: str, tmp_path
         chunks = (
             chunk
             for _ in range(2)
-            for chunk in progress.rest(path, "t.csv", read_table(path, chunk=400))
+            for chunk in progress.unsent_chunks(path, "t.csv", read_table(path, chunk=400))
         )
         ingest(client, namespace, islice(chunks, enough), progress=progress)
 
@@ -268,7 +268,7 @@ def test_a_user_without_the_right_is_warned(
         with redis.Redis.from_url(server_url, username=namespace, password="pw") as poor:
             progress = Progress(poor, namespace, warn=warnings.append)
             chunk = Chunk(("x",), np.ones((3, 1)), None, 1)
-            chunks = progress.rest("a", "a", [chunk])
+            chunks = progress.unsent_chunks("a", "a", [chunk])
             assert ingest(poor, namespace, chunks, progress=progress).points == 3
             progress.finish()
     finally:
@@ -288,7 +288,9 @@ def test_the_keys_are_in_the_slot_of_the_stream() -> None:
 def test_foreign_progress_is_ignored(client: redis.Redis, namespace: str) -> None:
     client.hset(progress_key(namespace), mapping={"a": "spam", "b": '{"points": -1}', "c": "[]"})
     assert Mark.from_json(b"spam") is None
-    chunks = Progress(client, namespace).rest("a", "a", [Chunk(("x",), np.ones((3, 1)), None, 1)])
+    chunks = Progress(client, namespace).unsent_chunks(
+        "a", "a", [Chunk(("x",), np.ones((3, 1)), None, 1)]
+    )
     assert [len(chunk.X) for chunk in chunks] == [3]
 
 

@@ -73,7 +73,7 @@ def test_a_requeue_adds_the_refused_entries_again(workspace: Workspace) -> None:
 def test_an_action_that_fails_has_the_reason(api: httpx.Client) -> None:
     action = done(api, "/api/models/km/rollback", version=99)
     assert action["state"] == "failed"
-    assert "version 99 of 'km' isn't kept" in action["message"]
+    assert "version 99 of 'km' isn't stored" in action["message"]
 
 
 def test_visitors_see_an_action_start_and_end(own: Workspace) -> None:

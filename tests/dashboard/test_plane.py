@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from streamclust.arrays import Array, CovarianceType
-from streamclust.dashboard.payload import apart
+from streamclust.dashboard.payload import with_distinct_digits
 from streamclust.dashboard.plane import (
-    explained,
     feature_plane,
     principal_plane,
     sample_covariances,
+    share_of_best,
     with_share,
 )
 from streamclust.formats.model import Model
@@ -75,13 +75,13 @@ def test_the_principal_plane_has_the_most_variance_and_does_not_depend_on_units(
 ) -> None:
     found = mixture(kind)
     plane = principal_plane(found, NAMES, None, 1)
-    assert explained(plane, found, None) == pytest.approx(1.0)
+    assert share_of_best(plane, found, None) == pytest.approx(1.0)
     assert 0.0 < plane.share[1] <= plane.share[0] < 1.0
     stale = replace(plane, share=(0.5, 0.1))
     assert with_share(stale, found, None).share == pytest.approx(plane.share)
     for x in range(D):
         for y in range(x):
-            assert explained(feature_plane(found, NAMES, x, y), found, None) <= 1.0 + 1e-9
+            assert share_of_best(feature_plane(found, NAMES, x, y), found, None) <= 1.0 + 1e-9
     assert abs(plane.axes @ plane.axes.T - np.eye(2)).max() < 1e-12
 
 
@@ -139,10 +139,10 @@ def test_few_centroids_need_points_for_the_second_axis() -> None:
 
 
 def test_numbers_far_from_zero_have_the_digits_that_tell_them_apart() -> None:
-    assert apart(np.array([1e8, 1e8 + 1.25, np.nan])) == [1e8, 1e8 + 1.25, None]
-    assert apart(np.array([0.123456789, 5.0])) == [0.123457, 5.0]
-    assert apart(np.array([0.1 + 0.2, 0.1 + 0.2])) == [0.1 + 0.2] * 2
-    assert apart(np.array([np.nan])) == [None]
+    assert with_distinct_digits(np.array([1e8, 1e8 + 1.25, np.nan])) == [1e8, 1e8 + 1.25, None]
+    assert with_distinct_digits(np.array([0.123456789, 5.0])) == [0.123457, 5.0]
+    assert with_distinct_digits(np.array([0.1 + 0.2, 0.1 + 0.2])) == [0.1 + 0.2] * 2
+    assert with_distinct_digits(np.array([np.nan])) == [None]
 
 
 def test_the_share_of_a_feature_has_the_variance_within_the_clusters() -> None:

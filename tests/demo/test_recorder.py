@@ -61,10 +61,10 @@ def test_before_the_first_versions_there_is_nothing_to_show() -> None:
 
 
 def test_a_version_is_found_by_the_entry_that_it_ends_with(recorder: Recorder) -> None:
-    found = recorder.at("2-0")
+    found = recorder.version_at("2-0")
     assert found is not None
     assert found.version == 2
-    assert recorder.at("2-4") is None
+    assert recorder.version_at("2-4") is None
 
 
 def test_versions_without_a_score_are_left_out(recorder: Recorder) -> None:

@@ -335,5 +335,5 @@ def test_pictures_with_a_palette_are_read(tmp_path: Path) -> None:
         (10, 20, 30),
         (40, 50, 60),
     }
-    with pytest.raises(DataError, match=r"no such format; name a \.png file"):
+    with pytest.raises(DataError, match=r"unknown format; name a \.png file"):
         write_picture(tmp_path / "p.exe", np.zeros((20, 3)), (5, 4, 3), 255.0)

@@ -182,7 +182,7 @@ def test_dead_encoders_do_not_stay_in_the_group(fixture: EncoderFixture) -> None
     fixture.publish(1)
     members = [fixture.sleeper() for _ in range(4)]
     for member in members:
-        member.done(member.read_new(None).ids)
+        member.acknowledge(member.read_new(None).ids)
     lost = members[0].read_new(None).ids
     assert lost
 
@@ -209,7 +209,7 @@ def test_an_encoder_that_slept_finds_its_entries_done(fixture: EncoderFixture) -
     # When it wakes and writes what it had worked out Then nothing is there twice
     late = [(entry_id, [b"code", b"7"]) for entry_id, _ in had.entries]
     assert write_codes(fixture.client, fixture.keys.codes(), late, 1000) == 0
-    sleeper.done(had.ids)
+    sleeper.acknowledge(had.ids)
     assert fixture.ids(fixture.keys.codes()) == codes
     assert sleeper.idle
 
@@ -544,7 +544,7 @@ def test_an_encoder_without_progress_is_named_in_the_log(fixture: EncoderFixture
     for seconds in (600.0, 1.0, 5.0):
         clock.now += seconds
         watch.look()
-    job.activity.moved()
+    job.activity.record_progress()
     watch.look()
     assert [(entry["event"], entry.get("error")) for entry in logged.entries] == [
         (

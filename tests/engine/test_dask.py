@@ -129,7 +129,7 @@ def test_any_number_of_workers_returns_the_bits_of_inline(
         assert [bits(dask.fold(step, reader, parts)) for step in steps] == expected
         assert dask.counts.workers - before == len(steps) * len(parts)
     assert dask.counts.here == dask.counts.late == 0
-    assert not [line for line in said if "computed here" in line]
+    assert not [line for line in said if "computes a part" in line]
 
 
 def test_a_worker_that_learns_two_streams_with_dask_has_the_state_of_one_without_through_kills(
@@ -194,26 +194,28 @@ def test_a_large_task_is_sent_once(dask: Dask) -> None:
 
 
 def test_a_worker_that_is_killed_or_paused_costs_no_part(
-    cluster: DaskCluster, dask: Dask, valkey_url: str
+    cluster: DaskCluster, dask: Dask, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("streamclust.engine.dask._BUNDLE", 2)  # the engine looks 24 parts ahead
     while len(cluster.workers) < 3:
         cluster.start_worker()
     wait_until(lambda: dask.workers == len(cluster.workers))
     step, reader = step_of("full", POINTS), reader_of(valkey_url)
-    parts = [*stream_parts(valkey_url), *small_parts(60)]
+    parts = [*stream_parts(valkey_url), *small_parts(20)]
     victim, paused, taken = cluster.workers[-1], cluster.workers[1], list[Part]()
     rounds, settled, limit = list[int](), list[int](), monotonic() + 60.0
 
     def disturbed() -> Iterator[tuple[int, Part]]:
         for number, part in enumerate(cycle(parts)):
-            if number == 600:  # the engine looks ahead, so workers have computed some parts
+            if number == 60:  # the engine looks ahead, so workers have computed some parts
+                assert dask.counts.workers
                 victim.kill()
-            if number == 700:
+            if number == 100:
                 paused.send_signal(signal.SIGSTOP)
-            if number > 700 and number % 400 == 0:
+            if number > 100 and number % 60 == 0:
                 # Parts of the paused worker were computed here, and most new ones by workers.
                 workers, here = dask.counts.workers, dask.counts.here
-                if here and rounds and workers - rounds[-1] > 200:
+                if here and rounds and workers - rounds[-1] > 30:
                     settled.append(number)
                 rounds.append(workers)
                 if settled or monotonic() > limit:
@@ -294,7 +296,7 @@ def test_a_worker_without_rights_or_files_is_named_once(
         finally:
             client.execute_command("ACL", "SETUSER", "engine-test", "+xread")
     assert dask.counts.here == len(parts)
-    refused = [line for line in said if "computed here" in line]
+    refused = [line for line in said if "computes a part" in line]
     assert len(refused) == 1
     assert "xread" in refused[0].lower()
     assert PASSWORD not in "".join(said) + cluster.log()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamclust.errors import FormatError
-from streamclust.formats.codes import decode_fields, encode_fields, encode_points, spread
+from streamclust.formats.codes import decode_fields, encode_fields, encode_points, with_bad_points
 from streamclust.models.quantize import Codes
 
 
@@ -65,7 +65,7 @@ def test_points_without_a_code_have_minus_one_and_nan(m: int) -> None:
     similarity = np.array([1.0, 0.5]) if m > 1 else None
     scores = {"quantile": np.array([0.5, 0.75])}
     given = replace(codes(2, m), similarity=similarity, scores=scores)
-    found = spread(given, good)
+    found = with_bad_points(given, good)
     assert found.index.tolist() == [given.index[0], -1, given.index[1]]
     for before, after in (
         (given.distance, found.distance),

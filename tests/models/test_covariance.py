@@ -58,7 +58,7 @@ def test_moments_are_what_the_estimate_undoes(kind: CovarianceType) -> None:
     covariances = random_covariances(kind, 3, 2, np.random.default_rng(0))
     verbs = COVARIANCES[kind]
     assert covariances.shape == verbs.shape(3, 2)
-    weight = 0.1 * W  # also of less than one point
+    weight = 0.05 * W  # less than one point in all
     found = verbs.estimate(verbs.moment(covariances, weight), weight, 2.0 * covariances)
     assert_allclose(found, covariances)
 
@@ -159,7 +159,7 @@ def test_each_component_may_have_a_floor_of_its_own(kind: CovarianceType) -> Non
 
 
 @kinds
-def test_stretched_covariances_are_those_of_stretched_points(kind: CovarianceType) -> None:
+def test_rescaled_covariances_are_those_of_rescaled_points(kind: CovarianceType) -> None:
     rng = np.random.default_rng(0)
     scale = np.full(3, 3.0) if kind == "spherical" else np.array([0.5, 3.0, 7.0])
     X, means = rng.normal(size=(40, 3)), rng.normal(size=(2, 3))
@@ -337,3 +337,5 @@ def test_symmetry_is_measured_in_standard_deviations() -> None:
         symmetric(almost)
     almost[0, 1] = 1e-10
     assert_array_equal(symmetric(almost), [[1e12, 5e-11], [5e-11, 1e-12]])
+    several = np.stack([np.eye(2), almost])
+    assert_array_equal(symmetric(several), [np.eye(2), symmetric(almost)])

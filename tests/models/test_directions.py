@@ -15,7 +15,7 @@ from streamclust import KMeans
 from streamclust.errors import DataError
 from streamclust.fitting.fit import fit
 from streamclust.models.directions import distinct_directions, normalized
-from streamclust.models.family import from_hyperparameters, to_hyperparameters
+from streamclust.models.family import StepOutputs, from_hyperparameters, to_hyperparameters
 from streamclust.models.kmeans import KMeansParams
 from streamclust.models.quantize import quantize
 from streamclust.models.stats import decay, merge
@@ -75,6 +75,10 @@ def test_the_e_step_is_that_of_cosines(seed: int, K: int, D: int) -> None:
     assert_allclose(stats.objective, w @ (1.0 - cosines.max(axis=1)), atol=1e-13)
     assert_allclose(family.score_points(params, 7.0 * X), 1.0 - cosines.max(axis=1), atol=1e-13)
     assert_allclose(family.distances(params, X), 1.0 - cosines, atol=1e-13)
+    assert_allclose(family.squared_distances(params, X), 2.0 - 2.0 * cosines, atol=1e-13)
+    scores = family.batch_step(params, points, w, StepOutputs(scores=True)).scores
+    assert scores is not None
+    assert_allclose(scores, 1.0 - cosines.max(axis=1), atol=1e-13)
     labels = family.predict(params, X)
     assert_allclose(cosines[np.arange(30), labels], cosines.max(axis=1), atol=1e-13)
     # The m-step is the direction of each cluster's sum, also of statistics about other points.

@@ -13,7 +13,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from streamclust.arrays import Array
 from streamclust.errors import DataError
-from streamclust.models.feature_distribution import BINS, RESOLUTION, FeatureDistribution
+from streamclust.models.feature_distribution import (
+    BINS,
+    MAX_FEATURES,
+    RESOLUTION,
+    FeatureDistribution,
+    _are_fine,
+    _tiles,
+)
 from tests.support.strategies import floats, laws, matrix
 
 D = 3
@@ -238,3 +245,146 @@ def test_arrays_of_no_distribution_are_refused(name: str, array: Array) -> None:
     assert_same(FeatureDistribution.of(found.arrays, D), found)
     with pytest.raises(DataError, match=r"distribution of (3 )?features"):
         FeatureDistribution.of(replace(found, **{name: array}).arrays, D)
+
+
+# ---- bins in closed form
+
+
+def test_a_bin_is_a_sixteenth_wide_in_the_inverse_hyperbolic_sine() -> None:
+    known = FeatureDistribution(np.zeros((1, 257)), np.zeros(1), np.array([5.0]), np.array([2.0]))
+    u = np.arange(-128, 129) / 16.0
+    for shift in (-0.49, 0.0, 0.49):
+        X = 5.0 + 2.0 * np.sinh(u + shift / 16.0)
+        assert_array_equal(known.histogram(X[:, None], np.arange(257.0)).mass[0], np.arange(257.0))
+    assert_allclose(known.histogram(np.array([[9.0]]), np.ones(1)).medians, 9.0, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "fine"), [(1, 9, True), (1, 8, False), (0, 9, False), (247, 255, True),
+                              (247, 256, False)],
+)  # fmt: skip
+def test_bins_are_fine_if_eight_of_them_and_not_the_outermost_hold_the_values(
+    low: int, high: int, fine: bool
+) -> None:
+    assert _are_fine(np.array([low]), np.array([high])).tolist() == [fine]
+
+
+def located(x: Array) -> tuple[float, float]:
+    """Return reference and unit of a new feature of these values."""
+    found = FeatureDistribution().located(np.random.default_rng(0).permutation(x)[:, None])
+    assert found.is_empty
+    return float(found.reference[0]), float(found.unit[0])
+
+
+def test_the_first_values_give_the_median_and_an_eighth_of_the_range_without_two_tenths() -> None:
+    assert located(np.arange(100.0)) == (50.0, 79.0 / 8.0)
+    assert located(np.append(np.arange(9.0), np.nan)) == (4.0, 1.0)
+    # or of the whole range, if the inner values are equal
+    assert located(np.append(np.full(98, 3.0), [2.0, 7.0])) == (3.0, 5.0 / 8.0)
+    # and values that are equal, or nearly so, have a small unit
+    assert located(np.full(9, 3.0)) == (3.0, 3.0 * 2.0**-40)
+    assert located(np.full(9, -3.0)) == (-3.0, 3.0 * 2.0**-40)
+    assert located(np.zeros(9)) == (0.0, 2.0**-900)
+    assert located(2.0**-899 * np.arange(11.0)) == (5.0 * 2.0**-899, 2.0**-899)
+    assert located(2.0**-901 * np.arange(11.0)) == (5.0 * 2.0**-901, 2.0**-900)
+    # and a feature without a value has any
+    assert located(np.full(9, np.nan)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("n", "every"), [(2047, 1), (2048, 2), (3072, 3)])
+def test_at_least_1024_of_many_points_give_the_bins_at_equal_distances(n: int, every: int) -> None:
+    X = np.arange(float(n))[:, None]
+    found = FeatureDistribution().located(X)
+    assert (found.reference[0], found.unit[0]) == located(X[::every, 0])
+
+
+def test_bins_move_only_if_known_and_new_values_are_in_too_few() -> None:
+    # Given a feature whose values are all at 0 in bins as wide as its new values
+    known = FeatureDistribution(np.zeros((1, 257)), np.zeros(1), np.zeros(1), np.ones(1))
+    known = known.histogram(np.zeros((4, 1)), np.ones(4))
+    # When the new values and the reference are in eight bins Then nothing moves
+    wide = np.sinh(np.array([4.0, 8.0]) / 16.0)[:, None]
+    assert known.located(wide) is known
+    # When they are in seven Then their range without two tenths gives the new bins
+    narrow = np.sinh(np.array([3.0, 7.0]) / 16.0)[:, None]
+    found = known.located(narrow)
+    assert (found.reference[0], found.unit[0]) == (narrow[0, 0], narrow[1, 0] / 8.0)
+    assert found.total[0] == 4.0
+    assert found.medians[0] == pytest.approx(0.0, abs=found.unit[0] / 4.0)
+    # and nothing moves without another value
+    for same in (np.zeros((3, 1)), np.full((3, 1), np.nan)):
+        assert known.located(same) is known
+    # and a tenth of the mass decides which bins count
+    mass = np.zeros((1, 257))
+    mass[0, [100, 128, 156]] = 1.0, 8.0, 1.0
+    assert replace(known, mass=mass).located(narrow) is not known
+    spread = replace(known, mass=np.where(mass == 8.0, 7.9, mass))
+    assert spread.located(narrow) is spread
+
+
+def test_a_bin_below_a_share_of_2_to_the_minus_50_is_emptied() -> None:
+    mass = np.zeros((1, 257))
+    mass[0, :3] = 1.0, 2.0**-49.5, 2.0**-50.5
+    known = FeatureDistribution(mass, np.ones(1), np.zeros(1), np.ones(1))
+    assert_array_equal(known.decay(0.5).mass[0, :4], [0.5, 2.0**-50.5, 0.0, 0.0])
+    assert known.decay(0.5).square[0] == 0.25
+    assert known.decay(1.0) is known
+
+
+def test_a_feature_without_values_takes_the_bins_of_the_others() -> None:
+    mass = np.zeros((2, 257))
+    mass[1, 128] = 3.0
+    here = FeatureDistribution(mass, mass[:, 128], np.array([0.0, 1.0]), np.array([1.0, 2.0]))
+    there = FeatureDistribution(mass[::-1], mass[::-1, 128], np.array([5.0, 6.0]), np.full(2, 7.0))
+    both = here.merge(there)
+    assert (both.reference.tolist(), both.unit.tolist()) == ([5.0, 1.0], [7.0, 2.0])
+    assert (both.total.tolist(), both.square.tolist()) == ([3.0, 3.0], [3.0, 3.0])
+    assert here.merge(FeatureDistribution()) is here
+    assert FeatureDistribution().merge(here) is here
+
+
+def test_other_bins_get_each_mass_at_its_middle() -> None:
+    X = np.array([[-3.0], [0.5], [40.0]])
+    known = FeatureDistribution(np.zeros((1, 257)), np.zeros(1), np.array([1.0]), np.array([4.0]))
+    known = known.histogram(X, np.array([1.0, 2.0, 3.0]))
+    place = np.array([0.25]), np.array([0.5])
+    wanted = replace(known, reference=place[0], unit=place[1], mass=np.zeros((1, 257)))
+    rounded = middles(X[:, 0], 1.0, 4.0)[:, None]
+    wanted = wanted.histogram(rounded, np.array([1.0, 2.0, 3.0]))
+    assert_array_equal(known.rebinned(*place).mass, wanted.mass)
+    assert_array_equal(known.mass.sum(), 6.0)
+    assert known.rebinned(known.reference, known.unit) is known
+
+
+def test_weighted_points_are_scored_among_the_others_by_the_masses_of_both_tails() -> None:
+    x, w = np.array([1.0, 2.0, 3.0, 9.0]), np.array([1.0, 4.0, 2.0, 0.5])
+    one = (w @ w) / w.sum()  # the weight of a point
+    scores = FeatureDistribution().first_scores(x[:, None], w)
+    skewness = FeatureDistribution().add(x[:, None], w)._skewness
+    assert skewness[0] > 0.2  # so that the right tail decides
+    for n in range(4):
+        right = w[x >= x[n]].sum() - w[n]
+        left = w[x <= x[n]].sum() - w[n]
+        tails = [-np.log((tail + one) / (w.sum() - w[n] + one)) for tail in (left, right)]
+        assert scores[n] == pytest.approx(max(tails[1], sum(tails) / 2))
+
+
+def test_first_scores_of_a_missing_value_are_the_usual_ones() -> None:
+    X = np.array([[1.0], [2.0], [5.0], [np.nan]])
+    known = FeatureDistribution().add(X)
+    usual = known.terms(X[:3]).mean()
+    assert FeatureDistribution().first_scores(X, np.ones(4))[3] == pytest.approx(usual)
+
+
+def test_tiles_have_a_row_or_at_most_262144_values() -> None:
+    for shape, sizes in (((10, 0), [10]), ((3, 2**18), [1] * 3), ((5, 2**17), [2, 2, 1]),
+                         ((2, 2**19), [1, 1])):  # fmt: skip
+        X = np.broadcast_to(0.0, shape)
+        assert [len(X[part]) for part in _tiles(X)] == sizes
+
+
+def test_the_numbers_per_feature_and_their_limit_are_as_documented() -> None:
+    assert (BINS, MAX_FEATURES) == (257, 1000)
+    assert FeatureDistribution().observe(np.ones((1, 1000)), np.ones(1), 1.0).mass.shape == (
+        1000, 257,
+    )  # fmt: skip

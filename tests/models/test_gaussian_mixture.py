@@ -20,7 +20,8 @@ from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.search import search_of
-from streamclust.models import GaussianMixture, MixtureParams
+from streamclust.models import GaussianMixture, MixtureParams, conditionals
+from streamclust.models.family import StepOutputs
 from streamclust.models.stats import Stats
 from tests.support.strategies import (
     COVARIANCE_TYPES,
@@ -346,14 +347,24 @@ def test_the_number_of_points_that_a_covariance_needs(
 
 
 def of_stats(
-    weight: list[float], first: list[list[float]], second: list[list[float]], reg_covar: float
+    weight: list[float],
+    first: list[list[float]],
+    second: list[list[float]],
+    reg_covar: float,
+    share: float = 1.0,
+    origin: float = 0.0,
 ) -> Array:
-    """Return the variances that the m-step takes from moments about 0; each feature's is 1."""
+    """Return the variances that the m-step takes from moments about `origin`; each feature's is 1.
+
+    `share` is the part of the floor that the first component gets.
+    """
     K, D = np.shape(first)
-    family, zero = GaussianMixture(K, "diag", reg_covar=reg_covar), np.zeros((K, D))
+    family, about = GaussianMixture(K, "diag", reg_covar=reg_covar), np.full((K, D), origin)
     moments = np.array(weight), np.array(first), np.array(second)
-    params = MixtureParams(np.full(K, 1.0 / K), zero, np.ones((K, D)), "diag", np.ones(D))
-    return family.m_step(Stats(*moments, zero, "diag", 0.0, sum(weight)), params).covariances
+    params = MixtureParams(np.full(K, 1.0 / K), about, np.ones((K, D)), "diag", np.ones(D))
+    stats, shares = Stats(*moments, about, "diag", 0.0, sum(weight)), np.ones(K)
+    shares[0] = share
+    return family.m_step_with_floor(stats, params, shares).covariances
 
 
 def test_the_floor_is_at_least_the_rounding_error_of_the_moments() -> None:
@@ -361,6 +372,9 @@ def test_the_floor_is_at_least_the_rounding_error_of_the_moments() -> None:
     far = [4.0], [[4.0 * 2.0**20, 0.0]], [[4.0 * (4.0 + 2.0**40), 4.0]]
     assert of_stats(*far, reg_covar=2.0**-20).tolist() == [[4.0 + 1.0 / 32.0, 1.0 + 2.0**-20]]
     assert of_stats(*far, reg_covar=0.0).tolist() == [[4.0, 1.0]]
+    # Given moments about the mean itself, however far from 0: nothing is lost
+    still = of_stats([4.0], [[0.0]], [[4.0]], reg_covar=2.0**-20, origin=2.0**30)
+    assert still.tolist() == [[1.0 + 2.0**-20]]
     # Given a variance of 2^40: 1e-12 of it
     wide = of_stats([1.0], [[0.0]], [[2.0**40]], reg_covar=1e-6)
     assert_allclose(wide - 2.0**40, 1e-12 * 2.0**40, rtol=1e-3)
@@ -396,3 +410,79 @@ def test_the_spread_of_a_mixture_is_the_variance_within_and_between_components(
     assert_allclose(found, expected, rtol=1e-12)
     known = replace(params, spread=np.array([7.0, 8.0]))
     assert GaussianMixture(2, kind).spread(known) is known.spread
+
+
+def test_a_component_may_get_a_part_of_the_floor() -> None:
+    found = of_stats([2.0, 2.0], [[0.0], [0.0]], [[8.0], [6.0]], 0.5, share=0.25)
+    assert found.tolist() == [[4.125], [3.5]]
+    assert of_stats([2.0], [[0.0]], [[8.0]], 0.5, share=0.25).tolist() == [[4.125]]
+
+
+def test_a_feature_that_never_varies_has_the_average_variance_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    for weights in rng.dirichlet(np.ones(3), size=20):
+        means = np.column_stack([np.full(3, 0.1), rng.normal(size=3), rng.normal(size=3)])
+        variances = np.array([[0.0, 1.0, 2.0]] * 3)
+        found = GaussianMixture(3, "diag").spread(MixtureParams(weights, means, variances, "diag"))
+        assert found is not None
+        assert found[0] == pytest.approx((found[1] + found[2]) / 3.0, rel=1e-12)
+
+
+@kinds
+def test_scores_of_points_with_gaps_sum_to_the_entropy_less_the_log_likelihood(
+    kind: CovarianceType,
+) -> None:
+    rng = np.random.default_rng(0)
+    family = GaussianMixture(3, kind, missing="learn")
+    params = random_params(family, rng.normal(size=(3, 2)), rng)
+    X, w = 2.0 * rng.normal(size=(40, 2)), rng.uniform(0.5, 2.0, 40)
+    for gaps in (False, True):
+        X[:5, 0] = np.nan if gaps else 0.0
+        step = family.batch_step(params, X, w, StepOutputs(scores=True))
+        assert step.scores is not None
+        assert w @ step.scores == pytest.approx(step.entropy - step.stats.objective, rel=1e-9)
+        assert (step.entropy != 0.0) == gaps
+        assert step.stats.count == pytest.approx(w.sum())
+        # and they are scores under the mixture, also if learning has a background
+        other = replace(family, outliers=0.2).batch_step(params, X, w, StepOutputs(scores=True))
+        assert other.scores is not None
+        assert_allclose(other.scores, step.scores, rtol=1e-12)
+        assert (other.stats.weight < step.stats.weight).all()
+
+
+def test_another_order_of_all_components_keeps_the_bits_of_the_weights() -> None:
+    weights = np.full(4, 0.25 * (1.0 - 2.0**-52))  # a division by their sum would change them
+    params = MixtureParams(weights, np.zeros((4, 1)), np.ones(4), "spherical")
+    family = GaussianMixture(4, "spherical")
+    assert_array_equal(family.reorder(params, np.arange(4)[::-1]).weights, weights)
+    assert_array_equal(family.reorder(params, np.arange(2)).weights, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_a_negative_eigenvalue_that_is_larger_than_the_floor_is_repaired_if_there_is_a_floor(
+    kind: CovarianceType,
+) -> None:
+    zero, second = np.zeros((1, 2)), np.array([[4.0, 4.0 + 4e-9], [4.0 + 4e-9, 4.0]])
+    second = second[None] if kind == "full" else second
+    stats = Stats(np.array([4.0]), zero, second, zero, kind, 0.0, 4.0)
+    start = MixtureParams(np.ones(1), zero, second, kind)
+    repaired = GaussianMixture(1, kind, reg_covar=1e-12).m_step(stats, start)
+    assert np.linalg.eigvalsh(repaired.covariances).min() == pytest.approx(1e-9, rel=0.01)
+    with pytest.raises(DataError, match="raise reg_covar"):
+        _ = GaussianMixture(1, kind, reg_covar=0.0).m_step(stats, start).root
+
+
+@pytest.mark.parametrize("reg_covar", [0.0, 0.5])
+def test_moments_of_missing_values_leave_out_the_floor_that_the_m_step_adds(
+    reg_covar: float,
+) -> None:
+    rng = np.random.default_rng(0)
+    family = GaussianMixture(2, "diag", reg_covar=reg_covar, missing="learn")
+    spread = np.array([0.25, 1.0])
+    params = MixtureParams(np.full(2, 0.5), np.eye(2), np.full((2, 2), 2.0), "diag", spread)
+    X, w = rng.normal(size=(9, 2)), np.ones(9)
+    X[:3, 0] = X[4:6, 1] = np.nan
+    wanted = conditionals.e_step(params, X, w, reg_covar * spread).moments
+    stats, without = family.e_step(params, X, w), conditionals.e_step(params, X, w).moments
+    assert_array_equal(stats.second, wanted.second)
+    assert (reg_covar == 0.0) == np.array_equal(wanted.second, without.second)

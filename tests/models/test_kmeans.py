@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike
 from sklearn.cluster import KMeans as SklearnKMeans
 
 from streamclust import HalfLife, StreamLearner
-from streamclust.arrays import Array
+from streamclust.arrays import MAX_MAGNITUDE, Array
 from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.models import GaussianMixture, KMeans, KMeansParams, MixtureParams
+from streamclust.models.family import StepOutputs
 from streamclust.models.stats import Stats, decay, merge
 from tests.support.exhaustive import some
 from tests.support.strategies import blobs, floats, laws, matrix, weights
@@ -164,3 +165,60 @@ def test_scaled_distances_are_those_of_scaled_points_also_far_from_the_origin() 
     found = KMeans(2).squared_distances(params, X)
     assert_allclose(found, [[1.0, 5.0], [20.0, 4.0]], rtol=1e-9)
     assert_allclose(KMeans(2).score_points(params, X), [1.0, 4.0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("unit", [2.0**-399, 2.0**-401, 2.0**-530])
+def test_points_whose_squares_underflow_have_the_sums_and_distances_of_larger_ones(
+    unit: float,
+) -> None:
+    rng = np.random.default_rng(0)
+    X, C, w = rng.normal(size=(60, 3)), rng.normal(size=(4, 3)), rng.uniform(0.5, 2.0, 60)
+    family, large, small = KMeans(4), KMeansParams(C), KMeansParams(unit * C)
+    wanted = family.batch_step(large, X, w, StepOutputs(scores=True))
+    found = family.batch_step(small, unit * X, w, StepOutputs(scores=True))
+    for stats in (found.stats, family.e_step(small, unit * X, w)):
+        assert_allclose(stats.weight, wanted.stats.weight, rtol=1e-14)
+        assert_allclose(stats.first, unit * wanted.stats.first, rtol=1e-12, atol=1e-14 * unit)
+        assert stats.objective == pytest.approx(unit**2 * wanted.stats.objective, rel=1e-9)
+    assert found.assigned is not None
+    assert wanted.assigned is not None
+    assert found.assigned.labels.tolist() == wanted.assigned.labels.tolist()
+    assert found.scores is not None
+    smallest = 2.0**-1074
+    assert_allclose(found.scores, unit**2 * wanted.assigned.sqdist, rtol=1e-12, atol=smallest)
+    distances = family.distances(small, unit * X)
+    assert_allclose(distances, unit * family.distances(large, X), rtol=1e-12)
+    square = family.squared_distances(small, unit * X)
+    assert_allclose(square, unit**2 * family.squared_distances(large, X), rtol=1e-9, atol=smallest)
+    nearest = family.nearest(small, unit * X)
+    assert_allclose(nearest.sqdist, square.min(axis=1), rtol=1e-12, atol=smallest)
+    assert nearest.labels.tolist() == wanted.assigned.labels.tolist()
+
+
+def test_a_model_with_scales_survives_being_published_and_read() -> None:
+    family, arrays = KMeans(2), {"centroids": np.eye(2), "scale": np.array([0.5, 3.0])}
+    params = family.from_arrays(arrays)
+    assert sorted(family.to_arrays(params)) == ["centroids", "scale"]
+    assert params.scale is not None
+    assert params.scale.tolist() == [0.5, 3.0]
+    assert family.distances(params, np.zeros((1, 2))).tolist() == [[2.0, 1.0 / 3.0]]
+    assert family.reorder(params, np.array([1, 0])).scale is params.scale
+    for scale in ([0.0, 1.0], [-1.0, 1.0]):
+        with pytest.raises(DataError, match="expected positive numbers"):
+            family.from_arrays({**arrays, "scale": np.array(scale)})
+
+
+def test_an_adapting_model_is_read_with_any_number_of_centroids() -> None:
+    params = KMeans(5, min_clusters=2).from_arrays({"centroids": np.zeros((3, 2))})
+    assert params.centroids.shape == (3, 2)
+    fixed = KMeans(5, min_clusters=2).with_components(3)
+    assert (fixed.n_components, fixed.fewest) == (3, None)
+
+
+def test_the_metric_cosine_needs_all_values_of_a_point() -> None:
+    with pytest.raises(DataError, match="needs all values of a point"):
+        KMeans(2, metric="cosine", missing="learn")
+    assert KMeans(2, missing="learn").missing == "learn"
+    assert KMeans(2, metric="cosine").missing == "reject"
+    assert KMeans(2, metric="cosine").max_magnitude == np.finfo(np.float64).max
+    assert KMeans(2).max_magnitude == MAX_MAGNITUDE

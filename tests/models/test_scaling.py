@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import norm
 from sklearn.preprocessing import RobustScaler, StandardScaler
 
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, fit
@@ -16,7 +17,7 @@ from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode
 from streamclust.formats.model import Model
 from streamclust.models import KMeansParams
 from streamclust.models.quantize import quantize
-from streamclust.models.scaling import learn_scaling
+from streamclust.models.scaling import Scaling, learn_scaling
 from streamclust.online.drift import Drift
 from tests.support.strategies import COVARIANCE_TYPES, mixture_of
 
@@ -90,6 +91,76 @@ def test_features_that_hardly_vary(kind: Any) -> None:
     assert flat is not None
     assert flat.scale.tolist() == [1.0, 1.0]
     assert learn_scaling("none", X, np.ones(100)) is None
+
+
+@pytest.mark.parametrize("kind", ["standard", "robust"])
+def test_missing_values_do_not_count(kind: Any) -> None:
+    rng = np.random.default_rng(0)
+    X, w = rng.normal(size=(50, 3)), rng.uniform(0.5, 2.0, 50)
+    X[::2, 0] = X[1::3, 1] = X[:, 2] = np.nan
+    found = learn_scaling(kind, X, w)
+    assert found is not None
+    for d in range(2):
+        present = ~np.isnan(X[:, d])
+        alone = learn_scaling(kind, X[present, d : d + 1], w[present])
+        assert alone is not None
+        assert (found.center[d], found.scale[d]) == (alone.center[0], alone.scale[0])
+    # and a feature without a value has the average scale
+    assert (found.center[2], found.scale[2]) == (0.0, found.scale[:2].mean())
+
+
+def test_standard_is_the_weighted_mean_and_deviation() -> None:
+    X, w = np.random.default_rng(0).normal(size=(50, 2)), np.repeat([1.0, 3.0], 25)
+    found = learn_scaling("standard", X, w)
+    assert found is not None
+    assert_allclose(found.center, np.average(X, axis=0, weights=w), rtol=1e-12)
+    assert_allclose(found.scale**2, np.average((X - found.center) ** 2, axis=0, weights=w))
+
+
+def test_robust_is_the_weighted_median_and_the_range_of_the_quartiles() -> None:
+    # Given values 0 to 8, of which cumulated weights reach a quarter at 2, and so on
+    found = learn_scaling("robust", np.arange(9.0)[::-1, None], np.ones(9))
+    assert found is not None
+    assert found.center.tolist() == [4.0]
+    assert found.scale[0] == pytest.approx((6.0 - 2.0) / (2.0 * norm.ppf(0.75)), rel=1e-12)
+    # and at exactly a quarter, a half and three quarters, the lower value counts
+    found = learn_scaling("robust", np.arange(4.0)[:, None], np.ones(4))
+    assert found is not None
+    assert found.center.tolist() == [1.0]
+    assert found.scale[0] == pytest.approx(2.0 / (2.0 * norm.ppf(0.75)), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["standard", "robust"])
+def test_features_of_any_size_have_scales_in_their_units(kind: Any) -> None:
+    X, units = np.random.default_rng(0).normal(size=(60, 3)), np.array([2.0**-600, 1.0, 2.0**300])
+    usual = learn_scaling(kind, X, np.ones(60))
+    found = learn_scaling(kind, X * units, np.ones(60))
+    assert usual is not None
+    assert found is not None
+    assert_array_equal(found.scale, usual.scale * units)
+    assert_array_equal(found.center, usual.center * units)
+
+
+def test_only_points_below_2_to_the_minus_400_are_scaled_without_a_kind() -> None:
+    X, w = np.array([[1.0, -0.25], [-1.5, np.nan]]), np.ones(2)
+    assert learn_scaling("none", 2.0**-400 * X, w) is None
+    assert learn_scaling("none", np.zeros((2, 2)), w) is None
+    for exponent in (-401, -700):  # the largest magnitude is below 2^(exponent + 1)
+        found = learn_scaling("none", 2.0**exponent * X, w)
+        assert found is not None
+        assert found.center.tolist() == [0.0, 0.0]
+        assert found.scale.tolist() == [2.0 ** (exponent + 301)] * 2
+
+
+def test_scaled_points_are_clipped_and_volumes_are_products_of_scales() -> None:
+    scaling = Scaling("standard", np.array([1.0, 2.0]), np.array([0.5, 4.0]))
+    Z = scaling.apply(np.array([[2.0, 6.0], [1e200, -1e200]]))
+    assert Z.tolist() == [[2.0, 1.0], [1e100, -1e100]]
+    assert scaling.undo(np.array([[2.0, 1.0]])).tolist() == [[2.0, 6.0]]
+    assert scaling.log_volume == pytest.approx(np.log(2.0))
+    gaps, w = np.array([[np.nan, np.nan], [np.nan, 1.0], [1.0, np.nan]]), np.array([2.0, 3.0, 5.0])
+    wanted = (2.0 + 3.0) * np.log(0.5) + (2.0 + 5.0) * np.log(4.0)
+    assert scaling.missing_log_volume(gaps, w) == pytest.approx(wanted)
 
 
 # ---- the learner

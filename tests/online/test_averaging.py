@@ -229,6 +229,24 @@ def test_halves_differ_at_two_standard_deviations_of_their_difference() -> None:
     assert compared(far, count=0.0).averaged == 40
 
 
+@pytest.mark.parametrize(("deviations", "is_rough"), [(0.99, False), (1.01, True)])
+def test_halves_of_a_mixture_differ_by_twice_what_six_parameters_cost(
+    deviations: float, is_rough: bool
+) -> None:
+    # Given a component of three means and variances: chance costs 6 / 2 n nats, a mean d^2 / 2
+    family, zero = GaussianMixture(1, "diag", reg_covar=0.0), np.zeros((1, 3))
+    d = deviations * np.sqrt(4.0 * 6.0 * (1.0 / 1e3 + 1.0 / 3e3))
+
+    def at(x: float) -> Stats:
+        first, second = np.array([[x, 0.0, 0.0]]), np.array([[1.0 + x * x, 1.0, 1.0]])
+        return Stats(np.ones(1), first, second, zero, "diag", 0.0, 1.0)
+
+    both = merge(decay(at(d), 0.25), decay(at(0.0), 0.75))
+    before = Averaging(both, 40, weight=4e3, tail=at(0.0), tail_averaged=30, tail_weight=1e3)
+    start = MixtureParams(np.ones(1), zero, np.ones((1, 3)), "diag")
+    assert _without_rough_half(family, start, at(0.0), before).rough == is_rough
+
+
 def test_halves_are_compared_when_the_steps_have_doubled_and_their_weight_is_known() -> None:
     early, short = halves(9.0, averaged=7, tail_averaged=4), halves(9.0, tail_averaged=19)
     assert compared(early) is early

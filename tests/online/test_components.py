@@ -172,6 +172,12 @@ def test_the_first_peak_of_a_component_that_a_pause_has_emptied_is_its_former_sh
     assert_array_equal(nothing.peak, [0.0, 1.0])
 
 
+def test_before_the_first_step_there_are_no_components() -> None:
+    nothing = Components()
+    sizes = [len(each) for each in (nothing.ids, nothing.recent, nothing.peak)]
+    assert (sizes, nothing.next_id, nothing.peak_total) == ([0, 0, 0], 0, 0.0)
+
+
 def test_a_peak_is_the_largest_mass_since_the_component_was_revived() -> None:
     before = Components(np.arange(3), 7, np.ones(3), np.array([5.0, 1.0, 5.0]), 10.0)
     after = before.with_peak(of_weights(2.0, 3.0, 2.0), revived=(2,))
@@ -181,7 +187,7 @@ def test_a_peak_is_the_largest_mass_since_the_component_was_revived() -> None:
     assert_array_equal(before.peak, [5.0, 1.0, 5.0])
 
 
-@pytest.mark.parametrize(("lam", "kept"), [(0.5, 2.0**-6), (1.0, 1.0), (2.0, 2.0)])
+@pytest.mark.parametrize(("lam", "kept"), [(0.5, 2.0**-6), (1.0, 1.0), (1.5, 1.5)])
 def test_recent_masses_decay_six_times_as_fast_but_grow_alike(lam: float, kept: float) -> None:
     found = Components(recent=np.array([8.0, 16.0])).with_recent(np.array([1.0, 2.0]), lam)
     assert_array_equal(found.recent, [1.0 + 8.0 * kept, 2.0 + 16.0 * kept])
@@ -214,6 +220,8 @@ def test_a_component_is_judged_after_five_points_were_expected_of_it() -> None:
     # or, if it has less than a hundredth of a point, after five for each component
     assert dying([0.009, 10.1], [1.0, 9.0], 10.0) == [True, False]
     assert dying([0.01, 10.1], [1.0, 9.0], 10.0) == [False, False]
+    assert dying([0.009, 10.1], [1.0, 9.0], 10.0, unit=0.5) == [False, False]
+    assert dying([0.0, 9.0], [1.0, 9.0], 10.0) == [False, False]
     assert dying([0.009, 9.99], [1.0, 9.0], 10.0) == [False, False]
 
 
@@ -251,12 +259,26 @@ def test_new_components_come_last_with_their_share_of_the_recent_points() -> Non
 
 
 def test_a_point_counts_less_the_farther_it_is_from_the_new_mean() -> None:
-    # Given a live component whose points are 4 far ones of one new component, and 3 near another
-    live = KMeansParams(np.array([[2.0, 0.0], [100.0, 0.0]]))
-    new = KMeansParams(np.array([[0.0, 0.0], [6.0, 0.0], [100.0, 0.0]]))
-    X = np.array([[2.9, 1e3], [2.9, -1e3], [6.0, 0.0], [100.0, 0.0]])
-    points = Coreset(X, np.array([2.0, 2.0, 3.0, 50.0]))
-    weight = of_weights(4.0, 3.0, 50.0)
-    known = Components(np.array([0, 1]), 2, np.zeros(2))
-    order, _ = inherit_ids(KMeans(3), known, (live, of_weights(7.0, 50.0)), (new, weight), points)
-    assert order.tolist() == [1, 2, 0]
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        # Given live and new centroids among points, one of whose features is the same everywhere
+        X, w = rng.normal(size=(12, 3)) * [0.3, 0.0, 5.0] + 7.0, rng.uniform(0.5, 2.0, 12)
+        old, new = (X[rng.choice(12, K, replace=False)] for K in (3, 4))
+        # When a point has the weight 1 / (1 + its mean squared deviation, features at equal spread)
+        before, after = (((X[:, None] - m) ** 2).sum(axis=2).argmin(axis=1) for m in (old, new))
+        square = (X - new[after]) ** 2
+        average = np.average(square, axis=0, weights=w)
+        average[1] = 1.0
+        shares = w / (1.0 + (square / average).mean(axis=1))
+        ancestor = predecessors(before, after, shares, (3, 4))
+        # Then components continue their largest part, in the order of their numbers
+        known, masses = Components(np.array([2, 5, 8]), 9, np.ones(3)), of_weights(1.0, 2.0, 3.0)
+        live, coreset = (KMeansParams(old), masses), Coreset(X, w)
+        fit = KMeansParams(new), of_weights(1.0, 2.0, 3.0, 4.0)
+        order, found = inherit_ids(KMeans(4), known, live, fit, coreset)
+        wanted = sorted((a, k) for k, a in enumerate(ancestor) if a >= 0)
+        born = [k for k in range(4) if ancestor[k] < 0]
+        assert order.tolist() == [k for _, k in wanted] + born
+        numbers = [[2, 5, 8][a] for a, _ in wanted] + list(range(9, 9 + len(born)))
+        assert found.ids.tolist() == numbers
+        assert found.next_id == 9 + len(born)

@@ -74,7 +74,7 @@ def test_a_fit_starts_after_enough_points_or_a_rise_of_the_loss(
 
 def test_only_a_rise_of_the_loss_starts_a_fit_while_another_is_pending() -> None:
     for before, restarts in ((state(400), False), (state(400, 51.0), True)):
-        pending = Pending(9000, Problem(before.params, before.coreset.points, (1,)))
+        pending: Pending[Any] = Pending(9000, Problem(before.params, before.coreset.points, (1,)))
         waiting = replace(before, recluster=replace(before.recluster, pending=pending))
         after = policy()._start_fit(waiting, W)
         assert (after.recluster.pending is not pending) == restarts

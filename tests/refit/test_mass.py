@@ -25,7 +25,7 @@ from streamclust.online.learner import LearnerState, StreamLearner
 from streamclust.refit.delivery import checkpoint_of
 from streamclust.refit.runs import SearchResult
 from streamclust.store.stream.batches import Batch
-from streamclust.worker.swap import _with_score_of, on_top
+from streamclust.worker.swap import _with_score_of, learn_on_top
 from tests.support.exhaustive import examples
 
 POLICIES: dict[str, Forgetting] = {
@@ -161,7 +161,7 @@ class Story:
             if name in ("cut", "drift", "learn"):
                 getattr(self.expected, name)(*arguments)
         batches = [entry[1] for entry in since if entry[0] == "batch"]
-        state = on_top(self.learner, self.state, refit, batches)
+        state = learn_on_top(self.learner, self.state, refit, batches)
         self.state = written(_with_score_of(FAMILY, self.state, state))
         self.oracle = self.expected
 

@@ -93,7 +93,7 @@ def test_a_running_worker_takes_it_over(workspace: Workspace) -> None:
 
 def test_what_cannot_be_gone_back_to_is_said(workspace: Workspace) -> None:
     two_versions(workspace)
-    with pytest.raises(UnknownModelError, match="version 999 of 'm' isn't kept"):
+    with pytest.raises(UnknownModelError, match="version 999 of 'm' isn't stored"):
         back(workspace, 999)
     # and a version of another size, from before the model was begun anew
     with workspace.client as client:
@@ -118,7 +118,7 @@ def test_the_command_says_what_it_did(
     done = CliRunner().invoke(cli, ["models", "rollback", "m", "1", "--json"])
     assert json.loads(done.stdout)["back_to"] == 1
     for arguments, code, told in (
-        (["m", "999"], 1, "version 999 of 'm' isn't kept"),
+        (["m", "999"], 1, "version 999 of 'm' isn't stored"),
         (["n", "1"], 2, "isn't configured"),
     ):
         done = CliRunner().invoke(cli, ["models", "rollback", *arguments])

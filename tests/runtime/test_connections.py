@@ -56,7 +56,7 @@ def test_a_connection_to_other_data_ends_the_session_whatever_a_check_would_find
     # In a cluster, a check may reach a node whose data are the same.
     connections = Connections(server)
     with pytest.raises(HistoryChangedError), connections.session() as first:
-        assert first.still_leads_to_its_data()
+        assert first.has_same_data()
         raise HistoryChangedError("one node was restarted")
     with connections.session() as second:
         assert second is not first

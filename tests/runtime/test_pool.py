@@ -121,7 +121,7 @@ def test_a_thread_that_hangs_is_replaced() -> None:
     with running(run, 1, "hangs", "other") as pool:
         wait_until(lambda: turns["hangs"] == 1)
         assert turns["other"] == 0
-        wait_until(lambda: pool.late("other") > 0.0)
+        wait_until(lambda: pool.seconds_late("other") > 0.0)
         pool.replace_thread("hangs")
         wait_until(lambda: turns["other"] == 1)
         released.set()

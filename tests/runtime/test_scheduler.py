@@ -99,7 +99,7 @@ def test_a_thread_that_hangs_is_replaced_until_its_turn_ends() -> None:
         scheduler.add(name, 0.0)
     assert scheduler.take(0.0) == Turn("a", False)
     assert scheduler.take(600.0) is None
-    assert scheduler.late("b", 600.0) == 600.0
+    assert scheduler.seconds_late("b", 600.0) == 600.0
     assert scheduler.hang("a")
     assert not scheduler.hang("a")
     assert not scheduler.hang("b")
@@ -115,11 +115,11 @@ def test_lateness_counts_from_the_time_at_which_a_turn_was_due() -> None:
     for name in "ab":
         scheduler.add(name, 0.0)
     run_all(scheduler, 0.0, Wait(5.0))
-    assert scheduler.late("a", 4.0) == 0.0
-    assert scheduler.late("a", 8.0) == 3.0
+    assert scheduler.seconds_late("a", 4.0) == 0.0
+    assert scheduler.seconds_late("a", 8.0) == 3.0
     scheduler.take(8.0)
-    assert (scheduler.late("a", 9.0), scheduler.late("b", 9.0)) == (0.0, 1.0)
-    assert scheduler.late("unknown", 9.0) == 0.0
+    assert (scheduler.seconds_late("a", 9.0), scheduler.seconds_late("b", 9.0)) == (0.0, 1.0)
+    assert scheduler.seconds_late("unknown", 9.0) == 0.0
 
 
 # ---- fairness

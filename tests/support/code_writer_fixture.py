@@ -45,11 +45,11 @@ class Encoder:
         """Write the codes of these entries, and read on."""
         told: list[Written] = []
 
-        def settle(written: Written) -> bool:
+        def on_written(written: Written) -> bool:
             told.append(written)
             return written.entries is not None
 
-        found = self.writer.write_and_read(batch_of(codes), settle, version, block_ms)
+        found = self.writer.write_and_read(batch_of(codes), on_written, version, block_ms)
         ids = None if found.delivery is None else found.delivery.ids
         newest = None if found.model is None else found.model.version
         return RoundTrip(told[0] if told else None, found.gap, ids, newest)

@@ -28,7 +28,7 @@ from tests.support.waiting import wait_until
 
 NEAR, SCHEDULER_NEAR = "10.77.1.1", "10.77.1.2"
 SCHEDULER_FAR, FAR = "10.77.2.1", "10.77.2.2"
-PARTS, CUT_AT = 600, 400
+PARTS, CUT_AT = 80, 40
 """More than an engine looks ahead, so that workers have answered before the cut."""
 
 
@@ -56,17 +56,17 @@ class Namespace:
         self._holder = stack.enter_context(subprocess.Popen(words, stdin=subprocess.DEVNULL))
         stack.callback(self._holder.kill)
         self.pid = str(self._holder.pid)
-        wait_until(lambda: Path(f"/proc/{self.pid}/ns/net").readlink() != own)
+        wait_until(lambda: self.file.readlink() != own)
         self.run("link", "set", "lo", "up")
 
     @property
-    def within(self) -> list[str]:
-        """The words that execute a command in this namespace."""
-        return ["nsenter", f"--net=/proc/{self.pid}/ns/net"]
+    def file(self) -> Path:
+        """The file that stands for this namespace."""
+        return Path(f"/proc/{self.pid}/ns/net")
 
     def run(self, *words: str) -> None:
         """Run `ip` in this namespace."""
-        subprocess.run([*self.within, "ip", *words], check=True)
+        subprocess.run(["nsenter", f"--net={self.file}", "ip", *words], check=True)
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,8 @@ def fold_and_cut(dask: Dask, link: Link, step: EStep, parts: list[Part]) -> Happ
 
 
 def main(folder: Path) -> None:
+    import distributed  # noqa: F401  (before the fork)
+
     with ExitStack() as stack:
         own("link", "set", "lo", "up")
         middle, far = Namespace(stack), Namespace(stack)
@@ -160,12 +162,13 @@ def main(folder: Path) -> None:
             linked("client", None, middle, (NEAR, SCHEDULER_NEAR)),
             linked("worker", middle, far, (SCHEDULER_FAR, FAR)),
         ]
-        cluster = DaskCluster(folder, host="0.0.0.0")  # noqa: S104  (nobody else is in there)
-        cluster.start_scheduler(within=middle.within)
+        anywhere = "0.0.0.0"  # noqa: S104  (nobody else is in there)
+        cluster = DaskCluster(folder, host=anywhere, method="fork")
         stack.callback(cluster.__exit__)
+        cluster.start_scheduler(middle.file)
         scheduler = cluster.address_at(SCHEDULER_FAR)
         for _ in range(2):
-            cluster.start_worker(host=FAR, scheduler=scheduler, within=far.within)
+            cluster.start_worker(host=FAR, scheduler=scheduler, network=far.file)
         step = step_of("kmeans", some_points(60_000))
         parts = [part for k in range(PARTS) for part in cut_array(*some_points(500, k))]
         with Dask(cluster.address_at(SCHEDULER_NEAR)) as dask:

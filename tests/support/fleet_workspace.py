@@ -19,7 +19,7 @@ from streamclust.config import load_settings
 from streamclust.errors import ServerUnreachableError
 from streamclust.runtime.job import Job
 from streamclust.store.server.connect import Address, open_server
-from streamclust.worker.together import run_model
+from streamclust.worker.run_models import run_model
 from tests.support.model_settings import kmeans
 from tests.support.points import Points, add_blocks, blobs
 from tests.support.waiting import LIMIT

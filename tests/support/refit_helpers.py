@@ -11,7 +11,7 @@ from streamclust.refit.command import Callbacks, Report, Request, Selection
 from streamclust.refit.command import refit as run_refit
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
-from streamclust.store.model.proposal import proposed
+from streamclust.store.model.proposal import proposal_id
 from tests.support.model_settings import kmeans
 from tests.support.points import Points, add_blocks
 from tests.support.workers import open_job
@@ -42,7 +42,7 @@ def refit(
 def waiting(workspace: Workspace) -> bool:
     """Whether a refit waits to be taken over."""
     with workspace.client as client:
-        return bool(proposed(client, workspace.keys("m")))
+        return bool(proposal_id(client, workspace.keys("m")))
 
 
 def poor_workspace(workspace: Workspace, X: Points, **more: Any) -> Workspace:

@@ -18,7 +18,7 @@ from streamclust.config import load_settings
 from streamclust.errors import StreamclustError
 from streamclust.runtime.job import Job
 from streamclust.store.server.connect import Address, Server, open_server
-from streamclust.worker.together import run_model
+from streamclust.worker.run_models import run_model
 from tests.support.forked import ForkedCommand
 from tests.support.waiting import LIMIT, wait_until
 from tests.support.workspace import Workspace, environment

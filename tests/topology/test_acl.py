@@ -45,7 +45,7 @@ from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Address, Server, open_server, translate
 from streamclust.store.stream.keys import dead_key
 from streamclust.tables import Chunk
-from streamclust.worker import together as worker
+from streamclust.worker import run_models as worker
 from tests.support.acl import FILE, RULES
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, blobs
@@ -274,7 +274,7 @@ def send(place: Place, user: str) -> None:
         timed = replace(chunk, times=np.full(9, 1 << 45))
         for sent in (18, 9):  # the second run continues the first one
             progress = Progress(client, "points")
-            chunks = progress.rest("a.npy", "a.npy", [chunk] * 3)
+            chunks = progress.unsent_chunks("a.npy", "a.npy", [chunk] * 3)
             report = ingest(client, "points", islice(chunks, 2), progress=progress)
             assert report.points == sent
         progress.finish()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,15 @@ SLOW: dict[str, Any] = {
     "commit": {"points": 600, "every": "1h"},
     "publish": {"points": 3000, "every": "1h"},
 }
+
+
+def test_start_loads_no_readers_of_files() -> None:
+    code = (
+        "import sys, streamclust.worker.daemon; "
+        "print(*(name for name in sys.modules if name.startswith('streamclust.tables')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 # ---- restarts: the state is that of an undisturbed run, bit for bit

@@ -63,7 +63,7 @@ class Bench:
             log=structlog.wrap_logger(
                 structlog.PrintLogger(), [self.logged], structlog.BoundLogger
             ),
-            late=lambda: self.late,
+            seconds_late=lambda: self.late,
             wake=self._wake,
         )
 
@@ -104,8 +104,8 @@ def bench(client: redis.Redis, namespace: str) -> Bench:
 def test_a_lease_is_renewed_as_long_as_both_threads_make_progress(bench: Bench) -> None:
     for _ in range(5):
         bench.clock.now += STALL * 0.9
-        bench.activity.moved(LOOP)
-        bench.activity.moved(READER)
+        bench.activity.record_progress(LOOP)
+        bench.activity.record_progress(READER)
         assert bench.renews()
         assert bench.health.phase == "learning"
     bench.heartbeat.check()
@@ -115,9 +115,9 @@ def test_a_lease_is_renewed_as_long_as_both_threads_make_progress(bench: Bench) 
 @pytest.mark.parametrize(("thread", "other"), [(LOOP, READER), (READER, LOOP)])
 def test_a_thread_without_progress_loses_the_lease(bench: Bench, thread: str, other: str) -> None:
     # Given two threads, of which one makes no more progress
-    bench.activity.moved(thread)
+    bench.activity.record_progress(thread)
     bench.clock.now += STALL
-    bench.activity.moved(other)
+    bench.activity.record_progress(other)
     assert bench.renews()
     assert bench.health.progress_age == STALL
     bench.clock.now += 1.0
@@ -137,7 +137,7 @@ def test_a_thread_without_progress_loses_the_lease(bench: Bench, thread: str, ot
     bench.heartbeat.beat()
     assert (bench.health.phase, bench.health.host) == ("learning", "other")
     # and the thread finds that out when it comes to itself
-    bench.activity.moved(thread)
+    bench.activity.record_progress(thread)
     with pytest.raises(LeaseLostError, match="the lease was not renewed"):
         bench.heartbeat.check()
 
@@ -151,10 +151,10 @@ def test_while_no_entry_waits_nothing_has_to_move(bench: Bench) -> None:
 
 
 def test_a_reader_that_has_done_its_work_need_not_move(bench: Bench) -> None:
-    bench.activity.moved(READER)
+    bench.activity.record_progress(READER)
     bench.activity.ended(READER)
     bench.clock.now += 2 * STALL
-    bench.activity.moved(LOOP)
+    bench.activity.record_progress(LOOP)
     assert bench.renews()
 
 

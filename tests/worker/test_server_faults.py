@@ -24,7 +24,7 @@ from tests.support.workers import WorkerThread, drain
 from tests.support.workspace import Workspace
 
 N = 3000
-COMMIT = b"newest ~= mine"
+COMMIT = b"newest ~= own_token"
 """Words of the commit's script, and of no other request."""
 READ = b"XREAD"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from streamclust.store.model.lease import Held
+from streamclust.store.model.lease import LeaseValue
 from streamclust.worker.sharing import Peer, Sharing
 
 LEASE = 10.0
@@ -32,7 +32,7 @@ class Simulated:
 
     @property
     def id(self) -> str:
-        return self.sharing.own
+        return self.sharing.own_id
 
 
 class World:
@@ -42,7 +42,7 @@ class World:
         self.random = random.Random(seed)  # noqa: S311
         self.now = 0.0
         self.names = [f"m{number}" for number in range(models)]
-        self.leases: dict[str, tuple[Held, float]] = {}
+        self.leases: dict[str, tuple[LeaseValue, float]] = {}
         self.tokens: Counter[str] = Counter()
         self.reports: dict[str, tuple[Peer, float]] = {}
         self.workers: list[Simulated] = []
@@ -87,7 +87,7 @@ class World:
 
     # ---- the server
 
-    def lease(self, model: str) -> Held | None:
+    def lease(self, model: str) -> LeaseValue | None:
         held, until = self.leases.get(model, (None, 0.0))
         return held if until > self.now else None
 
@@ -107,7 +107,7 @@ class World:
         troubles = tuple(worker.tries)
         report = Peer(
             worker.id,
-            sharing.held,
+            sharing.held_models,
             sharing.waiting,
             sharing.avoids(now),
             sharing.offers(now),
@@ -115,9 +115,9 @@ class World:
         )
         self.reports[worker.id] = (report, self.now + LEASE)
         others = [r for r, until in self.reports.values() if until > self.now and r != report]
-        sharing.saw_workers([peer for peer in others if peer.id != worker.id], now)
+        sharing.update_workers([peer for peer in others if peer.id != worker.id], now)
         for model in sharing.to_look_at(now):
-            sharing.saw_lease(model, self.lease(model), now)
+            sharing.update_lease(model, self.lease(model), now)
         for model, broken in sharing.to_take(now):
             self._take(worker, model, broken, now)
         for model in sharing.to_hand_over(now):
@@ -126,24 +126,24 @@ class World:
     def _take(self, worker: Simulated, model: str, broken: str, now: float) -> None:
         held = self.lease(model)
         if held is not None and held.value != broken and held.owner != worker.id:
-            worker.sharing.saw_lease(model, held, now)
+            worker.sharing.update_lease(model, held, now)
             return
         self.taken += 1
         self.tokens[model] += 1
         worker.tokens[model] = self.tokens[model]
-        worker.sharing.took(model, now)
+        worker.sharing.record_taken(model, now)
         self._write(worker, model)
         if model in worker.broken:
             del self.leases[model], worker.tokens[model]
-            worker.sharing.failed(model, now)
-            worker.sharing.ended(model, now)
+            worker.sharing.record_failure(model, now)
+            worker.sharing.record_end(model, now)
             worker.tries[model] = self.now + 5.0
 
     def _write(self, worker: Simulated, model: str) -> None:
         is_asleep = model in worker.asleep
         value = f"{worker.tokens[model]}:{worker.id}" + (":asleep" if is_asleep else "")
         seconds = 90.0 * LEASE if is_asleep else LEASE
-        self.leases[model] = (Held(value, worker.id, is_asleep), self.now + seconds)
+        self.leases[model] = (LeaseValue(value, worker.id, is_asleep), self.now + seconds)
 
     def _renew(self, worker: Simulated, now: float, *, everything: bool) -> None:
         """Renew the leases of models that are awake; after a pause, look at those of all."""
@@ -155,7 +155,7 @@ class World:
             else:
                 del worker.tokens[model]
                 worker.ends.pop(model, None)
-                worker.sharing.ended(model, now)
+                worker.sharing.record_end(model, now)
                 worker.sharing.wait(model, now)
 
     def _end_sessions(self, worker: Simulated, now: float) -> None:
@@ -163,7 +163,7 @@ class World:
             del worker.ends[model]
             if self.tokens[model] == worker.tokens.pop(model):
                 self.leases.pop(model, None)
-            worker.sharing.ended(model, now)
+            worker.sharing.record_end(model, now)
             worker.sharing.wait(model, now)
         for model in [m for m, at in worker.tries.items() if at <= self.now]:
             del worker.tries[model]
@@ -250,7 +250,7 @@ def test_no_more_than_a_few_models_move_at_a_time() -> None:
         assert world.moving() <= 20
         world.run(TICK / 2)
     assert world.is_balanced()
-    assert first.sharing.held == 500
+    assert first.sharing.held_models == 500
 
 
 def test_a_model_that_fails_in_its_best_worker_goes_to_another() -> None:
@@ -263,7 +263,7 @@ def test_a_model_that_fails_in_its_best_worker_goes_to_another() -> None:
     # Then the others keep all models, and don't hand them to it again and again
     assert world.counts()[bad.id] == 0
     assert world.taken <= 20 + 10 + 3 * 20
-    assert all(worker.sharing.held >= 7 for worker in workers)
+    assert all(worker.sharing.held_models >= 7 for worker in workers)
 
 
 def test_a_worker_that_is_paused_finds_its_models_gone() -> None:
@@ -291,11 +291,11 @@ def test_a_server_that_loses_the_reports_moves_nothing() -> None:
 def test_a_worker_that_does_not_share_takes_what_is_free() -> None:
     sharing = Sharing("a", LEASE, shares=False, models=1)
     sharing.wait("m", 0.0)
-    sharing.saw_workers([Peer("b")], 0.0)
+    sharing.update_workers([Peer("b")], 0.0)
     assert [take.model for take in sharing.to_take(0.0)] == ["m"]
-    sharing.saw_lease("m", Held("7:c", "c", asleep=False), 0.0)
+    sharing.update_lease("m", LeaseValue("7:c", "c", asleep=False), 0.0)
     assert not sharing.to_take(1.0)
-    sharing.saw_lease("m", None, 2.0)
+    sharing.update_lease("m", None, 2.0)
     assert [take.model for take in sharing.to_take(2.0)] == ["m"]
 
 
@@ -304,18 +304,18 @@ def test_no_model_is_handed_to_a_worker_that_does_not_wait_for_it() -> None:
     sharing = Sharing("a", LEASE, models=10)
     for number in range(10):
         sharing.wait(f"m{number}", 0.0)
-        sharing.took(f"m{number}", 0.0)
-    sharing.saw_workers([Peer("b")], 0.0)
+        sharing.record_taken(f"m{number}", 0.0)
+    sharing.update_workers([Peer("b")], 0.0)
     assert not sharing.to_hand_over(2 * LEASE)
     # When it waits for them
-    sharing.saw_workers([Peer("b", waiting=10)], 2 * LEASE)
+    sharing.update_workers([Peer("b", waiting=10)], 2 * LEASE)
     first = sharing.to_hand_over(2 * LEASE)
     assert len(first) == 5
     # and doesn't take them Then they stay where they are, and are not handed over again and again
     for model in first:
-        sharing.ended(model, 2 * LEASE)
+        sharing.record_end(model, 2 * LEASE)
         sharing.wait(model, 2 * LEASE)
-        sharing.took(model, 2.5 * LEASE)
+        sharing.record_taken(model, 2.5 * LEASE)
     second = sharing.to_hand_over(3 * LEASE)
     assert len(second) == 5
     assert not set(first) & set(second)

@@ -76,8 +76,8 @@ def test_who_waits_for_an_answer_helps_to_find_it() -> None:
     state: Any = waiting_for_an_answer(learner)
     solver: Any = Solver(learner)
     solver.begin(state)
-    assert solver.answered(state, 0) is state  # it isn't due
-    found = solver.answered(state, state.recluster.pending.due)
+    assert solver.with_answer(state, 0) is state  # it isn't due
+    found = solver.with_answer(state, state.recluster.pending.due)
     library: Any = StreamLearner(KMeans(3), warm_up=60, coreset=200)
     plain = library.solve(state.recluster.pending)
     answers = [each.answer.params.centroids for each in (found.recluster.pending, plain)]
@@ -90,4 +90,4 @@ def test_what_a_run_raises_reaches_who_waits() -> None:
     solver = Solver(learner)
     solver.begin(state)
     with pytest.raises(ZeroDivisionError):
-        solver.answered(state, state.recluster.pending.due)
+        solver.with_answer(state, state.recluster.pending.due)

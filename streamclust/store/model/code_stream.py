@@ -1,6 +1,6 @@
 """The stream `:codes`: the script that writes each entry once, and the newest ID.
 
-`codes` describes the fields of the entries.
+`streamclust.formats.codes` describes the fields of the entries.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def write_codes(
     keep : int
         Approximate number of entries that the stream keeps.
     alerts : Alerts, optional
-        Of these entries. Those of entries that were written before are skipped.
+        Alerts of these entries. If the codes of an entry were written before, its alerts are
+        skipped.
 
     Raises
     ------
@@ -145,10 +146,10 @@ def write_codes(
     if alerts is not None and alerts.entries:
         more = alerts.keep, alert_rows(alerts.entries)
         call = (_WRITE_BOTH, 2, key, alerts.key, *call[3:], *more)
-    return how_many(client.eval(*call), key)
+    return written_count(client.eval(*call), key)
 
 
-def how_many(written: Any, key: str) -> int:
+def written_count(written: Any, key: str) -> int:
     """Return how many entries a script wrote to a key.
 
     Raises

@@ -18,8 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 import redis
 
 from streamclust.store.model.alert_stream import ALERTS
-from streamclust.store.model.code_stream import WRITER, Alerts, how_many, last_code, write_codes
-from streamclust.store.model.versions import newer, newer_call, newest_of
+from streamclust.store.model.code_stream import (
+    WRITER,
+    Alerts,
+    last_code,
+    write_codes,
+    written_count,
+)
+from streamclust.store.model.versions import newer_command, newest_in_reply, read_newer
 from streamclust.store.reply.limits import ReplyTooLargeError
 from streamclust.store.reply.packed_codes import alert_rows, as_rows, ids_of
 from streamclust.store.server.cluster import ClusterClient
@@ -40,8 +46,8 @@ no fields; it is only acknowledged."""
 def _round_script(*, alerts: bool) -> str:
     """Return the script of a round trip.
 
-    Each call sends the text, which the server hashes. So the part for alerts is left out if there
-    are none.
+    Each call sends the text, and the server hashes it. So a call without alerts sends a shorter
+    text.
     """
     number, write_alerts = "", ""
     if alerts:
@@ -96,7 +102,7 @@ class Written(NamedTuple):
     last: str
 
 
-Settle: TypeAlias = Callable[[Written], bool]
+OnWritten: TypeAlias = Callable[[Written], bool]
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ class CodeWriter(Protocol):
     def write_and_read(
         self,
         batch: CodeBatch,
-        settle: Settle,
+        on_written: OnWritten,
         version: int,
         block_ms: int | None,
         alerts: Alerts | None = None,
@@ -140,15 +146,15 @@ class CodeWriter(Protocol):
         Parameters
         ----------
         batch : CodeBatch
-        settle : callable
+        on_written : callable
             Called with the result of the write, before the read blocks. Returns whether the batch
-            has been written by then.
+            is written.
         version : int
             Known version of the model.
         block_ms : int or None
             Maximum wait for new entries.
         alerts : Alerts, optional
-            Of the entries of the batch; written with the codes.
+            Alerts of the entries of the batch; written with the codes.
         """
 
 
@@ -195,8 +201,8 @@ class _Writer:
 class _OneServer(_Writer):
     """Writes and reads in one round trip, with one script; for one server.
 
-    An encoder that waits for entries in its reads has a client of its own. While it gets entries,
-    it keeps the connection, because a connection from the pool takes time.
+    An encoder that waits for entries in its reads has its own client. It keeps the connection
+    while it gets entries, because taking a connection from the pool costs time.
     """
 
     _connection: Any = None
@@ -210,7 +216,7 @@ class _OneServer(_Writer):
     def write_and_read(
         self,
         batch: CodeBatch,
-        settle: Settle,
+        on_written: OnWritten,
         version: int,
         block_ms: int | None,
         alerts: Alerts | None = None,
@@ -218,19 +224,19 @@ class _OneServer(_Writer):
         member = self._member
         calls = (
             self._round(batch, member.newest, alerts),
-            member.new_call(block_ms),
-            newer_call(self._keys, version),
+            member.read_new_command(block_ms),
+            newer_command(self._keys, version),
         )
         with self._sent(calls) as replies:
             first = _raised(next(replies))
             if batch:
-                settle(self._written(first))  # while the read blocks
+                on_written(self._written(first))  # while the read blocks
             read, model = replies
         if block_ms is None or not read or isinstance(read, redis.RedisError):
             self._release()
         return Answer(
-            member.as_gap(first[2]),
-            None if isinstance(read, ReplyTooLargeError) else member.delivered(_raised(read)),
+            member.gap_of(first[2]),
+            None if isinstance(read, ReplyTooLargeError) else member.delivery_of(_raised(read)),
             self._newer(model, version),
         )
 
@@ -250,7 +256,7 @@ class _OneServer(_Writer):
             raise
 
     def _packed(self, write: tuple[Any, ...], *reads: tuple[Any, ...]) -> bytes:
-        """Return commands as they are sent; those that read are mostly the same as before."""
+        """Return the bytes of commands; those of the reads are reused while the reads are equal."""
         connection = self._connection
         if reads != self._reads:
             self._reads, self._packed_reads = reads, b"".join(connection.pack_commands(reads))
@@ -275,17 +281,17 @@ class _OneServer(_Writer):
         written, last, _ = reply
         if written == -1:
             return Written(None, last.decode())
-        return Written(how_many(written, self._codes), last.decode())
+        return Written(written_count(written, self._codes), last.decode())
 
     def _newer(self, reply: Any, version: int) -> Model | None:
         """Return the version in a reply; a version that is too large for it is read again."""
         if isinstance(reply, ReplyTooLargeError):
-            return newer(self._client, self._keys, version)
+            return read_newer(self._client, self._keys, version)
         raw = _raised(reply)
         entries = [
             (entry_id, dict(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in raw
         ]
-        return newest_of(entries, self._keys)
+        return newest_in_reply(entries, self._keys)
 
 
 def _replies(
@@ -323,25 +329,25 @@ class _Cluster(_Writer):
 
     def write(self, batch: CodeBatch, alerts: Alerts | None = None) -> Written:
         member, ids = self._member, ids_of(batch)
-        if member.before(ids[0], self._last):
+        if member.has_pending_between(ids[0], self._last):
             self._last = last_code(self._client, self._codes)
-            if member.before(ids[0], self._last):
+            if member.has_pending_between(ids[0], self._last):
                 return Written(None, self._last)
         written = write_codes(self._client, self._codes, batch, self._keep, alerts)
-        member.done(ids)
+        member.acknowledge(ids)
         return Written(written, self._last)
 
     def write_and_read(
         self,
         batch: CodeBatch,
-        settle: Settle,
+        on_written: OnWritten,
         version: int,
         block_ms: int | None,
         alerts: Alerts | None = None,
     ) -> Answer:
-        if batch and not settle(self.write(batch, alerts)):
+        if batch and not on_written(self.write(batch, alerts)):
             return Answer(None, Delivery(), None)
-        gap, delivery = self._member.missing(), None
+        gap, delivery = self._member.find_gap(), None
         with suppress(ReplyTooLargeError):
             delivery = self._member.read_new(block_ms)
-        return Answer(gap, delivery, newer(self._client, self._keys, version))
+        return Answer(gap, delivery, read_newer(self._client, self._keys, version))

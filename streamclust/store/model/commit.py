@@ -5,9 +5,9 @@ transaction too, and the script can check before it writes. All checks come befo
 the fencing token, the types of the keys, and that the version and the numbers of the dead letters
 are new to their streams (a stream remembers its newest ID after the entry is removed). After these
 checks the script can't fail halfway, and the server refuses the whole script when memory is short.
-The entries are written first, so that nothing changes if the user has no right to add them (the
-lease has shown that SET is permitted; an APPEND of nothing shows that APPEND is). The proposal of
-an accepted refit is removed before the entries for the same reason.
+The entries are written first, so that nothing changes if the user has no right to add them. The
+lease has already shown that SET is permitted, and an APPEND of an empty text shows that APPEND is
+permitted. The proposal of an accepted refit is removed before the entries for the same reason.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
 
 _SCRIPT = """
 local state, models, dead, token, proposal, id, coreset = unpack(KEYS)
-local mine, blob, version, payload, now, keep, note = unpack(ARGV, 1, 7)
+local own_token, blob, version, payload, now, keep, note = unpack(ARGV, 1, 7)
 local first_dead, keep_dead, refit, model_id = tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11]
-local change, before, points = unpack(ARGV, 12, 14)
+local change, old_length, points = unpack(ARGV, 12, 14)
 
 local newest = redis.call('GET', token)
-if newest ~= mine then return 'FENCED ' .. tostring(newest) end
+if newest ~= own_token then return 'FENCED ' .. tostring(newest) end
 local types = {[state]='string', [models]='stream', [dead]='stream', [proposal]='hash',
                [id]='string', [coreset]='string'}
 for key, wanted in pairs(types) do
   local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= wanted then return 'TYPE ' .. key .. ' ' .. found end
 end
-local function taken(key, number)
+local function is_old(key, number)
   if redis.call('EXISTS', key) == 0 then return false end
   local info = redis.call('XINFO', 'STREAM', key)
   for i = 1, #info, 2 do
@@ -62,10 +62,11 @@ local function taken(key, number)
     end
   end
 end
-if version ~= '0' and taken(models, version) then return 'STALE ' .. models .. ' ' .. version end
-if #ARGV > 14 and taken(dead, ARGV[8]) then return 'STALE ' .. dead .. ' ' .. ARGV[8] end
-if change ~= 'set' and redis.call('STRLEN', coreset) ~= tonumber(before) then return 'POINTS' end
-if change ~= 'set' and before ~= '0' then redis.call('APPEND', coreset, '') end  -- is it permitted?
+if version ~= '0' and is_old(models, version) then return 'STALE ' .. models .. ' ' .. version end
+if #ARGV > 14 and is_old(dead, ARGV[8]) then return 'STALE ' .. dead .. ' ' .. ARGV[8] end
+local length = redis.call('STRLEN', coreset)
+if change ~= 'set' and length ~= tonumber(old_length) then return 'POINTS' end
+if change ~= 'set' and old_length ~= '0' then redis.call('APPEND', coreset, '') end  -- permitted?
 
 if refit ~= '' and redis.call('HGET', proposal, 'id') == refit then
   redis.call('DEL', proposal)

@@ -334,7 +334,7 @@ def requeue_all(
 def _has_learned(client: redis.Redis, part: Requeue, layout: Layout) -> bool:
     """Return whether the entry has a good point besides the refused ones.
 
-    A refused point can be good now: the settings may accept missing values since.
+    A refused point can be good now, if the settings accept missing values by now.
     """
     entries: Any = client.xrange(part.stream, part.first, part.last)
     for entry_id, flat in entries:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import FormatError
-from streamclust.store.model.workers import lives
+from streamclust.store.model.workers import is_live
 
 if TYPE_CHECKING:
     import redis
@@ -26,8 +26,8 @@ class Health:
     pid : int
     host : str
     phase : str
-        'warming' or 'learning'; 'failed' while the worker can't continue the model and retries
-        some time; 'stalled' after no progress for `worker.stall`; 'paused' after a user has paused
+        'warming' or 'learning'; 'failed' while the worker can't continue the model, before it
+        retries; 'stalled' after no progress for `worker.stall`; 'paused' after a user has paused
         the model (see `store.model.pause`).
     points : int
         Total number of points learned, committed or not.
@@ -58,10 +58,10 @@ class Health:
     worker : str
         ID of the worker (see `store.model.workers`); empty in the report of an older worker.
     asleep : bool
-        Whether the model has left the worker's memory. Such a report is renewed rarely; it is true
+        Whether the model has left the worker's memory. Such a report is renewed rarely; it is valid
         while the worker lives.
     paused_since : float
-        Of the pause that the worker has confirmed; 0 if it isn't known. See `store.model.pause`.
+        Start of the pause that the worker has confirmed; 0 if unknown. See `store.model.pause`.
     missing : int
         Missing values of all points learned; see the setting `points.missing`.
     """
@@ -112,7 +112,7 @@ def read_health(client: redis.Redis, keys: Keys) -> Health | None:
     """
     data: Any = client.get(keys.health)
     health = None if data is None else decode_health(data, keys.health)
-    if health and health.asleep and not lives(client, keys.namespace, health.worker):
+    if health and health.asleep and not is_live(client, keys.namespace, health.worker):
         return None
     return health
 
@@ -151,5 +151,5 @@ def _fits(name: str, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if name in _FRACTIONS:
-        return -_LARGEST < value < _LARGEST  # NaN is neither
+        return -_LARGEST < value < _LARGEST  # false for NaN
     return isinstance(value, int) and 0 <= value < _LARGEST

@@ -32,9 +32,9 @@ _TAG = re.compile(r"\{[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+")
 
 
 def is_own(key: str, namespace: str = "") -> bool:
-    """Return whether a key is one of the keys of a namespace, such as those of any of its models.
+    """Return whether a key belongs to streamclust in a namespace, for example to one of its models.
 
-    Without a namespace: of any namespace.
+    Without `namespace`, keys of all namespaces count.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def is_own(key: str, namespace: str = "") -> bool:
 
 
 def raw_key(key: str) -> bytes:
-    """Return the bytes of a key; a name that was read may come from any bytes."""
+    """Return the bytes of a key; a name from the server may have any bytes."""
     return key.encode(errors="surrogateescape")
 
 
@@ -145,7 +145,7 @@ class Keys:
     def id(self) -> str:
         """Integer. The model ID: a random number from 1 to 2^31 - 1, as text.
 
-        The ID is drawn for the first version of a new state, and stays until the state is deleted.
+        The ID is chosen for the first version of a new state, and stays until the state is deleted.
         So two successive models of the same name, whose versions have the same numbers, have
         different IDs. Written in the commit that publishes; read by the worker at its start. Each
         version contains the ID. The ID is odd if `:codes` had codes of an earlier model: then the
@@ -220,9 +220,9 @@ class Keys:
     def paused(self) -> str:
         """String. JSON: since when the model is paused, and by whom; see `store.model.pause`.
 
-        Written by ``models pause`` and removed by ``models resume`` or their like; read by the
-        worker that has the lease, and by ``status``. While the key exists, no worker learns or
-        publishes the model. Never expires.
+        Written by ``models pause`` and removed by ``models resume``, or by the same actions of the
+        client and the dashboard; read by the worker that has the lease, and by ``status``. While
+        the key exists, no worker learns or publishes the model. Never expires.
         """
         return self._key("paused")
 

@@ -11,7 +11,7 @@ import redis
 
 from streamclust.errors import ServerError
 from streamclust.formats.codecs.common import show
-from streamclust.store.model.workers import lives
+from streamclust.store.model.workers import is_live
 from streamclust.store.server.cluster import ClusterClient
 from streamclust.store.server.round_trip import round_trip
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # If another program wrote one of these keys, the script returns the key and its value. If another
 # worker holds the lease, it returns the lease's value. Lua's numbers represent a token of 15 digits
-# exactly. ARGV[4] is the value of a lease that may be broken.
+# exactly. ARGV[4] is the value of a lease that may be taken before it expires.
 _TAKE = """
 for i = 1, 2 do
   local found = redis.call('TYPE', KEYS[i]).ok
@@ -123,22 +123,22 @@ class Lease:
         ServerError
             If the key of the lease or of the token holds a value that no worker wrote.
         """
-        return self.taken(self._client.eval(*self.taking()[1:]))
+        return self.was_taken(self._client.eval(*self.take_command()[1:]))
 
-    def taking(self, broken: str = "") -> tuple[Any, ...]:
+    def take_command(self, broken: str = "") -> tuple[Any, ...]:
         """Return the words of the command of `take`.
 
         Parameters
         ----------
         broken : str, optional
-            The value of a lease that is taken although it hasn't expired: the model sleeps, and its
+            The value of a lease that may be taken before it expires: the model sleeps, and its
             worker has ended.
         """
         names, step = (self._keys.lease, self._keys.token), 1 + secrets.randbelow(_LARGEST_STEP)
         return ("EVAL", _TAKE, 2, *names, self._owner, self._ttl_ms, step, broken)
 
-    def taken(self, answer: Any) -> bool:
-        """Return what `take` returns, from the reply to its command."""
+    def was_taken(self, answer: Any) -> bool:
+        """Return whether the lease was taken, from the reply to `take_command`."""
         if isinstance(answer, list):
             raise ServerError(self._foreign(*answer))
         if isinstance(answer, bytes):
@@ -161,9 +161,9 @@ class Lease:
         The same script writes `health` to the health key for `seconds`, so that a worker that was
         paused can't report for the worker that took over.
         """
-        return bool(self._client.eval(*self.renewal(health, seconds)[1:]))
+        return bool(self._client.eval(*self.renew_command(health, seconds)[1:]))
 
-    def renewal(self, health: str, seconds: float) -> tuple[Any, ...]:
+    def renew_command(self, health: str, seconds: float) -> tuple[Any, ...]:
         """Return the words of the command of `renew`.
 
         The reply is 0 if another worker has taken the lease, `RENEWED_PAUSED` if a user has paused
@@ -182,10 +182,11 @@ class Lease:
             ms,
         )
 
-    def sleeping(self, health: str, seconds: float) -> tuple[Any, ...]:
+    def sleep_command(self, health: str, seconds: float) -> tuple[Any, ...]:
         """Return the words that renew the lease, and write the report, of a model that sleeps.
 
-        The lease lasts for `seconds`, but other workers may break it when its worker has ended.
+        The lease lasts for `seconds`, but other workers may take it as soon as its worker has
+        ended.
         """
         keys, ms = self._keys, int(seconds * 1000)
         owner = self._owner + _ASLEEP
@@ -196,9 +197,9 @@ class Lease:
 
         For a worker that can't continue the model, and so leaves the lease to other workers.
         """
-        return bool(self._client.eval(*self.reporting(health, seconds)[1:]))
+        return bool(self._client.eval(*self.report_command(health, seconds)[1:]))
 
-    def reporting(self, health: str, seconds: float) -> tuple[Any, ...]:
+    def report_command(self, health: str, seconds: float) -> tuple[Any, ...]:
         """Return the words of the command of `report`."""
         keys, ms = self._keys, int(seconds * 1000)
         return ("EVAL", _REPORT, 2, keys.lease, keys.health, self._owner, health, ms)
@@ -215,7 +216,7 @@ def _renewed(keys: Keys) -> tuple[str, ...]:
     return keys.lease, keys.token, keys.health, keys.paused
 
 
-class Held(NamedTuple):
+class LeaseValue(NamedTuple):
     """The value of a lease.
 
     Parameters
@@ -234,14 +235,14 @@ class Held(NamedTuple):
 _VALUE = re.compile(rb"[0-9]+:(.+)", re.DOTALL)
 
 
-def decode_lease(value: Any) -> Held | None:
-    """Return what the value of a lease says; None without a lease, or if no worker wrote it."""
+def decode_lease(value: Any) -> LeaseValue | None:
+    """Return the parts of a lease's value; None without a lease, or if no worker wrote it."""
     found = _VALUE.fullmatch(value) if isinstance(value, bytes) else None
     if found is None:
         return None
     owner = found[1].decode(errors="replace")
     text = value.decode(errors="replace")
-    return Held(text, owner.removesuffix(_ASLEEP), owner.endswith(_ASLEEP))
+    return LeaseValue(text, owner.removesuffix(_ASLEEP), owner.endswith(_ASLEEP))
 
 
 _RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"
@@ -251,7 +252,7 @@ def release_ended(client: redis.Redis, keys: Keys) -> None:
     """Remove the lease of a model that sleeps and whose worker has ended without returning it."""
     with suppress(redis.ResponseError):  # a key of another type, or a missing right
         held = decode_lease(client.get(keys.lease))
-        if held is not None and held.asleep and not lives(client, keys.namespace, held.owner):
+        if held is not None and held.asleep and not is_live(client, keys.namespace, held.owner):
             client.eval(_RELEASE, 1, keys.lease, held.value)
 
 
@@ -283,6 +284,6 @@ def read_leases(client: redis.Redis, keys: Sequence[str]) -> list[Any]:
         return [None if isinstance(reply, Exception) else reply for reply in replies]
     found: list[Any] = []
     for start in range(0, len(keys), _READ_TOGETHER):
-        some = keys[start : start + _READ_TOGETHER]
-        found += cast("list[Any]", client.eval(_READ, len(some), *some))
+        chunk = keys[start : start + _READ_TOGETHER]
+        found += cast("list[Any]", client.eval(_READ, len(chunk), *chunk))
     return found

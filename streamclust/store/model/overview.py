@@ -1,4 +1,4 @@
-"""All that the server has on a model, for people: its newest version, its worker, its backlog."""
+"""The figures of a model that users see: its newest version, its worker, its backlog."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Overview:
 
     @property
     def lost_entries(self) -> int | None:
-        """Entries that were removed before the worker read them; at least, if a gap is unknown."""
+        """Entries that were removed before the worker read them, in gaps of known size."""
         return None if self.lost is None else self.lost.entries
 
     @property

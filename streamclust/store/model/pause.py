@@ -1,4 +1,4 @@
-"""The pause of a model: one key, which each worker reads that has the model's lease.
+"""The pause of a model: one key, which the worker that has the model's lease reads.
 
 A worker reads the key when it starts with the model. Later, the server reports changes of the key,
 and each renewal of the lease returns whether the key exists.
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from streamclust.store.model.keys import Keys
 
 LONGEST = 200
-"""Maximum number of characters of a reason, and of the name of who has paused a model."""
+"""Maximum number of characters of a reason, and of the name of the user who has paused a model."""
 
 _LARGEST_STEP = 1 << 24
 
 # Without a lease no worker has to confirm the pause. But a worker that was suspended for longer
 # than its lease may still have the newest token; so the token grows. ARGV: the pause, or an empty
-# text that only looks; the step of the token.
+# text to read without a change; the step of the token.
 _PAUSE = """
 local found = redis.call('GET', KEYS[1])
 if not found and ARGV[1] == '' then return {} end
@@ -62,7 +62,7 @@ class Pause:
     since : float
         Wall clock, seconds since the epoch.
     by : str
-        Who has paused the model, such as ``ann@host``.
+        The user who has paused the model, such as ``ann@host``.
     reason : str
     """
 
@@ -96,7 +96,7 @@ class Effect(NamedTuple):
     Parameters
     ----------
     pause : Pause
-        The one that holds: an earlier one, if the model was paused already.
+        The pause in effect: the earlier one, if the model was paused already.
     is_new : bool
         Whether the model wasn't paused before.
     is_held : bool
@@ -184,7 +184,7 @@ def pause_models(client: redis.Redis, models: Sequence[Keys], pause: Pause) -> l
     return [each for each in found if each is not None]
 
 
-def look_again(client: redis.Redis, models: Sequence[Keys]) -> list[Effect | None]:
+def read_effects(client: redis.Redis, models: Sequence[Keys]) -> list[Effect | None]:
     """Return the effects of pauses; None for a model that was resumed meanwhile."""
     return _effects(client, models, "", Pause())
 

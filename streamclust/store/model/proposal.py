@@ -65,18 +65,18 @@ def propose(client: redis.Redis, keys: Keys, refit: Checkpoint, family: Family[A
         raise UnknownModelError(f"model {keys.model!r} was deleted; the refit was discarded")
 
 
-def proposed(client: redis.Redis, keys: Keys) -> str:
+def proposal_id(client: redis.Redis, keys: Keys) -> str:
     """Return the ID of the proposed refit; empty if there is none."""
-    found: Any = client.hget(*proposed_command(keys)[1:])
+    found: Any = client.hget(*proposal_command(keys)[1:])
     return "" if found is None else found.decode(errors="replace")
 
 
-def proposed_command(keys: Keys) -> tuple[str, str, str]:
+def proposal_command(keys: Keys) -> tuple[str, str, str]:
     """Return the words of the command whose reply is the ID of the proposed refit, or None."""
     return "HGET", keys.proposal, "id"
 
 
-def model_proposed_for(client: redis.Redis, keys: Keys) -> int:
+def proposed_model_id(client: redis.Redis, keys: Keys) -> int:
     """Return the model ID of the proposed refit; 0 if unknown.
 
     Raises
@@ -106,6 +106,6 @@ def withdraw(client: redis.Redis, keys: Keys, refit: str) -> bool:
     return bool(client.eval(_WITHDRAW, 1, keys.proposal, refit))
 
 
-def under_way(client: redis.Redis, keys: Keys) -> bool:
+def has_refit(client: redis.Redis, keys: Keys) -> bool:
     """Return whether a refit is running or proposed."""
     return bool(client.exists(keys.refitting, keys.proposal))

@@ -9,7 +9,7 @@ import redis
 
 from streamclust.errors import FormatError
 from streamclust.formats.codes import CodedEntry, decode_fields
-from streamclust.store.ids import BEGINNING, before, order
+from streamclust.store.ids import BEGINNING, id_before, order
 from streamclust.store.stream.info import newest_up_to, next_size
 
 if TYPE_CHECKING:
@@ -23,19 +23,19 @@ _READ_BYTES = 4 << 20
 _MOST = 1000
 """Maximum entries per read."""
 
-Coded = tuple[str, str, CodedEntry | FormatError]
+StoredCodes = tuple[str, str, CodedEntry | FormatError]
 """Key, ID of the entry, and its codes, or the reason why they can't be read."""
 
 
 def code_keys(client: redis.Redis, keys: Keys, streams: Sequence[str]) -> list[str]:
-    """Return the keys with the codes of a model, of those that exist.
+    """Return the keys that exist and have codes of a model.
 
     Parameters
     ----------
     client : redis.Redis
     keys : Keys
     streams : sequence of str
-        The streams that the settings name. Without one, all keys of the server are searched.
+        The streams that the settings name. If there are none, all keys of the server are searched.
     """
     wanted = [keys.codes(), *(keys.codes(stream) for stream in streams)]
     found = [key for key in wanted if client.exists(key)]
@@ -46,28 +46,28 @@ def code_keys(client: redis.Redis, keys: Keys, streams: Sequence[str]) -> list[s
     return sorted(name.decode(errors="surrogateescape") for name in names)
 
 
-def newest_codes(client: redis.Redis, key: str, points: int, end: str = "+") -> list[Coded]:
+def newest_codes(client: redis.Redis, key: str, points: int, end: str = "+") -> list[StoredCodes]:
     """Return the newest entries up to `end` that have so many points together, oldest first."""
-    entries: list[Coded] = []
+    entries: list[StoredCodes] = []
     missing = points
     while missing > 0:
         entry_id = newest_up_to(client, key, end)
         if entry_id == BEGINNING:
             break
-        _, size = next_size(client, key, before(entry_id))
+        _, size = next_size(client, key, id_before(entry_id))
         count = max(1, min(missing, _MOST, _READ_BYTES // max(size, 1)))
         found: Any = client.xrevrange(key, entry_id, "-", count=count)
         for each, fields in found:
             entries.append(_coded(key, each, fields))
             missing -= n_points(entries[-1])
-            end = before(each.decode())
+            end = id_before(each.decode())
     entries.reverse()
     return entries
 
 
 def codes_after(
     client: redis.Redis, position: Mapping[str, str], block_ms: int | None
-) -> Iterator[list[Coded]]:
+) -> Iterator[list[StoredCodes]]:
     """Yield the entries after a position in the order of the streams; then wait for new ones.
 
     An empty list means that no entry came within `block_ms`. Without `block_ms` the iteration ends
@@ -80,15 +80,15 @@ def codes_after(
         Key -> ID after which to read.
     block_ms : int or None
     """
-    at, size = dict(position), _READ_BYTES // 16
+    position, size = dict(position), _READ_BYTES // 16
     while True:
-        count = max(1, min(_MOST, _READ_BYTES // max(size, 1) // max(len(at), 1)))
-        reply: Any = client.xread(at, count=count, block=block_ms)  # type: ignore[arg-type]
+        count = max(1, min(_MOST, _READ_BYTES // max(size, 1) // max(len(position), 1)))
+        reply: Any = client.xread(position, count=count, block=block_ms)  # type: ignore[arg-type]
         found = []
         for name, entries in reply or ():
             key = name.decode(errors="surrogateescape")
             found += [_coded(key, entry_id, fields) for entry_id, fields in entries]
-            at[key] = entries[-1][0].decode()
+            position[key] = entries[-1][0].decode()
             size = sum(map(len, entries[-1][1].values()))
         if not found and block_ms is None:
             return
@@ -96,12 +96,12 @@ def codes_after(
         yield found
 
 
-def n_points(coded: Coded) -> int:
+def n_points(coded: StoredCodes) -> int:
     """Return the number of points of an entry; 1 if it can't be read."""
     return 1 if isinstance(coded[2], FormatError) else len(coded[2].code)
 
 
-def _coded(key: str, entry_id: bytes, fields: dict[bytes, bytes]) -> Coded:
+def _coded(key: str, entry_id: bytes, fields: dict[bytes, bytes]) -> StoredCodes:
     text = entry_id.decode()
     try:
         return key, text, decode_fields(text, fields, f"key {key}")

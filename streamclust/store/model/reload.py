@@ -1,4 +1,4 @@
-"""Asks the workers of a namespace to read their settings again, and carries their answers."""
+"""Asks the workers of a namespace to read their settings again, and transfers their answers."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def read_requests(client: redis.Redis, namespace: str) -> int:
 
 
 def request_reload(client: redis.Redis, namespace: str) -> str:
-    """Ask all workers; return the position after which their answers are."""
+    """Ask all workers; return the position before their answers."""
     newest: Any = client.xrevrange(WorkerKeys(namespace).reloaded, count=1)
     client.incr(WorkerKeys(namespace).reload)
     return str(newest[0][0].decode()) if newest else "0-0"
 
 
-def answer(client: redis.Redis, namespace: str, what: dict[str, Any]) -> None:
+def write_answer(client: redis.Redis, namespace: str, answer: dict[str, Any]) -> None:
     """Report what a worker or an encoder did, or that an encoder has seen the request."""
-    fields: Any = {"answer": json.dumps(what)}
+    fields: Any = {"answer": json.dumps(answer)}
     client.xadd(WorkerKeys(namespace).reloaded, fields, maxlen=_ANSWERS)
 
 
@@ -67,8 +67,8 @@ def read_answers(
 
 def _read(client: redis.Redis, key: str, after: str, ends: Callable[[], float]) -> list[Any]:
     """Return the entries after a position; wait for them until a time."""
-    while (left := ends() - time.monotonic()) > 0.0:
-        block = max(int(1000 * min(left, _BLOCK)), 1)
+    while (remaining := ends() - time.monotonic()) > 0.0:
+        block = max(int(1000 * min(remaining, _BLOCK)), 1)
         found: Any = client.xread({key: after}, block=block)
         if found:
             return list(found[0][1])

@@ -91,13 +91,13 @@ def _remove(
 def drop_groups(client: redis.Redis, groups: Iterable[tuple[bytes, str]]) -> None:
     """Remove consumer groups; a group or stream that doesn't exist is no error."""
     for stream, group in groups:
-        with suppressed_but_rights():
+        with ignore_all_but_rights():
             client.xgroup_destroy(stream, group)
 
 
 @contextmanager
-def suppressed_but_rights() -> Iterator[None]:
-    """Ignore an answer such as that a group doesn't exist, but not that the user lacks a right."""
+def ignore_all_but_rights() -> Iterator[None]:
+    """Ignore errors of the server, such as a missing group, except that the user lacks a right."""
     try:
         yield
     except redis.exceptions.NoPermissionError:

@@ -1,4 +1,4 @@
-"""Renames a model. Its keys get another hash tag, and so they may move to another node.
+"""Renames a model. Its keys get another hash tag, so they can move to another node.
 
 If one slot has both names, or the server is no cluster, one script renames all keys. Otherwise the
 keys are copied, under the leases of both names, and then one script removes the old keys: only if
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from streamclust.errors import BusyError, StreamclustError
-from streamclust.store.ids import before
+from streamclust.store.ids import id_before
 from streamclust.store.model.keys import Keys, raw_key
 from streamclust.store.model.lease import Lease
-from streamclust.store.model.removal import drop_groups, suppressed_but_rights
+from streamclust.store.model.removal import drop_groups, ignore_all_but_rights
 from streamclust.store.server.cluster import ClusterClient
 from streamclust.store.stream.info import newest_up_to
 
@@ -70,7 +70,7 @@ def rename(
         Its timeout must allow for a copy of the largest key.
     old, new : Keys
     found : Inventory
-        Of the old name.
+        Inventory of the model under the old name.
     force : bool, default=False
         Whether to rename the model while a worker or a refit uses it. They lose the model.
 
@@ -174,12 +174,12 @@ def _move_groups(client: redis.Redis, old: Keys, new: Keys, found: Inventory) ->
     for stream, name in found.groups:
         if name != old.encoders:
             continue
-        with suppressed_but_rights():
+        with ignore_all_but_rights():
             groups: Any = client.xinfo_groups(stream)
             [group] = [each for each in groups if each["name"] == raw_key(name)]
             pending: Any = client.xpending(stream, name)
             start = group["last-delivered-id"].decode()
             if pending["pending"]:
-                start = before(pending["min"].decode())
+                start = id_before(pending["min"].decode())
             client.xgroup_create(stream, new.encoders, start)
     drop_groups(client, found.groups)

@@ -1,4 +1,4 @@
-"""Reads what the keys of many models hold: in one round trip, and of large values the headers.
+"""Reads the keys of many models in one round trip; of large values, only the headers.
 
 A script returns the report of the worker, the header of the state, the header of the newest version
 and the numbers of refused points and of alerts. So neither coresets nor centroids are sent. A user
@@ -77,7 +77,7 @@ return found
 
 
 class StoredValues(NamedTuple):
-    """What the keys of a model hold; in place of a value that can't be read, the error.
+    """The values of a model's keys; in place of a value that can't be read, the error.
 
     Attributes
     ----------
@@ -85,10 +85,10 @@ class StoredValues(NamedTuple):
     state : bytes, None or Exception
         At least the header of the state.
     state_bytes : int
-        Of the whole state.
+        Size of the whole state.
     version : list or Exception
-        Empty, or: ID, payload or its header, its whole length, the array `mass` if only the header
-        is there, time, model ID.
+        Empty, or: ID, payload or its header, length of the whole payload, the array `mass` if
+        only the header was read, time, model ID.
     dead : bytes or Exception
         ID of the newest dead letter; empty if there is none.
     alerts : bytes or Exception

@@ -30,7 +30,7 @@ class Totals:
     unknown_lags : int
         Models whose lag is unknown.
     largest_lag : int
-        Of one model.
+        Largest lag of one model.
     rate : float
         Points per second.
     """

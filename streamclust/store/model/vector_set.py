@@ -37,7 +37,7 @@ def write_vector_set(client: redis.Redis, key: str, model: Model) -> None:
         A client that doesn't decode replies.
     key : str
     model : Model
-        Of the metric cosine, which is that of a vector set.
+        A model with the metric cosine, which is the metric of a vector set.
 
     Raises
     ------

@@ -33,18 +33,18 @@ _WITHOUT_SCRIPT = 32
 _HEADS = (
     LESS
     + """
-local found, at, seen = {}, ARGV[1], 0
+local found, last, seen = {}, ARGV[1], 0
 while #found < tonumber(ARGV[3]) and seen < tonumber(ARGV[4]) do
-  local newest = redis.call('XREVRANGE', KEYS[1], at, ARGV[2], 'COUNT', 1)[1]
+  local newest = redis.call('XREVRANGE', KEYS[1], last, ARGV[2], 'COUNT', 1)[1]
   if not newest then return {found, ''} end
   local fields = named(newest[2])
   local payload = fields['payload'] or ''
   local stop = #payload < 8 and 0 or 8 + struct.unpack('<I8', payload)
   table.insert(found, {newest[1], string.sub(payload, 1, stop), #payload,
                        fields['time'] or '', fields['model_id'] or ''})
-  at, seen = '(' .. newest[1], seen + #payload + 1000
+  last, seen = '(' .. newest[1], seen + #payload + 1000
 end
-return {found, at}
+return {found, last}
 """
 )
 

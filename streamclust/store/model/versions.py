@@ -55,10 +55,10 @@ def newest_entry(client: redis.Redis, keys: Keys) -> Any:
     return _read_entry(client, keys, partial(client.xrevrange, keys.models, count=1))
 
 
-def newer(client: redis.Redis, keys: Keys, than: int) -> Model | None:
+def read_newer(client: redis.Redis, keys: Keys, than: int) -> Model | None:
     """Return the newest version if its number is larger than `than`; else None."""
-    ask = partial(client.execute_command, *newer_call(keys, than))
-    return newest_of(_read_entry(client, keys, ask), keys)
+    ask = partial(client.execute_command, *newer_command(keys, than))
+    return newest_in_reply(_read_entry(client, keys, ask), keys)
 
 
 def _read_entry(
@@ -75,7 +75,7 @@ def _read_entry(
     return read_value(client, f"{which} of {keys.models}", ask, describe)
 
 
-def newest_but(client: redis.Redis, keys: Keys, known: Model) -> Model | None:
+def newest_unless(client: redis.Redis, keys: Keys, known: Model) -> Model | None:
     """Return the newest version, also with a lower number; None if it is the known version."""
     entries = newest_entry(client, keys)
     if not entries:
@@ -89,13 +89,13 @@ def newest_but(client: redis.Redis, keys: Keys, known: Model) -> Model | None:
     )
 
 
-def newer_call(keys: Keys, than: int) -> tuple[str | int, ...]:
-    """Return the command of `newer`."""
+def newer_command(keys: Keys, than: int) -> tuple[str | int, ...]:
+    """Return the command of `read_newer`."""
     return ("XREVRANGE", keys.models, "+", f"({than}-0", "COUNT", 1)
 
 
-def newest_of(reply: Any, keys: Keys) -> Model | None:
-    """Return the version in the reply to `newer_call`; None if there is none."""
+def newest_in_reply(reply: Any, keys: Keys) -> Model | None:
+    """Return the version in the reply to `newer_command`; None if there is none."""
     return _decode(reply[0], keys) if reply else None
 
 
@@ -110,8 +110,8 @@ def follow(
 ) -> Iterator[Model]:
     """Yield up to `most` versions after `after`; wait up to `block_ms` for the first of them.
 
-    A call can yield fewer versions than exist. `size` carries the size of the reads from call to
-    call.
+    A call can yield fewer versions than exist. Pass the same `size` to the next call, because it
+    remembers how large reads may be.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def follow(
     )
     for _, entries in reply or ():
         flats = [(entry_id, [*chain(*fields.items())]) for entry_id, fields in entries]
-        size.took(ListEntries(flats))
+        size.record(ListEntries(flats))
         for entry in entries:
             yield _decode(entry, keys)
 
@@ -255,7 +255,8 @@ def _missing(client: redis.Redis, keys: Keys, version: int | None) -> str:
     if version is not None and client.exists(keys.models):
         oldest: Any = client.xrange(keys.models, count=1)
         first = oldest[0][0].decode().partition("-")[0] if oldest else "none"
-        return f"version {version} of {keys.model!r} isn't kept; the oldest kept one is {first}"
+        what = f"version {version} of {keys.model!r}"
+        return f"{what} isn't stored; the oldest stored version is {first}"
     there = model_names(client, keys.namespace)
     if keys.model not in there and (is_pattern(keys.model) or "{" in keys.model):
         return ONE_MODEL.format(keys.model)

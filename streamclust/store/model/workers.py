@@ -85,7 +85,8 @@ class WorkerReport:
     paused : int
         Models that users have paused; they are asleep too.
     avoids : int
-        Models that have failed in this worker recently, and so count against its share.
+        Models that have failed in this worker recently. Each of them reduces the number of models
+        that it takes.
     shares : str
         Digest of the models in its settings. Workers with the same digest share their models; a
         worker with an empty digest shares with no other.
@@ -230,7 +231,7 @@ def read_workers(client: redis.Redis, namespace: str) -> list[WorkerReport]:
     return sorted(found, key=lambda report: (report.host, report.started, report.id))
 
 
-def lives(client: redis.Redis, namespace: str, worker_id: str) -> bool:
+def is_live(client: redis.Redis, namespace: str, worker_id: str) -> bool:
     """Return whether a worker lives; True if the user may not read the workers' keys."""
     try:
         return client.get(WorkerKeys(namespace).worker(worker_id)) is not None

@@ -1,1 +1,1 @@
-"""Replies of the server: limits of size, entries parsed in C++ or by redis-py."""
+"""Replies of the server: limits of their size, and entries that C++ or redis-py parses."""

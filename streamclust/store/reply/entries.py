@@ -83,7 +83,7 @@ class Entries:
         return start + int(np.searchsorted(numbers[start:stop], last[1], side))
 
     def without_used_replies(self) -> Entries:
-        """Return the same entries, which keep no reply in memory that none of them is in."""
+        """Return the same entries, without the replies that contain none of them."""
         return replace(self, bodies=self.bodies.without_used_replies())
 
     def id_of(self, place: int) -> str:
@@ -113,7 +113,7 @@ class Entries:
         return enumerate(flat for _, flat in self.bodies)
 
     def decode(self, layout: Layout) -> Decoded:
-        """Return the points; bad points are named by the places of their entries."""
+        """Return the good points, and the bad points with the places of their entries."""
         return self.bodies.decode(layout)
 
     def pieces(

@@ -49,7 +49,7 @@ class _LimitedReader:
         self._reader.feed(buffer, start, size)
 
     def gets(self, *args: Any) -> Any:
-        """Return the next complete reply, if any, and start to count the bytes of the reply after.
+        """Return the next complete reply, if any; then count the bytes of the following reply.
 
         Without a complete reply, return NOT_ENOUGH_DATA.
         """

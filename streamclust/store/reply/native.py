@@ -51,7 +51,7 @@ _SPANS = 4096
 """Number of places of texts that are converted to Python integers at a time, to save memory."""
 
 _CODE_BYTES, _NUMBER_BYTES = 96, 33
-"""Maximum bytes of an entry's ID and code, and of the text before the version; and of a number.
+"""Maximum bytes of an entry's ID, its code and the text before the version; and of a number.
 Native code checks the room too, and never writes beyond it."""
 
 _NO_ROOM = -2
@@ -94,15 +94,15 @@ def _functions(library: ctypes.CDLL) -> dict[str, Callable[..., int]]:
 def _function(name: str) -> Callable[..., int]:
     library = choice.library()
     if library is None:
-        raise AssertionError("there are packed entries, but no native library")
+        raise AssertionError("packed entries need the native library, which isn't loaded")
     return _functions(library)[name]
 
 
 class ReplyScan:
-    """The scan of one reply after the other.
+    """The scan of successive replies.
 
-    A reply often arrives in pieces, and most replies are short. So the addresses of the tables are
-    kept, and the tables are only replaced when a reply keeps them.
+    A reply often arrives in pieces, and most replies are short. So the tables and their addresses
+    are reused until a complete reply takes the tables.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class ReplyScan:
         Parameters
         ----------
         address : int
-            Of the received bytes; they may move between two calls.
+            Address of the received bytes; they may move between two calls.
         size : int
             Number of received bytes.
         """
@@ -266,10 +266,10 @@ def decode(
 ) -> Arrays | None:
     """Return the points of the first entries, up to the first entry that native code can't decode.
 
-    The result is None if that is the very first entry. Points are float64, except that points of
-    the format float32 stay float32 if `single`. With a `buffer`, the points are written to the
-    buffer, until it has as many as it wants. `heads` is the result of `heads_of` for the first
-    entry, if it is known.
+    The result is None if native code can't decode the first entry. Points are float64, except that
+    points of the format float32 stay float32 if `single`. With a `buffer`, the points are written
+    to the buffer, until it has the number of points that it needs. `heads` is the result of
+    `heads_of` for the first entry, if it is known.
     """
     plan = _plan(heads_of(rows[:1]) if heads is None else heads, layout)
     if plan is None:
@@ -285,7 +285,7 @@ def decode(
         *(address_of(rows), len(rows), ENTRY_FORMATS.index(layout.format), *plan.arguments),
         *(D, w is not None, single, layout.learns_missing),
         *(b"%d" % D, layout.max_magnitude),
-        *(buffer.wanted, len(X), address_of(X), None if w is None else address_of(w)),
+        *(buffer.batch_points, len(X), address_of(X), None if w is None else address_of(w)),
         *(address_of(counts), ctypes.addressof(used)),
     )
     if not taken:

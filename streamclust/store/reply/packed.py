@@ -113,14 +113,14 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
         """Yield what `decode` returns, in pieces of one or more entries.
 
         Points of the format float32 stay float32. Python decodes the entries that native code
-        can't decode. While no native piece comes in between, the number of entries that Python
-        decodes at once doubles.
+        can't decode. Each time, Python decodes twice as many entries at once, until native code
+        decodes a piece again.
 
         Parameters
         ----------
         layout : Layout
         buffer : callable, optional
-            Returns where native code writes the next points. A piece ends when this buffer is
+            Returns the buffer for the next points of native code. A piece ends when the buffer is
             full.
         """
         start, few = 0, 1

@@ -77,8 +77,8 @@ def pack_points(
     labels : set of bytes
         Names of the fields to copy from the points' entries.
     lists : callable
-        Returns the same codes as a list, made by Python. Called where native code can't write
-        the codes.
+        Returns the same codes as a list, made by Python. Called if native code can't write the
+        codes.
     model_id : int
         Model ID of each entry; 0 for none.
     """

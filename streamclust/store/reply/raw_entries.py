@@ -1,4 +1,4 @@
-"""Entries of one stream, as they are in a reply. They have one protocol and two classes.
+"""Entries of one stream, as they are in a reply: one protocol, and the two classes that have it.
 
 `Packed` keeps the reply's bytes, which native code decodes. `ListEntries` holds the lists that
 hiredis makes where there is no native code.
@@ -50,7 +50,7 @@ class RawEntries(Protocol):
 
     @property
     def gone(self) -> NDArray[np.bool_]:
-        """Marks the entries that were deleted after their delivery to a group: these have None."""
+        """Marks the entries, without fields, that were deleted after their delivery to a group."""
 
     @property
     def size(self) -> int:
@@ -77,7 +77,7 @@ class RawEntries(Protocol):
         ----------
         layout : Layout
         buffer : callable, optional
-            Returns where to write the next points. A piece ends when this buffer is full.
+            Returns the buffer for the next points. A piece ends when the buffer is full.
         """
 
     def write_codes(

@@ -1,8 +1,8 @@
-"""A client for a cluster, with the methods that the store uses of a client for one server.
+"""A client for a cluster. It has all methods of a client for one server that the store uses.
 
 The client differs from redis-py's in three ways. Streams in several slots can be read in one call.
-No command is repeated after it may have arrived. Passing errors (the cluster is down, a node can't
-be reached) are lost connections.
+A command that may have reached a node is never repeated. Passing errors (the cluster is down, a
+node can't be reached) count as lost connections.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from streamclust.store.server.embedded_connection import EmbeddedConnection
 from streamclust.store.server.faults import answered
 from streamclust.store.server.history import History
 from streamclust.store.server.translation import translate, translated
-from streamclust.store.server.url import EMBEDDED
+from streamclust.store.server.url import EMBEDDED, server_label
 from streamclust.store.server.wrong_type import is_wrong_type, with_key
 
 __all__ = ["EMBEDDED", "Address", "Server", "open_server", "translate", "translated"]
@@ -59,7 +59,7 @@ class Server:
         self._clients: WeakSet[redis.Redis] = WeakSet()
 
     def session(self) -> Server:
-        """Return a session: a server whose clients all use the same data. Close it by a `with`.
+        """Return a session, a context manager: a server whose clients all use the same data.
 
         When the server is restarted, or has another primary, each new connection raises
         ``HistoryChangedError``. Then the caller must start a new session.
@@ -224,7 +224,7 @@ def find_server(address: Address, *, start: bool = True) -> Server:
     ServerError
         If the embedded server can't be started, or the installed redis-py isn't supported.
     ServerUnreachableError
-        If the embedded server doesn't run, without `start`.
+        If the embedded server doesn't run and `start` is False.
     """
     check_redis()
     if address.url != EMBEDDED:
@@ -232,4 +232,4 @@ def find_server(address: Address, *, start: bool = True) -> Server:
     data_dir = address.data_dir
     embedded = EmbeddedServer.acquire(data_dir) if start else EmbeddedServer.join(data_dir)
     options = {"connection_class": EmbeddedConnection, "embedded": embedded}
-    return Server(Endpoint(f"embedded ({embedded.data_dir})", options), embedded)
+    return Server(Endpoint(server_label(EMBEDDED, embedded.data_dir), options), embedded)

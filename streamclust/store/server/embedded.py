@@ -19,8 +19,10 @@ from typing import Self
 
 from streamclust.errors import ConfigError, ServerError, ServerUnreachableError
 from streamclust.store.server.supervisor import (
+    ENDPOINT_FILE,
     LIMIT,
     LOG_FILE,
+    SERVER_LOCK,
     SUPERVISOR_LOCK,
     USERS_LOCK,
     Endpoint,
@@ -37,8 +39,8 @@ from streamclust.store.server.supervisor import (
 class EmbeddedServer:
     """One user of a data folder's server; a context manager.
 
-    The use ends with the process at the latest. A forked child process is part of the same use: the
-    server runs until both have ended.
+    The use ends when the process ends, or earlier. A forked child process shares the use of its
+    parent: the server runs until both have ended.
 
     Attributes
     ----------
@@ -70,18 +72,20 @@ class EmbeddedServer:
         ServerError
             If the server doesn't start.
         """
-        folder, users = _enter(data_dir)
+        folder, users, is_new = _enter(data_dir)
         try:
             if not within(LIMIT, lambda: try_lock(users, fcntl.LOCK_SH)):
-                raise _failure(folder, "the last one doesn't stop")
+                raise _failure(folder, "the previous server doesn't stop")
             return cls(folder, _running(folder), users)
         except BaseException:
+            if is_new:
+                _remove_empty(folder, users)
             os.close(users)
             raise
 
     @classmethod
     def join(cls, data_dir: Path) -> Self:
-        """Use the folder's server if it runs; start no process, and create no file.
+        """Use the folder's server if it runs. This starts no process and creates no file.
 
         Raises
         ------
@@ -113,7 +117,7 @@ class EmbeddedServer:
         A user that only joined the server starts nothing: it waits until another user does.
 
         The supervisor restarts a server that died. If both were killed, the first user that notices
-        starts a new supervisor. The server gets another port if its port is in use by then.
+        starts a new supervisor. The server gets another port if another program uses its port.
 
         Raises
         ------
@@ -159,18 +163,40 @@ _FREE_SPACE = "free space on that disk, or set redis.data_dir to a folder on ano
 _PROBE_BYTES = 1 << 16
 
 
-def _enter(data_dir: Path) -> tuple[Path, int]:
+def _enter(data_dir: Path) -> tuple[Path, int, bool]:
+    """Return the folder, its open ``users.lock``, and whether this call created the folder."""
+    is_new = False
     try:
         folder = data_dir.expanduser().resolve()
+        is_new = not folder.exists()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder, open_lock(folder / USERS_LOCK)
+        return folder, open_lock(folder / USERS_LOCK), is_new
     except OSError as error:
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         action = (
             _FREE_SPACE if error.errno in _FULL else "name a folder that can be created and written"
         )
         raise ConfigError(
             f"redis.data_dir: can't use {str(data_dir)!r} ({error.strerror}); {action}"
         ) from error
+
+
+_EMPTY_FILES = (USERS_LOCK, SUPERVISOR_LOCK, SERVER_LOCK, LOG_FILE, f"{ENDPOINT_FILE}.new")
+"""The files in which a start that could write nothing leaves no content."""
+
+
+def _remove_empty(folder: Path, users: int) -> None:
+    """Remove a new folder in which nothing could be written, if nobody else uses it."""
+    with contextlib.suppress(OSError):
+        files = list(folder.iterdir())
+        if any(file.name not in _EMPTY_FILES or file.stat().st_size for file in files):
+            return
+        if within(1.0, lambda: not _is_supervised(folder)) and try_lock(users, fcntl.LOCK_EX):
+            for file in files:
+                file.unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def _same_lock(path: Path, users: int) -> int:
@@ -216,7 +242,7 @@ def _not_running(folder: Path, *, has_data: bool) -> str:
     data = "its data are stored there; " if has_data else ""
     return (
         f"no server runs in {folder}: {data}start it with `streamclust server run --detach` or "
-        "`streamclust worker`, or give a server of your own with --redis-url"
+        "`streamclust worker`, or name your own server with --redis-url"
     )
 
 
@@ -255,7 +281,7 @@ def _failure(folder: Path, reason: str) -> ServerError:
         )
     return ServerError(
         f"can't start the embedded server in {folder}: {reason}; "
-        f"see {folder / LOG_FILE}, or set redis.url to a server of your own"
+        f"see {folder / LOG_FILE}, or set redis.url to your own server"
     )
 
 
@@ -265,9 +291,8 @@ def _write_fault(folder: Path) -> OSError | None:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             written = file.write(bytes(_PROBE_BYTES))
             if written < _PROBE_BYTES:
-                file.write(
-                    bytes(_PROBE_BYTES - written)
-                )  # raises the error that cut the first write
+                # This write raises the error that cut the first one short.
+                file.write(bytes(_PROBE_BYTES - written))
             os.fsync(file.fileno())
     except OSError as error:
         return error

@@ -1,4 +1,4 @@
-"""The passing errors of a server: the one definition, for daemons, commands and clients.
+"""The passing errors of a server: the definition that daemons, commands and clients share.
 
 After a passing error the same command is retried later. Any other error needs a user's action.
 """
@@ -33,7 +33,7 @@ _CODES = re.compile(
 
 
 def passes(error: redis.RedisError) -> bool:
-    """Return whether the error may be gone at a retry."""
+    """Return whether a retry may succeed."""
     if isinstance(error, _REFUSED):
         return False
     if isinstance(error, MasterNotFoundError) and "AuthenticationError" in str(error):
@@ -42,6 +42,6 @@ def passes(error: redis.RedisError) -> bool:
 
 
 def answered(error: redis.RedisError) -> bool:
-    """Return whether a passing error is the reply of a server, which so accepts the login."""
+    """Return whether a passing error is a server's reply, so that the login is accepted."""
     lost = isinstance(error, redis.ConnectionError | redis.TimeoutError)
     return passes(error) and (isinstance(error, redis.BusyLoadingError) or not lost)

@@ -41,9 +41,9 @@ def round_trip(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
         nodes[cluster.node_of(key)].append(number)
     replies: list[Any] = [None] * len(commands)
     for node, numbers in nodes.items():
-        there = cluster.get_redis_connection(node)
+        node_client = cluster.get_redis_connection(node)
         try:
-            found = _sent(client, there, [commands[number] for number in numbers])
+            found = _sent(client, node_client, [commands[number] for number in numbers])
         except (redis.ConnectionError, redis.TimeoutError):
             cluster.find_nodes()  # another node may have the slots now
             raise

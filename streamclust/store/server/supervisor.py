@@ -9,16 +9,16 @@ process, also after a kill:
 file                 lock       held by
 ===================  =========  ===========================================================
 ``users.lock``       shared     every user, for as long as it uses the server
-``users.lock``       exclusive  the supervisor, from when no user is left to its own end
+``users.lock``       exclusive  the supervisor, from the last user's end until its own end
 ``supervisor.lock``  exclusive  the supervisor, for its life
 ``server.lock``      exclusive  the server, for its life: it inherits the open file
 ===================  =========  ===========================================================
 
 ``server.json`` has the address and the password of the server, so only its owner can read the file.
 The file is written before the server starts. So a server that outlives its supervisor can always be
-reached, and the next supervisor adopts it. If both were killed, the next user starts a new
-supervisor, or the first user that can't connect. Two servers never write to one folder, because the
-second can't lock ``server.lock``.
+reached, and the next supervisor adopts it. If both were killed, a new supervisor is started by the
+next user, or by the first user that can't connect. Two servers never write to one folder, because
+the second can't lock ``server.lock``.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def within(limit: float, condition: Callable[[], bool]) -> bool:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that isn't blank; in a log, this is the reason of the end."""
+    """Return the last line that isn't blank; in a log, it tells why the process ended."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
@@ -182,7 +182,7 @@ class Supervisor:
             if "Failed listening on port" not in reason:
                 raise ServerError(reason)
             self._endpoint = replace(self._endpoint, port=_free_port())
-        raise ServerError("other programs took every port that had been free")
+        raise ServerError("other programs took each free port before the server could use it")
 
     def _comes_up(self) -> bool:
         within(LIMIT, lambda: not is_held(self._server) or answers(self._endpoint))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
@@ -91,7 +92,7 @@ def expand(url: str) -> Route:
     match = _SEVERAL.fullmatch(url)
     path = match and _PATHS[match["kind"]].fullmatch(match["path"] or "")
     if match is None or path is None:
-        raise ValueError("neither a list of sentinels with a service nor one of a cluster's nodes")
+        raise ValueError("expected sentinels with a service, or nodes of a cluster")
     user = f"{match['user']}@" if match["user"] else ""
     rest = f"/{path['db'] or 0}{match['query'] or ''}"
     kind: Kind = "sentinel" if match["kind"] == "sentinel" else "cluster"
@@ -203,12 +204,12 @@ def _fault_of_path(parts: re.Match[str], kind: str) -> str:
     return f"the path isn't the number of a database; write {_EXAMPLES[kind]}"
 
 
-def shown(url: str) -> str:
+def masked_url(url: str) -> str:
     """Return the URL of a server for a message: without login and options, and masked if unclear.
 
     Examples
     --------
-    >>> shown("redis://ann:secret@host:6379/0?db=1"), shown("redis://ann:sec/ret@host")
+    >>> masked_url("redis://ann:secret@host:6379/0?db=1"), masked_url("redis://ann:sec/ret@host")
     ('redis://***@host:6379/0', 'redis://***')
     """
     parts = _URL.fullmatch(url)
@@ -223,6 +224,11 @@ def shown(url: str) -> str:
     if hidden or not all(map(_HOST.fullmatch, hosts.split(","))):
         return f"{parts['scheme']}://***"
     return f"{parts['scheme']}://{'***@' if at else ''}{hosts}{path}"
+
+
+def server_label(url: str, data_dir: Path) -> str:
+    """Return the name of a server for messages: its URL, or the folder of the embedded server."""
+    return f"embedded ({data_dir.expanduser().resolve()})" if url == EMBEDDED else masked_url(url)
 
 
 def without_login(url: str) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Finds the key of a WRONGTYPE error, which the server doesn't name."""
+"""Finds the key of a WRONGTYPE error, because the error of the server has no key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def is_wrong_type(error: object) -> bool:
 def with_key(
     error: redis.ResponseError, command: Sequence[Any], type_of: Callable[[str], Any]
 ) -> redis.ResponseError:
-    """Return the error with the key, its type and the type that was expected.
+    """Return the error with the key, its type and the expected type.
 
     Parameters
     ----------

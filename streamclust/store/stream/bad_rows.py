@@ -52,7 +52,7 @@ def newest_bad_row(client: redis.Redis, stream: str) -> tuple[int, str]:
 def read_bad_rows(
     client: redis.Redis, stream: str, count: int, *, oldest: bool = False, reason: str | None = None
 ) -> list[StoredRow]:
-    """Return up to `count` of these rows, the newest or the oldest ones, oldest first.
+    """Return up to `count` stored rows, the newest or the oldest ones; oldest first.
 
     With `reason`, return only rows whose reason contains this text.
     """

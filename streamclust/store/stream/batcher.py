@@ -57,14 +57,14 @@ class Batch:
     dead : sequence of DeadLetter
         The newest points that can't be learned.
     time_ms : float
-        Newest time in the entries' IDs.
+        Largest time in the entries' IDs.
     entries_added : dict of str to (int or None)
         Stream -> number of entries that it ever had up to the position; None if unknown. A stream
         without a read entry can be missing.
     gaps : tuple of Gap
         Missing entries of the streams.
     older_dead : int
-        Number of points that can't be learned and are older than those in `dead`.
+        Number of points that can't be learned and aren't in `dead`, which has only the newest.
     """
 
     X: Points
@@ -173,7 +173,7 @@ class Batcher:
         """Return the buffer of this batch's points."""
         if self._buffer is None:
             self._buffer = PointBuffer(self._full)
-        self._buffer.wanted = self._full - self._taken
+        self._buffer.batch_points = self._full - self._taken
         return self._buffer
 
     def _cut(self, items: Entries, decoded: Decoded) -> Iterator[Batch]:

@@ -27,7 +27,7 @@ class Feed:
     reader : MergingReader
     batcher : Batcher
     linger : float
-        Seconds after its first entry after which a batch is short rather than late.
+        Maximum seconds that a batch waits for more entries after its first entry.
     until_idle : bool
         Whether the feed ends when all entries have been read. The last batch can be short.
     clock : callable, optional
@@ -38,7 +38,7 @@ class Feed:
     drained : bool
         Whether the feed has ended.
     last_read : float
-        When entries were last read, by the clock; at first, when the feed was made.
+        Time of the last read with entries, by the clock; before it, the start of the feed.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Feed:
         return min(milliseconds, _BLOCK_MS) if milliseconds > 0 else None
 
     def step(self, block_ms: int | None = None, most: int | None = None) -> Iterator[Batch]:
-        """Read once, and yield the batches that are full or due. Take all of them.
+        """Read once, and yield the batches that are full or due. The caller must take all of them.
 
         Parameters
         ----------

@@ -2,7 +2,7 @@
 
 The only count that a stream has is the number of entries ever added (``entries-added``, since
 Redis 7). A reader knows this count at its position. So the reader can compute the number of missing
-entries when the next entry that it reads isn't the next one added.
+entries when the next entry that it reads isn't the next entry that was added.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class StreamWatch:
         self._reported: set[str] = set()
         self._counts_entries = True
 
-    def took(self, entries: RawEntries, found: StreamInfo | bool | None = None) -> Gap | None:
-        """Move the position to the last of the next `entries`; return the gap before them.
+    def advance(self, entries: RawEntries, found: StreamInfo | bool | None = None) -> Gap | None:
+        """Move the position to the end of the next `entries`; return the gap before them.
 
         Parameters
         ----------
@@ -102,14 +102,14 @@ class StreamWatch:
         """Return the gap, from the count of removed entries; some of `entries` may be removed."""
         if info.removed is None:
             return self._gap(None) if self._started else None
-        passed = _before(entries, info.first)
+        passed = _count_before(entries, info.first)
         before, self.entries_added = self.entries_added, info.removed - passed
         if before is None:
             return self._gap(None) if self._started else None
         missing = self.entries_added - before
         return self._gap(missing if missing > 0 else None) if missing else None
 
-    def idle(self) -> Gap | None:
+    def find_gap_at_end(self) -> Gap | None:
         """Return the gap that explains why no entry follows the position; each gap only once."""
         found = probe(self._client, self._stream, self.position)
         if found is True:
@@ -133,8 +133,8 @@ class StreamWatch:
     def _emptied(self, info: StreamInfo) -> Gap | None:
         """Return the gap when all entries after the position were removed.
 
-        There is no gap if the counts are equal. Then an earlier gap contains these entries, or the
-        stream's last ID was set without an entry.
+        There is no gap if the counts are equal: either an earlier gap contains these entries, or
+        the stream's last ID was set without an entry.
         """
         missing = None
         if (
@@ -166,7 +166,7 @@ class StreamWatch:
         return Gap(self._stream, self.position, entries=entries)
 
 
-def _before(entries: RawEntries, first: str | None) -> int:
+def _count_before(entries: RawEntries, first: str | None) -> int:
     """Return how many of `entries` are older than the stream's first entry."""
     if first is None:
         return len(entries)

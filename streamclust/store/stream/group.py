@@ -1,9 +1,9 @@
 """A consumer group whose members share a stream, and finish its entries in order.
 
 The group delivers entries in the order of the stream, each entry to one member. An entry is
-*pending* until it is acknowledged. So the turn of a member with entries from `first` on has come as
-soon as no smaller ID is pending. Other members take over the entries of a dead member after a time.
-If the member was only paused, it finds its entries finished.
+*pending* until it is acknowledged. It is the turn of a member as soon as no ID smaller than those
+of its entries is pending. After some time, other members take over the entries of a dead member. If
+the member was only paused, its entries are finished when it continues.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class GroupMember:
     size : ReadSize
         Size of the next read; shared by all sessions of this member.
     name : str, optional
-        Name of the member in earlier sessions.
+        Name that the member had in earlier sessions.
 
     Attributes
     ----------
@@ -212,15 +212,15 @@ class GroupMember:
         """
         return self._read(">", self._size.next_count, block_ms)
 
-    def new_call(self, block_ms: int | None) -> tuple[str | int, ...]:
+    def read_new_command(self, block_ms: int | None) -> tuple[str | int, ...]:
         """Return the command of `read_new`."""
         return self._call(">", self._size.next_count, block_ms)
 
-    def missing(self) -> Gap | None:
+    def find_gap(self) -> Gap | None:
         """Return entries that were trimmed before their delivery; only one member gets each gap."""
-        return self.as_gap(self.client.eval(_MISSING, 1, self.stream, self.group, self.newest))
+        return self.gap_of(self.client.eval(_MISSING, 1, self.stream, self.group, self.newest))
 
-    def as_gap(self, found: Any) -> Gap | None:
+    def gap_of(self, found: Any) -> Gap | None:
         """Return the gap in the result of the script function `find_gap`."""
         if not found:
             return None
@@ -246,16 +246,16 @@ class GroupMember:
             )
         except ReplyTooLargeError:
             return Delivery(
-                ListEntries([(entry_id, []) for entry_id in self._own(1)]), too_large=True
+                ListEntries([(entry_id, []) for entry_id in self._own_ids(1)]), too_large=True
             )
 
     def _next_own(self) -> tuple[bytes, int]:
         """Return the ID and the bytes of the oldest unfinished entry of this member."""
-        for entry_id in self._own(1):
+        for entry_id in self._own_ids(1):
             return last_size(self.client, self.stream, entry_id.decode())
         return b"", 0
 
-    def _own(self, count: int) -> list[bytes]:
+    def _own_ids(self, count: int) -> list[bytes]:
         own: Any = self.client.xpending_range(
             self.stream, self.group, "-", "+", count, consumername=self.name
         )
@@ -268,9 +268,9 @@ class GroupMember:
 
     def _read(self, after: str, count: int, block_ms: int | None) -> Delivery:
         call = self._call(after, count, block_ms)
-        return self.delivered(self.client.execute_command(*call), new=after == ">")  # type: ignore[no-untyped-call]
+        return self.delivery_of(self.client.execute_command(*call), new=after == ">")  # type: ignore[no-untyped-call]
 
-    def delivered(self, reply: Any, *, new: bool = True) -> Delivery:
+    def delivery_of(self, reply: Any, *, new: bool = True) -> Delivery:
         """Return the entries in the reply to a read."""
         entries = by_stream(reply).get(self.stream, NO_ENTRIES)
         is_gone = entries.gone
@@ -279,16 +279,16 @@ class GroupMember:
             entries, gone = entries[~is_gone], tuple(entries[is_gone].ids())
         if entries:
             last = entries[-1:]
-            self._size.took(last)
+            self._size.record(last)
             if new:
                 [self.newest] = last.ids()
         return Delivery(entries, gone)
 
-    def before(self, first: bytes, after: str) -> bool:
+    def has_pending_between(self, first: bytes, after: str) -> bool:
         """Return whether entries after `after` and before `first` are pending."""
         return bool(self._pending(f"({after}", b"(" + first, 1))
 
-    def unbroken(self, delivery: Delivery) -> Delivery:
+    def before_others(self, delivery: Delivery) -> Delivery:
         """Return the entries of `delivery` before the first pending entry of another member."""
         ids = delivery.ids
         pending = self._pending(min(ids, key=order), max(ids, key=order), 2 * len(ids) + 1)
@@ -320,7 +320,7 @@ class GroupMember:
         """
         cursor, taken, gone = b"0-0", 0, 0
         while True:
-            call = self.claim_call(idle_ms, cursor)
+            call = self.claim_command(idle_ms, cursor)
             reply: Any = self.client.execute_command(*call)  # type: ignore[no-untyped-call]
             cursor, ids, *deleted = reply
             taken += len(ids)
@@ -328,18 +328,18 @@ class GroupMember:
             if cursor == b"0-0":
                 return taken, gone
 
-    def claim_call(self, idle_ms: int, cursor: bytes = b"0-0") -> tuple[Any, ...]:
+    def claim_command(self, idle_ms: int, cursor: bytes = b"0-0") -> tuple[Any, ...]:
         """Return a command that takes over some entries of members that were idle for `idle_ms`."""
         claim = ("XAUTOCLAIM", self.stream, self.group, self.name, idle_ms, cursor)
         return (*claim, "COUNT", _CLAIMED, "JUSTID")
 
-    def keep(self) -> None:
+    def reset_idle_time(self) -> None:
         """Reset the idle time of this member's unfinished entries."""
-        self._claim(self._own(_OWN), 0)
+        self._claim(self._own_ids(_OWN), 0)
 
     def release(self) -> int:
         """Let other members take over its entries at once; return their number."""
-        ids = self._own(_OWN)
+        ids = self._own_ids(_OWN)
         self._claim(ids, _RELEASED_MS)
         return len(ids)
 
@@ -349,7 +349,7 @@ class GroupMember:
                 self.stream, self.group, self.name, 0, list(ids), idle=idle_ms, justid=True
             )
 
-    def done(self, ids: Iterable[bytes]) -> None:
+    def acknowledge(self, ids: Iterable[bytes]) -> None:
         """Acknowledge entries, also if another member took them over."""
         known = list(ids)
         if known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streamclust.store.ids import BEGINNING, before, order
+from streamclust.store.ids import BEGINNING, id_before, order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,13 +114,14 @@ def probed(answer: Any) -> StreamInfo | bool:
 
 
 def any_after(client: redis.Redis, position: Mapping[str, str]) -> bool:
-    """Return whether a stream has an entry after its position, judged by the newest IDs."""
+    """Return whether a stream has an entry after its position, from the newest IDs."""
     return any(
-        is_after(client.eval(_PROBE, 1, stream, NO_ENTRY), end) for stream, end in position.items()
+        has_entry_after(client.eval(_PROBE, 1, stream, NO_ENTRY), end)
+        for stream, end in position.items()
     )
 
 
-def is_after(answer: Any, position: str) -> bool:
+def has_entry_after(answer: Any, position: str) -> bool:
     """Return whether a stream has an entry after its position, from the reply to `look_command`."""
     info = probed(answer)
     if not isinstance(info, StreamInfo):
@@ -128,14 +129,14 @@ def is_after(answer: Any, position: str) -> bool:
     return info.length > 0 and order(info.last) > order(position)
 
 
-def stands_at(answer: Any, position: str) -> bool:
+def ends_at(answer: Any, position: str) -> bool:
     """Return whether the newest ID of a stream is `position`, from the reply to `look_command`."""
     info = probed(answer)
     return isinstance(info, StreamInfo) and info.last == position
 
 
 def next_size(client: redis.Redis, stream: str, position: str) -> tuple[bytes, int]:
-    """Return the ID of the entry after `position`, and its bytes in a reply; don't read it."""
+    """Return the ID of the entry after `position`, and its size in a reply, without reading it."""
     answer: Any = client.eval(_NEXT, 1, stream, position)
     return answer[0], answer[1]
 
@@ -151,15 +152,17 @@ def newest_up_to(client: redis.Redis, stream: str, end: str) -> str:
 
 def last_size(client: redis.Redis, stream: str, end: str) -> tuple[bytes, int]:
     """Return the ID and the bytes of the last entry up to `end`, without reading it."""
-    return next_size(client, stream, before(newest_up_to(client, stream, end)))
+    return next_size(client, stream, id_before(newest_up_to(client, stream, end)))
 
 
 def entries_read(client: redis.Redis, position: Mapping[str, str]) -> dict[str, int]:
     """Return the number of entries that each stream ever had up to its position.
 
-    Streams of unknown number are left out. The positions are those before the first read.
+    Streams with an unknown number are left out. The positions are those before the first read.
     """
-    found = {stream: _entries_up_to(client, stream, at) for stream, at in position.items()}
+    found = {
+        stream: _entries_up_to(client, stream, last_id) for stream, last_id in position.items()
+    }
     return {stream: count for stream, count in found.items() if count is not None}
 
 

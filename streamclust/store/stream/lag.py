@@ -69,7 +69,7 @@ def lag_of(
     position : str
         Committed position.
     read : int or None
-        Number of entries that the stream ever had up to it.
+        Number of entries that the stream ever had up to `position`.
     """
     if info is None or info.length == 0 or info.last == position:
         return 0

@@ -61,8 +61,9 @@ class StreamNews:
     def watch(self, streams: Iterable[str], wake: Wake) -> bool:
         """Call `wake` once, from another thread, when one of the streams changes from now on.
 
-        The caller must read the streams after this call: an entry is then read, or it wakes. There
-        can be calls without a new entry. To watch a stream again that hasn't changed costs nothing.
+        The caller must read the streams after this call. Then no entry is missed: either the read
+        returns it, or `wake` is called. `wake` can also be called without a new entry. Watching an
+        unchanged stream again costs nothing.
 
         Returns
         -------
@@ -124,7 +125,7 @@ class _Node:
 
     def __init__(self, client: redis.Redis) -> None:
         self._pool: Any = client.connection_pool
-        self._lock = threading.Lock()  # of the reading connection, and of what is watched
+        self._lock = threading.Lock()  # protects the reading connection and `_wakes`
         self._wakes: defaultdict[bytes, set[Wake]] = defaultdict(set)
         self.lost = False
         self._listener: Any = self._pool.get_connection()
@@ -167,7 +168,7 @@ class _Node:
                     self._pool.release(connection)
 
     def _listen(self) -> None:
-        """Wake those who watch a stream that has changed; all of them when a connection is lost."""
+        """Call the functions of each changed stream; when a connection is lost, all functions."""
         with suppress(Exception):  # also of a connection that another thread has closed
             while not self.lost:
                 if self._listener.can_read(_PING):
@@ -183,7 +184,7 @@ class _Node:
             self._wake(message[2])  # None after FLUSHALL
 
     def _check(self) -> None:
-        """Find a connection that was lost without a sign: nothing would wake anyone."""
+        """Detect a silently lost connection, on which no message would arrive."""
         self._listener.send_command("PING")
         with self._lock:
             _ask(self._reading, "PING")

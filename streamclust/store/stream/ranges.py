@@ -9,7 +9,7 @@ import numpy as np
 import redis
 
 from streamclust.formats.points import decode
-from streamclust.store.ids import BEGINNING, LARGEST, before, order
+from streamclust.store.ids import BEGINNING, LARGEST, id_before, order
 from streamclust.store.reply.entries import from_reply
 from streamclust.store.reply.limits import ReplyTooLargeError
 from streamclust.store.reply.raw_entries import NO_ENTRIES, as_raw, by_stream, up_to
@@ -76,7 +76,7 @@ class RangeReader(MergingReader):
             if entries:
                 self._add(stream, from_reply(stream, entries, None, None))
                 self._position[stream] = entries[-1:].ids()[0].decode()
-                self._size.took(entries)
+                self._size.record(entries)
                 self._bytes += entries.size
 
     def _retried(self, stream: str, count: int) -> RawEntries:
@@ -156,7 +156,7 @@ def before_last(
     if cut >= len(entries):
         return dict.fromkeys(until, BEGINNING)
     milliseconds, sequence = entries[cut][0]
-    return dict.fromkeys(until, before(f"{milliseconds}-{sequence}"))
+    return dict.fromkeys(until, id_before(f"{milliseconds}-{sequence}"))
 
 
 def _tail(
@@ -179,5 +179,5 @@ def _tail(
         tail += zip((order(e) for e, _ in reply), decoded.counts.tolist(), strict=True)
         total += len(decoded.X)
         end = f"({reply[-1][0].decode()}"
-        size.took(as_raw(reply))
+        size.record(as_raw(reply))
     return tail

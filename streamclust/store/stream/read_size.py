@@ -2,8 +2,8 @@
 
 Two limits can end a reply. The limit of streamclust protects the memory (`limits`). The limit of
 the server (``client-output-buffer-limit``), or of a proxy, closes the connection in the middle of
-the reply. A lost connection doesn't show its cause. So the cause is taken to be such a limit if
-the same read loses the connection twice while the server answers a PING in between. After both
+the reply. A lost connection doesn't show its cause. If the same read loses the connection twice
+while the server answers a PING in between, such a limit is assumed to be the cause. After both
 limits the next read asks for fewer entries.
 """
 
@@ -69,7 +69,7 @@ class ReadSize:
     ) -> None:
         self.most = READ_ENTRIES if most is None else min(most, READ_ENTRIES)
         self.entry_bytes = read_bytes / FIRST_READ
-        self._wanted = self._bytes = read_bytes
+        self._most_bytes = self._bytes = read_bytes
         self._on_less = on_less
         self._reads = 0
 
@@ -78,13 +78,13 @@ class ReadSize:
         """Number of entries of the next read."""
         return max(1, min(self.most, int(self._bytes / max(self.entry_bytes, 1.0))))
 
-    def took(self, entries: RawEntries) -> None:
+    def record(self, entries: RawEntries) -> None:
         """Record the entries of a read; the last entry is enough."""
         self.entry_bytes = max(float(entries[-1:].size), self.entry_bytes / 2.0)
-        if self._bytes < self._wanted:
+        if self._bytes < self._most_bytes:
             self._reads += 1
             if self._reads == _READS_UNTIL_MORE:
-                self._bytes, self._reads = min(2 * self._bytes, self._wanted), 0
+                self._bytes, self._reads = min(2 * self._bytes, self._most_bytes), 0
 
     def read(
         self,
@@ -104,7 +104,7 @@ class ReadSize:
             Reads the given number of entries.
         count : int
         key, after : str
-            The read entries are those of the stream `key` after the ID `after`.
+            Stream, and ID after which its entries are read.
         next_entry : callable, optional
             Returns the ID and the bytes of the first of these entries. Default: of the entry that
             follows `after`.

@@ -57,14 +57,14 @@ class MergingReader:
         self._bytes = 0
 
     def read(self, count: int, block_ms: int | None) -> Entries:
-        """Return the next entries, about `count`; empty if none arrive in `block_ms`.
+        """Return approximately `count` next entries; none if nothing arrives within `block_ms`.
 
         When the entries of one stream are used up, this stream is read again before a later entry
         of another stream is returned. So the order doesn't depend on the sizes of the reads.
         """
         parts: list[Entries] = []
         n = self._bytes = 0
-        each = self._each(count)
+        each = self._count_per_stream(count)
         while n < count and self._bytes < self._read_bytes and not self._gaps:
             dry = [stream for stream, waiting in self._waiting.items() if not waiting]
             if dry:
@@ -88,7 +88,7 @@ class MergingReader:
         return self._size.next_count
 
     def entries_in(self, size: int) -> int:
-        """Return how many entries have about this many bytes, estimated from earlier entries."""
+        """Return how many entries have approximately `size` bytes, judged by earlier entries."""
         return max(1, int(size / max(self._size.entry_bytes, 1.0)))
 
     def take_gaps(self) -> list[Gap]:
@@ -97,25 +97,25 @@ class MergingReader:
         return gaps
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
-        """Add the next entries of these streams, about `count` per stream, to `_waiting`.
+        """Add the next entries of these streams, approximately `count` per stream, to `_waiting`.
 
         Streams of `_low` can be read with them.
         """
         raise NotImplementedError
 
     def _low(self, count: int) -> list[str]:
-        """Return the streams with few entries that wait, and more at the server.
+        """Return the streams that have few waiting entries here, and more entries at the server.
 
-        They are read together with a stream that has none. Otherwise each of many streams would
-        need a read of its own, and a merge.
+        They are read together with a stream that has no waiting entry. Otherwise many streams would
+        need one read and one merge each.
         """
         few, waiting = range(1, count // 2 + 1), self._waiting
         return [
             stream for stream in waiting if stream in self._behind and len(waiting[stream]) in few
         ]
 
-    def _each(self, count: int) -> int:
-        """Return how many entries of each stream are about `count` entries of all streams."""
+    def _count_per_stream(self, count: int) -> int:
+        """Return the number of entries per stream that gives `count` entries of all streams."""
         return -(-count // max(1, len(self._waiting)))
 
     def _add(self, stream: str, entries: Entries) -> None:
@@ -150,7 +150,7 @@ class StreamReader(MergingReader):
     position : dict of str to str
         Stream -> ID of the last entry read before.
     entries_added : dict of str to (int or None), optional
-        As in `source.Batch`.
+        As in `batcher.Batch`.
     on_reset : str
         Action when a stream was deleted and created again: 'wait' for larger IDs, or 'restart'.
     largest : int
@@ -192,7 +192,7 @@ class StreamReader(MergingReader):
         }
 
     def close(self) -> None:
-        """Give back the connection of a read that was sent early."""
+        """Return the connection of a read that was sent early to the pool."""
         self._prefetch.drop()
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
@@ -208,7 +208,7 @@ class StreamReader(MergingReader):
             found = read_whole(self._client, lambda: self._xread([*streams, *low], count, block_ms))
         except ReplyTooLargeError as error:
             fewer = self._size.less(
-                count, error, ", ".join(streams), ", ".join(self._after(streams).values())
+                count, error, ", ".join(streams), ", ".join(self._positions_of(streams).values())
             )
             for stream in streams:
                 self._fill_less(stream, fewer)
@@ -217,7 +217,7 @@ class StreamReader(MergingReader):
             self._note_end(stream, len(found.get(stream, ())) >= count)
             if stream in found:
                 self._arrived(stream, found[stream])
-            elif stream in streams and (gap := self._watches[stream].idle()):
+            elif stream in streams and (gap := self._watches[stream].find_gap_at_end()):
                 self._gaps.append(gap)
 
     def _note_end(self, stream: str, full: bool) -> None:
@@ -225,12 +225,12 @@ class StreamReader(MergingReader):
         (self._behind.add if full else self._behind.discard)(stream)
 
     def _send_early(self) -> None:
-        """Send the next read of the streams that have more entries, and few that wait."""
-        count, waiting = self._each(self.next_count), self._waiting
+        """Send the next read of the streams with more entries at the server and few here."""
+        count, waiting = self._count_per_stream(self.next_count), self._waiting
         few = count + count // 2  # else the entries of a stream that is ahead would pile up
         soon = [name for name in waiting if name in self._behind and len(waiting[name]) <= few]
         if self.prefetching and soon:
-            self._prefetch.send(self._after(soon), count)
+            self._prefetch.send(self._positions_of(soon), count)
 
     def _receive_early(self) -> bool:
         """Add the entries of the read that was sent early; return whether there were any.
@@ -238,9 +238,9 @@ class StreamReader(MergingReader):
         A stream without entries at that time can have some now. So it must be read again before a
         later entry of another stream is returned.
         """
-        wanted, count = self._prefetch.wanted, self._prefetch.count
+        positions, count = self._prefetch.positions, self._prefetch.count
         try:
-            reply, probes = self._prefetch.receive(self._after(wanted))
+            reply, probes = self._prefetch.receive(self._positions_of(positions))
         except ReplyTooLargeError:  # the next read finds out
             return False
         found = by_stream(reply)
@@ -254,10 +254,10 @@ class StreamReader(MergingReader):
         self, streams: Sequence[str], count: int, block_ms: int | None
     ) -> dict[str, RawEntries]:
         """Return the next entries of each stream that has any."""
-        reply = self._client.xread(self._after(streams), count=count, block=block_ms)  # type: ignore[arg-type]
+        reply = self._client.xread(self._positions_of(streams), count=count, block=block_ms)  # type: ignore[arg-type]
         return by_stream(reply)
 
-    def _after(self, streams: Iterable[str]) -> dict[str, str]:
+    def _positions_of(self, streams: Iterable[str]) -> dict[str, str]:
         return {stream: self._watches[stream].position for stream in streams}
 
     def _fill_less(self, stream: str, count: int) -> None:
@@ -286,7 +286,7 @@ class StreamReader(MergingReader):
             if entry_id:  # the large entry was removed meanwhile
                 self._fill_less(stream, 1)
             return
-        if gap := watch.took(ListEntries([(entry_id, [])])):
+        if gap := watch.advance(ListEntries([(entry_id, [])])):
             self._gaps.append(gap)
         reason = f"{size} bytes; at most {self._largest} are read (batch.max_entry_bytes)"
         end = watch.position
@@ -296,7 +296,7 @@ class StreamReader(MergingReader):
         self, stream: str, entries: RawEntries, probed: StreamInfo | bool | None = None
     ) -> None:
         watch = self._watches[stream]
-        gap = watch.took(entries, probed)
+        gap = watch.advance(entries, probed)
         self._add(stream, from_reply(stream, entries, watch.entries_added, gap))
-        self._size.took(entries)
+        self._size.record(entries)
         self._bytes += entries.size

@@ -1,4 +1,4 @@
-"""Reads some of the newest points of a stream, again and again, with one small read each time."""
+"""Reads some of the newest points of a stream repeatedly, with one small read each time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RecentPoints:
     Parameters
     ----------
     ids : list of str
-        The entry of each point.
+        ID of the entry of each point.
     X : array of shape (N, D)
     skipped : bool
         Whether the stream had further new points, which were left out.

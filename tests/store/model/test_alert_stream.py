@@ -106,12 +106,12 @@ def test_an_encoder_writes_alerts_when_its_turn_has_come(
     assert stored(client, keys) == []
     settled: list[int | None] = []
 
-    def settle(written: Written) -> bool:
+    def on_written(written: Written) -> bool:
         settled.append(written.entries)
         return True
 
     first, its = batch_of([b"1-0", b"2-0"]), _alerts(keys, "1-0", "2-0")
-    one.writer.write_and_read(first, settle, 0, None, its)
+    one.writer.write_and_read(first, on_written, 0, None, its)
     assert settled == [2]
     assert two.writer.write(later, _alerts(keys, "4-0")).entries == 2
     assert stored(client, keys) == [(1, "1-0"), (2, "2-0"), (3, "4-0")]

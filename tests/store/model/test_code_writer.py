@@ -65,7 +65,7 @@ def test_who_waits_for_entries_can_write_meanwhile(works: CodeWriterFixture) -> 
     one.takes(), two.takes()
     last: list[str] = []
 
-    def settle(written: Written) -> bool:
+    def on_written(written: Written) -> bool:
         assert written.entries is None
         # When its turn comes, nothing new being there Then it writes at once
         assert one.writes(b"1-0", b"2-0") == 2
@@ -74,7 +74,7 @@ def test_who_waits_for_entries_can_write_meanwhile(works: CodeWriterFixture) -> 
         works.add(4)
         return True
 
-    answer = two.writer.write_and_read(batch_of([b"3-0"]), settle, 0, 9000)
+    answer = two.writer.write_and_read(batch_of([b"3-0"]), on_written, 0, 9000)
     assert last == ["1-0", "2-0", "3-0"]
     assert answer.delivery is not None
     assert answer.delivery.ids == [b"4-0"]
@@ -106,11 +106,11 @@ def test_an_error_while_it_waits_leaves_no_reply_behind(works: CodeWriterFixture
     one = works.encoder()
     one.takes()
 
-    def settle(_: Written) -> bool:
+    def on_written(_: Written) -> bool:
         raise ServerError("full")
 
     with pytest.raises(ServerError, match="full"):
-        one.writer.write_and_read(batch_of([b"1-0"]), settle, 0, 9000)
+        one.writer.write_and_read(batch_of([b"1-0"]), on_written, 0, 9000)
     # Then what it was given by then is its own, and the next round has replies of its own
     assert one.member.read_own().ids == [b"2-0", b"3-0"]
     assert one.takes(b"2-0").written == Written(1, "1-0")

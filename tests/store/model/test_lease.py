@@ -87,10 +87,10 @@ def test_each_token_is_larger_than_the_one_before(
 
 def test_times_are_sent_in_milliseconds(client: redis.Redis, keys: Keys) -> None:
     lease = Lease(client, keys, 1.25, "own")
-    assert lease.taking()[5:7] == ("own", 1250)
-    assert lease.renewal("well", 2.5)[7:] == ("own", 0, 1250, "well", 2500)
-    assert lease.sleeping("well", 2.5)[7:] == ("own:asleep", 0, 2500, "well", 2500)
-    assert lease.reporting("well", 2.5)[5:] == ("own", "well", 2500)
+    assert lease.take_command()[5:7] == ("own", 1250)
+    assert lease.renew_command("well", 2.5)[7:] == ("own", 0, 1250, "well", 2500)
+    assert lease.sleep_command("well", 2.5)[7:] == ("own:asleep", 0, 2500, "well", 2500)
+    assert lease.report_command("well", 2.5)[5:] == ("own", "well", 2500)
     assert len(Lease(client, keys, 1.0).owner) == 16
 
 
@@ -151,9 +151,9 @@ def test_the_reply_to_a_renewal_says_whether_a_user_has_paused_the_model(
 ) -> None:
     lease, other = new(), new()
     assert lease.take()
-    replies = [client.eval(*lease.renewal("", 0.0)[1:])]
+    replies = [client.eval(*lease.renew_command("", 0.0)[1:])]
     client.set(keys.paused, "{}")
-    replies += [client.eval(*each.renewal("", 0.0)[1:]) for each in (lease, other)]
+    replies += [client.eval(*each.renew_command("", 0.0)[1:]) for each in (lease, other)]
     assert replies == [1, RENEWED_PAUSED, 0]
     assert not client.exists(keys.health)  # nothing was said
 
@@ -338,7 +338,7 @@ def test_a_token_that_becomes_text_under_a_worker_lets_nothing_be_written(
 
 def asleep(lease: Lease, client: redis.Redis) -> bytes:
     """Let the model of a lease sleep; return the lease's value."""
-    assert client.eval(*lease.sleeping("", 900.0)[1:])
+    assert client.eval(*lease.sleep_command("", 900.0)[1:])
     found: Any = client.get(lease.key)
     return bytes(found)
 
@@ -371,13 +371,13 @@ def test_only_the_lease_that_was_seen_can_be_broken(client: redis.Redis, namespa
     seen = asleep(lease, client).decode()
     # When its worker wakes it Then the lease isn't broken
     assert lease.renew()
-    assert not other.taken(client.eval(*other.taking(seen)[1:]))
+    assert not other.was_taken(client.eval(*other.take_command(seen)[1:]))
     # When it sleeps again Then it is broken, and the first worker can't write any more
     asleep(lease, client)
-    assert other.taken(client.eval(*other.taking(seen)[1:]))
+    assert other.was_taken(client.eval(*other.take_command(seen)[1:]))
     assert other.token > lease.token
     assert not lease.renew()
-    assert not client.eval(*lease.sleeping("", 900.0)[1:])
+    assert not client.eval(*lease.sleep_command("", 900.0)[1:])
     # and the worker takes its own sleeping lease again
     asleep(other, client)
     assert other.take()

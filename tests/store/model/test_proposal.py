@@ -22,14 +22,14 @@ def propose(client: redis.Redis, keys: Keys, refit: str, points: int = 7) -> Non
 
 
 def test_a_later_proposal_replaces_an_earlier_one(client: redis.Redis, keys: Keys) -> None:
-    assert proposal.proposed(client, keys) == ""
+    assert proposal.proposal_id(client, keys) == ""
     assert proposal.read_proposal(client, keys, FAMILY) is None
-    assert proposal.model_proposed_for(client, keys) == 0
+    assert proposal.proposed_model_id(client, keys) == 0
     client.mset({keys.state: b"state", keys.id: 42})
     for refit, points in (("first", 7), ("second", 8)):
         propose(client, keys, refit, points)
-        assert proposal.proposed(client, keys) == refit
-        assert proposal.model_proposed_for(client, keys) == 42
+        assert proposal.proposal_id(client, keys) == refit
+        assert proposal.proposed_model_id(client, keys) == 42
         found = proposal.read_proposal(client, keys, FAMILY)
         assert found is not None
         assert (found.refit, found.published_points) == (refit, points)
@@ -46,19 +46,19 @@ def test_only_the_proposal_that_is_named_is_withdrawn(client: redis.Redis, keys:
     client.set(keys.state, b"state")
     propose(client, keys, "second")
     assert not proposal.withdraw(client, keys, "first")
-    assert proposal.proposed(client, keys) == "second"
+    assert proposal.proposal_id(client, keys) == "second"
     assert proposal.withdraw(client, keys, "second")
     assert not client.exists(keys.proposal)
 
 
 def test_a_refit_that_runs_or_is_proposed_is_under_way(client: redis.Redis, keys: Keys) -> None:
-    assert not proposal.under_way(client, keys)
+    assert not proposal.has_refit(client, keys)
     client.set(keys.refitting, "a process")
-    assert proposal.under_way(client, keys)
+    assert proposal.has_refit(client, keys)
     client.delete(keys.refitting)
     client.set(keys.state, b"state")
     propose(client, keys, "first")
-    assert proposal.under_way(client, keys)
+    assert proposal.has_refit(client, keys)
 
 
 def test_the_id_of_a_proposal_is_unique_and_says_why_a_version_comes(

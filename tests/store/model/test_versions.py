@@ -18,9 +18,9 @@ from streamclust.store.model.lease import Lease
 from streamclust.store.model.versions import (
     follow,
     model_names,
-    newer,
     read_model,
     read_model_id,
+    read_newer,
 )
 from streamclust.store.server.connect import Server
 from tests.support.commits import letters, of_version
@@ -61,7 +61,7 @@ def test_a_version_that_is_not_kept_is_refused(
 ) -> None:
     with pytest.raises(UnknownModelError) as failure:
         read_model(client, published, version)
-    text = f"version {version} of 'm' isn't kept; the oldest kept one is 3"
+    text = f"version {version} of 'm' isn't stored; the oldest stored version is 3"
     assert str(failure.value) == text
 
 
@@ -89,7 +89,7 @@ def test_a_model_whose_versions_were_all_deleted_is_unknown(
     client.xtrim(published.models, maxlen=0, approximate=False)
     with pytest.raises(UnknownModelError):
         read_model(client, published)
-    with pytest.raises(UnknownModelError, match="the oldest kept one is none"):
+    with pytest.raises(UnknownModelError, match="the oldest stored version is none"):
         read_model(client, published, 4)
 
 
@@ -115,7 +115,7 @@ def test_a_version_is_what_the_id_of_its_entry_says(client: redis.Redis, publish
     readers: list[Callable[[], Any]] = [
         lambda: read_model(client, published),
         lambda: read_model(client, published, 9),
-        lambda: newer(client, published, 5),
+        lambda: read_newer(client, published, 5),
         lambda: list(follow(client, published, 5)),
     ]
     for reader in readers:

@@ -13,8 +13,8 @@ from streamclust.store.model.workers import (
     beat,
     decode_report,
     encode_report,
+    is_live,
     leave,
-    lives,
     read_workers,
 )
 from tests.support.waiting import wait_until
@@ -36,9 +36,9 @@ def test_workers_see_each_other_while_they_live(client: redis.Redis, namespace: 
         (report(B, offers=("m",)),),
     )
     assert [each.id for each in read_workers(client, namespace)] == [A, B]
-    assert lives(client, namespace, B)
+    assert is_live(client, namespace, B)
     # When it doesn't report any more
-    wait_until(lambda: not lives(client, namespace, B))
+    wait_until(lambda: not is_live(client, namespace, B))
     # Then nobody sees it, and the list forgets it
     assert [each.held for each in read_workers(client, namespace)] == [4]
     assert beat(client, namespace, A, None, 60.0) == (True, ())
@@ -52,7 +52,7 @@ def test_workers_see_each_other_while_they_live(client: redis.Redis, namespace: 
 
 def test_a_worker_that_only_looks_writes_no_report(client: redis.Redis, namespace: str) -> None:
     assert beat(client, namespace, A, None, 60.0) == (False, ())
-    assert not lives(client, namespace, A)
+    assert not is_live(client, namespace, A)
     assert read_workers(client, namespace) == []
 
 

@@ -371,6 +371,10 @@ def test_a_full_disk_is_said_with_its_path(small_disk: Path) -> None:
             client.get("seen")
         with pytest.raises(ServerError, match=rf"server in {data_dir}: nothing can be .*{words}"):
             EmbeddedServer.acquire(data_dir)
+        # and it leaves no new folder behind
+        with pytest.raises(ServerError, match=words):
+            EmbeddedServer.acquire(small_disk / "new")
+        assert not (small_disk / "new").exists()
         # until there is some
         rest.unlink()
 
@@ -487,7 +491,7 @@ def test_data_that_the_server_refuses_are_said(tmp_path: Path) -> None:
         EmbeddedServer.acquire(tmp_path)
     message = str(failure.value)
     assert message.startswith(f"can't start the embedded server in {tmp_path}: ")
-    assert message.endswith(f"see {tmp_path / LOG_FILE}, or set redis.url to a server of your own")
+    assert message.endswith(f"see {tmp_path / LOG_FILE}, or set redis.url to your own server")
     assert "AOF manifest" in message
     assert "\n" not in message
     wait_until(lambda: stopped(tmp_path))

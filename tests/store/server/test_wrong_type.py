@@ -15,7 +15,7 @@ from streamclust.store.model.dead_letters import newest_letter
 from streamclust.store.model.health import read_health
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
-from streamclust.store.model.proposal import proposed
+from streamclust.store.model.proposal import proposal_id
 from streamclust.store.model.versions import follow, read_model
 from streamclust.store.server.connect import Server, translate
 from streamclust.store.server.wrong_type import expected_type
@@ -75,7 +75,7 @@ USES: dict[str, tuple[str, Use]] = {
     "lease": ("lease", lambda server, keys: Lease(server.client(), keys, 9.0).take()),
     "token": ("token", lambda server, keys: Lease(server.client(), keys, 9.0).take()),
     "health": ("health", lambda server, keys: read_health(server.client(), keys)),
-    "proposal": ("proposal", lambda server, keys: proposed(server.client(), keys)),
+    "proposal": ("proposal", lambda server, keys: proposal_id(server.client(), keys)),
     "models, newest": ("models", lambda server, keys: read_model(server.client(), keys)),
     "models, next": ("models", lambda server, keys: list(follow(server.client(), keys, 0))),
     "models, commit": ("models", committing),

@@ -235,14 +235,14 @@ def test_what_is_trimmed_between_a_read_and_the_look_after_it_is_counted_once(
     reading.add(2)
     reading.trim(0)
     # When the read is taken in Then they may be counted as missing already, and so not again
-    gaps = [watch.took(found), watch.idle(), watch.idle()]
+    gaps = [watch.advance(found), watch.find_gap_at_end(), watch.find_gap_at_end()]
     lost = sum((Lost().plus(gap) for gap in gaps if gap), Lost())
     assert lost.entries == (2 if reading.counts else 0)
     assert lost.unknown == (0 if reading.counts else 1)
     assert watch.position == "5-0"
     # and nothing is missing where only the stream's last ID was moved
     reading.client.execute_command("XSETID", reading.stream, "9-0")  # type: ignore[no-untyped-call]
-    assert (watch.idle() is None) == reading.counts
+    assert (watch.find_gap_at_end() is None) == reading.counts
     assert watch.position == "9-0"
 
 

@@ -54,7 +54,7 @@ def test_members_share_the_entries(feed: Feed) -> None:
         [],
     ]
     assert got(one, own=True) == [b"1-0", b"2-0"]
-    one.done([b"1-0", b"2-0"])
+    one.acknowledge([b"1-0", b"2-0"])
     assert got(one, own=True) == [b"5-0"]
 
 
@@ -62,14 +62,14 @@ def test_a_turn_comes_when_all_before_is_done_or_written(feed: Feed) -> None:
     feed.add(1, 2, 3, 4)
     one, two = feed.member(), feed.member()
     got(one), got(two)
-    assert not one.before(b"1-0", "0-0")
-    assert two.before(b"3-0", "0-0")
-    assert two.before(b"3-0", "1-0")
-    assert not two.before(b"3-0", "2-0")  # written, if not yet acknowledged
-    one.done([b"1-0"])
-    assert two.before(b"3-0", "0-0")
-    one.done([b"2-0"])
-    assert not two.before(b"3-0", "0-0")
+    assert not one.has_pending_between(b"1-0", "0-0")
+    assert two.has_pending_between(b"3-0", "0-0")
+    assert two.has_pending_between(b"3-0", "1-0")
+    assert not two.has_pending_between(b"3-0", "2-0")  # written, if not yet acknowledged
+    one.acknowledge([b"1-0"])
+    assert two.has_pending_between(b"3-0", "0-0")
+    one.acknowledge([b"2-0"])
+    assert not two.has_pending_between(b"3-0", "0-0")
 
 
 def test_what_a_dead_member_left_is_taken_over(feed: Feed) -> None:
@@ -97,7 +97,7 @@ def test_entries_that_are_gone_are_told_once(feed: Feed) -> None:
     assert [entry_id for entry_id, _ in found.entries] == [b"2-0", b"4-0"]
     assert gone + len(found.gone) == 2
     assert taken + gone == 4
-    live.done(found.ids)
+    live.acknowledge(found.ids)
     assert feed.pending() == 0
     assert live.idle
 
@@ -117,26 +117,26 @@ def test_what_was_trimmed_before_it_was_given_is_told_once(feed: Feed) -> None:
     # Given two members, of whom one has had the first two entries of six
     feed.add(1, 2, 3, 4, 5, 6)
     one, two = feed.member(), feed.member()
-    assert one.missing() is None  # nothing was given, so nothing can be missing
-    one.done(got(one))
-    assert one.missing() is None
+    assert one.find_gap() is None  # nothing was given, so nothing can be missing
+    one.acknowledge(got(one))
+    assert one.find_gap() is None
     # When two more are trimmed Then one member is told of it, and how many they are if that's known
     feed.client.xtrim(feed.stream, 2, approximate=False)
     counts = "entries-added" in feed.client.xinfo_stream(feed.stream)
-    gap = two.missing()
+    gap = two.find_gap()
     assert gap is not None
     assert (gap.after, gap.entries) == ("2-0", 2 if counts else None)
     if counts:
-        assert one.missing() is None
+        assert one.find_gap() is None
     assert got(one) == [b"5-0", b"6-0"]
-    assert one.missing() is two.missing() is None
+    assert one.find_gap() is two.find_gap() is None
     # also when nothing is left of the stream
     feed.add(7, 8, 9)
     feed.client.xtrim(feed.stream, 0, approximate=False)
-    gap = one.missing()
+    gap = one.find_gap()
     assert gap is not None
     assert (gap.after, gap.entries) == ("6-0", 3 if counts else None)
-    assert one.missing() is two.missing() is None
+    assert one.find_gap() is two.find_gap() is None
     feed.add(10)
     assert got(two) == [b"10-0"]
 
@@ -145,9 +145,9 @@ def test_a_stream_or_a_group_that_is_not_there_has_no_gap(feed: Feed) -> None:
     member = feed.member()
     feed.add(1)
     feed.client.xgroup_destroy(feed.stream, "g")
-    assert member.missing() is None
+    assert member.find_gap() is None
     feed.client.delete(feed.stream)
-    assert member.missing() is None
+    assert member.find_gap() is None
 
 
 def test_a_share_ends_where_another_member_s_begins(feed: Feed) -> None:
@@ -157,9 +157,9 @@ def test_a_share_ends_where_another_member_s_begins(feed: Feed) -> None:
     feed.client.xclaim(feed.stream, "g", live.name, 0, ["1-0", "2-0"])
     live._size.most = 10
     assert live.read_own().ids == [b"1-0", b"2-0", b"5-0", b"6-0"]
-    assert live.unbroken(live.read_own()).ids == [b"1-0", b"2-0"]
-    other.done([b"3-0", b"4-0"])
-    assert live.unbroken(live.read_own()).ids == [b"1-0", b"2-0", b"5-0", b"6-0"]
+    assert live.before_others(live.read_own()).ids == [b"1-0", b"2-0"]
+    other.acknowledge([b"3-0", b"4-0"])
+    assert live.before_others(live.read_own()).ids == [b"1-0", b"2-0", b"5-0", b"6-0"]
 
 
 def test_signs_of_life_keep_entries(feed: Feed) -> None:
@@ -167,10 +167,10 @@ def test_signs_of_life_keep_entries(feed: Feed) -> None:
     busy, other = feed.member(), feed.member()
     got(busy)
     feed.client.xclaim(feed.stream, "g", busy.name, 0, ["1-0", "2-0"], idle=10_000)
-    busy.keep()
+    busy.reset_idle_time()
     assert other.take_over(9_000) == (0, 0)
-    busy.done([b"1-0", b"2-0"])
-    busy.keep()  # what is done isn't taken up again
+    busy.acknowledge([b"1-0", b"2-0"])
+    busy.reset_idle_time()  # what is done isn't taken up again
     assert feed.pending() == 0
 
 
@@ -181,7 +181,7 @@ def test_who_leaves_hands_back_at_once(feed: Feed) -> None:
     leaving.leave()
     assert feed.pending() == 2
     assert other.take_over(3_600_000) == (2, 0)
-    other.done([b"1-0", b"2-0"])
+    other.acknowledge([b"1-0", b"2-0"])
     other.leave()
     found: Any = feed.client.xinfo_consumers(feed.stream, "g")
     assert [each["name"].decode() for each in found] in ([leaving.name], [])
@@ -205,9 +205,9 @@ def test_dead_members_are_removed_once_nothing_of_theirs_is_left(feed: Feed) -> 
     # Given two members that died, one of them with entries that it had not finished
     feed.add(1, 2, 3, 4, 5, 6)
     finished, unfinished, living = feed.member(), feed.member(), feed.member()
-    finished.done(got(finished))
+    finished.acknowledge(got(finished))
     left = got(unfinished)
-    living.done(got(living))
+    living.acknowledge(got(living))
     # When the group is looked after Then nothing goes that has entries, or was seen a moment ago
     assert living.remove_dead(3_600_000) == 0
     assert living.remove_dead(0) == 1
@@ -252,7 +252,7 @@ def test_a_gap_has_a_size_wherever_the_server_knows_where_the_group_began(
     member.join(start)
     feed.add(4, 5, 6, 7, 8)
     feed.client.xtrim(feed.stream, maxlen=0, approximate=False)
-    gap = member.missing()
+    gap = member.find_gap()
     if start == "0":  # nothing was promised before the first read
         assert gap is None
     else:

@@ -134,20 +134,20 @@ def test_a_member_of_a_group_gets_what_it_was_given(feed: Feed) -> None:
         found = []
         while own := member.read_own():
             found += own.ids
-            member.done(own.ids)
+            member.acknowledge(own.ids)
         assert found == [entry_id.encode() for _, entry_id in feed.added[100:116]]
         assert len(said) >= 1
         new = member.read_new(None)
         assert len(new.ids) >= 1
-        member.done(new.ids)
+        member.acknowledge(new.ids)
         # and one that can't be read is named
         large = add_large(feed)
         with pytest.raises((UnreadableError, redis.ConnectionError)):
             while new := member.read_new(None):
-                member.done(new.ids)
+                member.acknowledge(new.ids)
         with pytest.raises(UnreadableError, match=f"entry {large} of {stream} .*400,0.. bytes"):
             while own := member.read_own():
-                member.done(own.ids)
+                member.acknowledge(own.ids)
     assert member.read_own().ids[-1:] == [large.encode()]
 
 
@@ -194,14 +194,14 @@ def test_twice_as_much_is_asked_for_after_a_thousand_reads() -> None:
     size = ReadSize(1 << 20)
     entries = ListEntries([(b"1-0", [b"x" * 1000])])
     for _ in range(20):
-        size.took(entries)
+        size.record(entries)
     before = size.next_count
     assert size.less(before, ReplyLostError("lost"), "s", "0-0") == before // 8
     less = size.next_count
     assert less <= before // 8
     for _ in range(999):
-        size.took(entries)
+        size.record(entries)
     assert size.next_count == less
-    size.took(entries)
+    size.record(entries)
     assert size.next_count == pytest.approx(2 * less, abs=1)
     assert entries.ids() == [b"1-0"]

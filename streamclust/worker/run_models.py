@@ -1,4 +1,4 @@
-"""All models of a worker: few threads, few connections, and one end."""
+"""Runs all models of a worker, which share a few threads and connections, and end together."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def run_models(
     jobs : sequence of Job
         They share one `stop`, and one server.
     roster : Roster, optional
-        It adds and removes models while the worker runs. Without it, there must be a job.
+        Adds and removes models while the worker runs. Without a roster, there must be a job.
     models : RunningModels, optional
-        What runs the jobs. By default, an error that ends one model stops the others.
+        Runs the jobs. Default: models of which each stops the others if an error ends it.
 
     Raises
     ------
     Exception
         The first error that ended a model, after all models have ended.
     ModelsFailedError
-        Instead of this error, if `models` doesn't stop the others.
+        In place of this error, if `models` doesn't stop the others.
     """
     common = roster or jobs[0]
     log = jobs[0].log.try_unbind("model") if jobs else structlog.get_logger()
@@ -84,7 +84,7 @@ def run_models(
 def _shared(
     common: Job | Roster, models: RunningModels, log: FilteringBoundLogger
 ) -> Iterator[Shared]:
-    """Open what all models of a worker share, and close it at the end."""
+    """Open the objects that all models of a worker share; close them at the end."""
     settings, cores = common.settings, cores_of_process()
     lease = float(settings.worker.lease)
     with (
@@ -108,7 +108,7 @@ def _shared(
             yield Shared(
                 connections,
                 heartbeats,
-                Pool(models.run, cores, models.left),
+                Pool(models.run, cores, models.on_left),
                 readers=ReaderThreads(cores),
                 solves=Solves(cores),
                 standbys=standbys,
@@ -116,7 +116,7 @@ def _shared(
                 each_part=one_by_one if engine is None else on_engine(engine),
             )
         finally:
-            standbys.close(hangs=heartbeats.hangs.is_set())
+            standbys.close(hangs=heartbeats.server_hangs.is_set())
             connections.close()
 
 

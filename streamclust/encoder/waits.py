@@ -1,4 +1,4 @@
-"""What one of many encoders does while others use the thread: it waits for news or for a time."""
+"""The waits of one of many encoders that share threads: for news, or for a time."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _QUANTUM = 0.05
 """Seconds after which an encoder with more to do lets the next one run."""
 
 _LOOK_AGAIN = 300.0
-"""Seconds after which an encoder without news reads once, since no report is perfect."""
+"""Seconds after which an encoder without news reads once, because a report can be missing."""
 
 _IDLE = 0.1
 """Seconds between reads of an encoder that ends when all entries have codes."""
 
 
-class Between:
-    """The waits of one session of an encoder, and what happens meanwhile.
+class EncoderWaits:
+    """The waits of one session of an encoder, and the reports that arrive meanwhile.
 
     Parameters
     ----------
     job : Job
     member : GroupMember
     news : StreamNews
-        What watches the keys.
+        Watches the keys.
     wake : callable
         Gives the encoder a turn; called from any thread.
     poll : float
@@ -60,7 +60,7 @@ class Between:
         self._idle_after = float(job.settings.worker.idle_after)
         self._watched = self._versions_watched = False
         self._versions_changed = True
-        self._busy = time.monotonic()  # when there was something to do last
+        self._busy = time.monotonic()  # when the encoder last had something to do
         self._ends = self._busy + _QUANTUM
         self._lock = threading.Lock()
         self._claims = (0, 0)
@@ -78,7 +78,7 @@ class Between:
         return True
 
     def _note_version(self) -> None:
-        self._versions_changed = True  # the next turn of the encoder looks at it
+        self._versions_changed = True  # the next turn of the encoder reads it
 
     def rest(self, *, busy: bool) -> Generator[Wait, None, bool]:
         """Let other encoders run, or wait for entries; return whether to leave memory."""
@@ -91,11 +91,11 @@ class Between:
         if self._job.until_idle:
             yield from self._pause(_IDLE)
             return False
-        left = self._busy + self._idle_after - now
-        if left <= 0.0 and self._watched:
+        remaining = self._busy + self._idle_after - now
+        if remaining <= 0.0 and self._watched:
             return True
         longest = _LOOK_AGAIN if self._watched else self._poll
-        yield from self._pause(min(longest, max(left, 0.0)) if self._watched else longest)
+        yield from self._pause(min(longest, max(remaining, 0.0)) if self._watched else longest)
         return False
 
     def sleep(self) -> Iterator[Wait]:
@@ -106,7 +106,7 @@ class Between:
     def wait_for(
         self, key: str, look: Callable[[], T], seconds: float = _LOOK_AGAIN
     ) -> Generator[Wait, None, T]:
-        """Return what `look` finds in a key; if it finds nothing, wait once until the key changes.
+        """Return the result of `look` for a key; if it is empty, wait once until the key changes.
 
         Parameters
         ----------
@@ -122,10 +122,10 @@ class Between:
             found = look()
         return found
 
-    def claimed(self, reply: Any) -> None:
-        """Take the reply to `GroupMember.claim_call`; called from another thread."""
+    def report_claim(self, reply: Any) -> None:
+        """Record the reply to `GroupMember.claim_command`; called from another thread."""
         if isinstance(reply, Exception):
-            self.wake()  # the encoder meets the error itself
+            self.wake()  # the encoder gets the error at its next command
             return
         taken, gone = len(reply[1]), len(reply[2]) if len(reply) > 2 else 0
         if taken or gone:
@@ -134,7 +134,7 @@ class Between:
             self.wake()
 
     def take_claims(self) -> tuple[int, int]:
-        """Return the number of entries taken over since the last call, and of those gone."""
+        """Return how many entries were taken over since the last call, and how many are gone."""
         with self._lock:
             claims, self._claims = self._claims, (0, 0)
         return claims
@@ -149,5 +149,5 @@ class Between:
         activity = self._job.activity
         activity.ended(LOOP)
         yield Wait(time.monotonic() + seconds)
-        activity.moved()
+        activity.record_progress()
         self._ends = time.monotonic() + _QUANTUM
