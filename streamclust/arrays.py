@@ -195,7 +195,9 @@ def as_sample_weight(w: ArrayLike | None, n: int) -> Array:
         raise DataError(f"sample weights have shape {weights.shape}; expected ({n},)")
     if n and not (weights.min() >= 0.0 and weights.max() <= MAX_MAGNITUDE):
         first = weights[~((weights >= 0.0) & (weights <= MAX_MAGNITUDE))][0]
-        raise DataError(f"sample weights hold {first:g}; expected 0 to {MAX_MAGNITUDE:g}")
+        raise DataError(
+            f"sample weights hold {first:g}; expected numbers from 0 to {MAX_MAGNITUDE:g}"
+        )
     if n and not are_weights(weights):
         smallest = weights[weights > 0.0].min()
         raise DataError(

@@ -189,7 +189,7 @@ def test_weights_and_covariances_that_are_none_are_refused_by_name(name: str) ->
         ([0.5, 0.75, -0.25], "weights sum to 1, the smallest is -0.25; expected a sum of 1"),
         ([0.5, 0.6, 0.1], "weights sum to 1.2, the smallest is 0.1; expected a sum of 1"),
         ([0.5, 0.5, 0.0], "weights holds 0; expected positive numbers"),
-        ([0.5, np.nan, 0.5], "weights holds NaN"),
+        ([0.5, np.nan, 0.5], "weights holds nan"),
         ([0.5, 0.5], r"weights has shape \(2,\); expected \(3\)"),
     ):
         with pytest.raises(DataError, match=f"^{text}"):

@@ -106,15 +106,15 @@ def fit_adapting(
     return EMResult(best.params, stats, (family.loss(stats),), converged=True)
 
 
-def is_better(family: Family[P], live: P, found: P, points: Sample) -> bool:
-    """Return whether the evidence for `found` is strong enough to change the number of components.
+def is_better(family: Family[P], live: P, candidate: P, points: Sample) -> bool:
+    """Return whether the evidence for `candidate` is strong enough to change K.
 
     See `EVIDENCE`.
     """
     if not _is_allowed(family, len(live.means)):
         return True
     search = search_of(family)
-    return search.bic(live, points) - search.bic(found, points) > EVIDENCE
+    return search.bic(live, points) - search.bic(candidate, points) > EVIDENCE
 
 
 def _is_allowed(family: Family[Any], K: int) -> bool:

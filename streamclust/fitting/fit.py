@@ -64,11 +64,11 @@ def fit(
     Raises
     ------
     TooFewPointsError
-        If there are fewer distinct points than components; for K-means with the metric cosine,
-        fewer distinct directions. With gaps, if a feature has no value in any point.
+        If there are fewer distinct points (metric cosine: directions) than components, or if a
+        feature has no value in any point.
     DataError
-        If the points aren't a table of numbers; if a point is a zero vector and the metric is
-        cosine; if a value is missing, unless the family has ``missing="learn"``.
+        If an argument isn't allowed, a point is a zero vector (metric cosine), or a value is
+        missing, unless the family has ``missing="learn"``.
     """
     if not hasattr(family, "e_step"):
         raise DataError(f"family is {family!r}; expected a KMeans or a GaussianMixture")
@@ -80,8 +80,7 @@ def fit(
     points, w = np.asarray(family.prepare(points[w > 0.0]), np.float64), w[w > 0.0]
     search = search_of(family)
     search.check(points)
-    unit = search.unit(points)
-    if unit == 1.0:
+    if (unit := search.unit(points)) == 1.0:
         return _fit(family, points, w, n_init, tol, max_iter, seeds)
     run = _fit(family, points / unit, w, n_init, tol, max_iter, seeds)
     return search.in_original_units(run, unit)

@@ -178,8 +178,8 @@ class KMeansSearch(Search[KMeansParams]):
 
     def apply(self, params: KMeansParams, moves: Sequence[Move[KMeansParams]]) -> KMeansParams:
         """Return the centroids after moves; new ones come last."""
-        kept = np.delete(params.centroids, [k for move in moves for k in move.drop], axis=0)
-        return KMeansParams(np.concatenate([kept, *(move.add.centroids for move in moves)]))
+        remaining = np.delete(params.centroids, [k for move in moves for k in move.drop], axis=0)
+        return KMeansParams(np.concatenate([remaining, *(move.add.centroids for move in moves)]))
 
     def _halves(self, X: Array, w: Array) -> Array:
         """Return two centroids: Lloyd's algorithm after a cut across the widest axis."""

@@ -236,8 +236,8 @@ class MixtureSearch(Search[MixtureParams]):
         means = [np.delete(params.means, dropped, axis=0), *(move.add.means for move in moves)]
         covariances = params.covariances
         if self.family.covariance_type != "tied":
-            kept = np.delete(covariances, dropped, axis=0)
-            covariances = np.concatenate([kept, *(move.add.covariances for move in moves)])
+            remaining = np.delete(covariances, dropped, axis=0)
+            covariances = np.concatenate([remaining, *(move.add.covariances for move in moves)])
         weights = np.concatenate(parts)
         return replace(
             params,

@@ -112,8 +112,7 @@ def e_step(
         NaN is a missing value.
     floor : array of shape (D,), optional
         The floor that `params.covariances` include; see `GaussianMixture.reg_covar`. The expected
-        moments must not include it, because each m-step adds it again: otherwise the variance of a
-        feature that is always missing in a component would grow by the floor in each step.
+        moments must not include it, because each m-step adds it again.
     background : array of shape (N,), optional
         Log of the density that is added to p(x_o) of each point; see
         `streamclust.models.background`. Points of one pattern have the same value.
@@ -124,11 +123,8 @@ def e_step(
     rows, means, kind = patterns.complete, params.means, params.covariance_type
     density, entropies, complete_density = None, None, None
     if with_scores:
-        density, entropies, complete_density = (
-            np.empty(len(X)),
-            np.zeros(len(X)),
-            np.empty(len(rows)),
-        )
+        density, entropies = np.empty(len(X)), np.zeros(len(X))
+        complete_density = np.empty(len(rows))
     pattern_background, constant = None, -np.inf
     if background is not None:
         pattern_background = background[patterns.order[patterns.starts[:-1]]]

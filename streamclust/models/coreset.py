@@ -189,8 +189,8 @@ def reweigh(coreset: Coreset, factor: float) -> Coreset:
 
 
 def _without_negligible(coreset: Coreset) -> Coreset:
-    kept = coreset.w > _NEGLIGIBLE * coreset.w.max()
-    return coreset if kept.all() else Coreset(coreset.X[kept], coreset.w[kept])
+    rows = coreset.w > _NEGLIGIBLE * coreset.w.max()
+    return coreset if rows.all() else Coreset(coreset.X[rows], coreset.w[rows])
 
 
 def reduce_coreset(coreset: Coreset, means: Array, size: int, rng: np.random.Generator) -> Coreset:

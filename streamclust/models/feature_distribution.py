@@ -195,8 +195,8 @@ class FeatureDistribution:
         if lam == 1.0:
             return self
         square = lam * lam * self.square  # 0 also where the square of a small factor underflows
-        kept = (square[:, None] > 0.0) & (self.mass > _NEGLIGIBLE * self.total[:, None])
-        mass = np.where(kept, lam * self.mass, 0.0)
+        is_kept = (square[:, None] > 0.0) & (self.mass > _NEGLIGIBLE * self.total[:, None])
+        mass = np.where(is_kept, lam * self.mass, 0.0)
         return replace(self, mass=mass, square=square)
 
     def merge(self, other: FeatureDistribution) -> FeatureDistribution:

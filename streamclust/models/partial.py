@@ -37,8 +37,8 @@ def assign(X: Points, centroids: Array) -> kernels.Assigned:
     complete, gappy = kernels.split_rows(X)
     assigned = kernels.Assigned(np.empty(len(X), np.int64), np.empty(len(X)))
     if len(complete):
-        found = kernels.assign(X.take(complete, axis=0), centroids)
-        assigned.labels[complete], assigned.sqdist[complete] = found
+        nearest = kernels.assign(X.take(complete, axis=0), centroids)
+        assigned.labels[complete], assigned.sqdist[complete] = nearest
     kernels.partial_step(X, None, gappy, centroids, assigned)
     _check(assigned.sqdist)
     return assigned

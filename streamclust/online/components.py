@@ -129,12 +129,12 @@ class Components:
 
     def without(self, removed: Labels, weight: Array) -> Components:
         """Return the components without the removed ones; `weight` (K,) are the masses of all."""
-        kept = np.setdiff1d(np.arange(len(weight)), removed)
+        remaining = np.setdiff1d(np.arange(len(weight)), removed)
         return Components(
-            self.ids[kept],
+            self.ids[remaining],
             self.next_id,
-            self.recent[kept],
-            self.peak[kept],
+            self.recent[remaining],
+            self.peak[remaining],
             self.peak_total - float(weight[removed].sum()),
         )
 

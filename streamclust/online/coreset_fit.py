@@ -166,8 +166,8 @@ def solve(
         return Answer(None)
 
 
-def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -> Stats | None:
-    """Return the coreset's statistics under `found`, or None if `found` isn't clearly better.
+def judge(family: Family[P], live: P, coreset: Coreset, mass: float, candidate: P) -> Stats | None:
+    """Return the coreset's statistics under `candidate`, or None if it isn't clearly better.
 
     Another number of components needs strong evidence; see `streamclust.fitting.choose_k`.
 
@@ -179,20 +179,20 @@ def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -
         The present coreset, with points that were learned since the fit started.
     mass : float
         Number of points that `live` represents.
-    found : KMeansParams or MixtureParams
+    candidate : KMeansParams or MixtureParams
         The parameters that `solve` returned.
     """
     X, w = coreset.X, coreset.w
-    stats = family.e_step(found, X, w)
-    if len(found.means) != len(live.means):
+    stats = family.e_step(candidate, X, w)
+    if len(candidate.means) != len(live.means):
         points = sample_of(coreset, stats.reference)
-        better = stats.alive.all() and is_better(family, live, found, points)
+        better = stats.alive.all() and is_better(family, live, candidate, points)
         return stats if better else None
     if family.min_components is not None:
         family = family.with_components(len(live.means))
     before, after = (
         EMResult(params, sums, (family.loss(sums),), converged=True)
-        for params, sums in ((live, family.e_step(live, X, w)), (found, stats))
+        for params, sums in ((live, family.e_step(live, X, w)), (candidate, stats))
     )
     gain = search_of(family).gain(before, after, X, w)
     # On its own n points, a fit looks better than it is, by the optimism of n points. The live

@@ -231,12 +231,12 @@ class StreamLearner(Generic[P]):
         """Return parameters that the user gave, after checks."""
         family, kind = self.family, self.family.covariance_type
         try:
-            arrays, found = family.to_arrays(params), getattr(params, "covariance_type", None)
+            arrays, found_type = family.to_arrays(params), getattr(params, "covariance_type", None)
         except AttributeError:
             name = type(params).__name__
             raise DataError(f"params is a {name}; expected parameters of {family.kind}") from None
-        if found != kind:
-            raise DataError(f"params has covariance_type {found!r}; expected {kind!r}")
+        if found_type != kind:
+            raise DataError(f"params has covariance_type {found_type!r}; expected {kind!r}")
         if "scale" in arrays:
             raise DataError("params has a scale; expected centroids of points that aren't scaled")
         params = family.from_arrays(arrays)
@@ -499,12 +499,12 @@ class StreamLearner(Generic[P]):
 
         The result is None if the learner doesn't store this distribution, or has none yet.
         """
-        found = state.feature_distribution
-        if not self.remembers_features or found is None:
+        distribution = state.feature_distribution
+        if not self.remembers_features or distribution is None:
             return None
         if state.scaling is None:
-            return found
-        return found.mapped(state.scaling.scale, state.scaling.center)
+            return distribution
+        return distribution.mapped(state.scaling.scale, state.scaling.center)
 
     def loss(self, state: LearnerState[P]) -> float | None:
         """Return the prequential loss of the parameters that `in_units` returns.

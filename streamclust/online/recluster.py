@@ -193,9 +193,9 @@ class ReclusterPolicy(Generic[P]):
         return replace(pending, answer=solve(self.family, pending.problem, self.reseeds, each))
 
     def _use_answer(
-        self, state: LearnerState[P], found: P | None, w: Array
+        self, state: LearnerState[P], candidate: P | None, w: Array
     ) -> tuple[LearnerState[P], bool]:
-        """Replace the live parameters by the fit `found` if it is better; return whether it was.
+        """Replace the live parameters by `candidate` if it is better; return whether it was.
 
         The comparison and the new statistics use the present coreset, which includes points that
         were learned since the fit started.
@@ -204,20 +204,20 @@ class ReclusterPolicy(Generic[P]):
         if params is None or stats is None:
             return state, False
         core, mass, before = state.coreset.points, stats.mass, state.recluster
-        better = None if found is None else judge(self.family, params, core, mass, found)
-        if found is not None and better is not None:
-            found = self.family.m_step(better, found)
-            better = better if usable(found) else None
+        better = None if candidate is None else judge(self.family, params, core, mass, candidate)
+        if candidate is not None and better is not None:
+            candidate = self.family.m_step(better, candidate)
+            better = better if usable(candidate) else None
         interval = self.interval(mass / float(w.mean()))
-        if found is None or better is None:
+        if candidate is None or better is None:
             loss = self._comparable_loss(params, self.family.e_step(params, core.X, core.w), core)
             if self.family.min_components is None:  # if K adapts, the interval stays
                 interval = max(interval, 2.0 * before.interval)
             after = ReclusterState[P](before.learned, interval, loss)
             return replace(state, recluster=after), False
-        solved_loss = self._comparable_loss(found, better, core)
+        solved_loss = self._comparable_loss(candidate, better, core)
         return replace(
-            self.adopt(state, found, better, is_fit_of_coreset=True),
+            self.adopt(state, candidate, better, is_fit_of_coreset=True),
             drift=state.drift,
             counts=replace(state.counts, reclustered=state.counts.reclustered + 1),
             recluster=ReclusterState(before.learned, interval, solved_loss),

@@ -175,9 +175,8 @@ def propose(
 
     Parameters
     ----------
-    path : Path
-    options : TableOptions
-        Options that the user has set; they aren't changed.
+    path, options : Path and TableOptions
+        The file, and the options that the user has set; they aren't changed.
     name : str, optional
         Name of the model. Default: derived from the name of the file.
     kind : 'kmeans' or 'gaussian_mixture', optional
@@ -219,8 +218,7 @@ def propose(
     scale = propose_scale(sample) if scaled else "none"
     size = None if n_components else propose_size(sample, chosen_kind, scale, engine)
     K = n_components or max(2, 0 if size is None else size.n_components)
-    name, is_heavy = name or model_name(path), proposed_kind == "gaussian_mixture"
-    is_given = metric is not None
+    name, is_heavy, is_given = name or model_name(path), proposed_kind != "kmeans", bool(metric)
     return Proposal(name, rows, chosen_kind, is_heavy, scale, size, K, chosen_metric, is_given)
 
 

@@ -92,14 +92,14 @@ def test_a_point_without_any_value_is_named_by_its_row() -> None:
 def test_other_values_than_numbers_are_refused_beside_gaps(bad: float) -> None:
     with pytest.raises(DataError, match=r"X holds .*; expected a magnitude up to 1e\+100"):
         as_points([[1.0, np.nan], [bad, 2.0]], missing="learn")
-    with pytest.raises(DataError, match="X holds NaN"):
+    with pytest.raises(DataError, match="X holds nan"):
         as_points([[1.0, np.nan]])
 
 
 def test_masked_values_are_missing() -> None:
     X = np.ma.masked_array([[1, 2], [3, 4]], mask=[[False, True], [False, False]])
     assert_array_equal(as_points(X, missing="learn"), [[1.0, np.nan], [3.0, 4.0]])
-    with pytest.raises(DataError, match="X holds NaN"):
+    with pytest.raises(DataError, match="X holds nan"):
         as_points(X)
 
 

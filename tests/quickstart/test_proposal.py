@@ -167,7 +167,7 @@ def test_given_columns_are_not_questioned(tmp_path: Path) -> None:
             "a,b\n" + "1,2\n" * 9,
             r"'a' \(constant\), 'b' \(constant\); name features with --columns",
         ),
-        ("a,b\n1e200,x\n" + "1e200,1\n2e200,2\n" * 9, "no row of numbers; expected more"),
+        ("a,b\n1e200,x\n" + "1e200,1\n2e200,2\n" * 9, "no row of numbers; expected at least two"),
     ],
 )
 def test_a_file_without_points_is_refused_with_the_reason(

@@ -591,7 +591,7 @@ def test_a_refit_of_an_earlier_model_is_refused(workspace: Workspace) -> None:
         client.delete(keys.lease, keys.token, keys.state, keys.models)
     # Then the new one doesn't take it over
     said = drain(workspace).events("refit_refused")
-    assert "of an earlier model of this name" in said[0]["error"]
+    assert "an earlier model of this name" in said[0]["error"]
     assert "refit" not in reasons(workspace)
     assert not waiting(workspace)
 
