@@ -88,8 +88,21 @@ def mutants(source: str) -> Iterator[Mutant]:
     for changed in (*_python(source), *_lua(source)):
         diff = unified_diff(source.splitlines(), changed.splitlines(), lineterm="", n=0)
         lines = [line for line in diff if not line.startswith(("---", "+++"))]
-        if lines and not _is_annotation(source, lines[0]) and not IDLE.search("\n".join(lines)):
+        if (
+            lines
+            and _is_python(changed)
+            and not _is_annotation(source, lines[0])
+            and not IDLE.search("\n".join(lines))
+        ):
             yield Mutant(changed, "\n".join(lines))
+
+
+def _is_python(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except SyntaxError:  # as for the unpacking of a dictionary, whose ** is taken for a power
+        return False
+    return True
 
 
 def _python(source: str) -> Iterator[str]:

@@ -53,7 +53,10 @@ def check_online(settings: Settings, server: Server) -> Iterator[Check]:
     client = server.client()
     info: dict[str, Any] = {}
     try:
-        info = _info(client)
+        # In a cluster, the reply of the first node.
+        reply: Any = client.info()
+        first = next(iter(reply.values()), None)
+        info = first if isinstance(first, dict) and "redis_version" in first else reply
     except redis.RedisError as error:
         if not isinstance(translated(error, server.label), NotPermittedError):
             raise
@@ -107,10 +110,3 @@ def _unused_overrides(template: Template, models: set[str]) -> list[str]:
         for key in template.settings.overrides
         if (template.name.fill({last: key}) if is_value else key) not in models
     ]
-
-
-def _info(client: redis.Redis) -> dict[str, Any]:
-    """Return the reply to INFO; in a cluster, that of the first node."""
-    info: Any = client.info()
-    first = next(iter(info.values()), None)
-    return first if isinstance(first, dict) and "redis_version" in first else info

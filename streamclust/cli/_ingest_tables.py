@@ -54,7 +54,12 @@ class IngestTables:
             given.setdefault("missing", "learn")
         self.model = _columns_of(models) if entry_format != "fields" else None
         if entry_format == "fields" and options["label_columns"]:
-            _warn_of_labels(models)
+            for name, model in models:
+                if not model.points.features:
+                    warn(
+                        f"model {name!r} can't read entries with labels yet: name its features in "
+                        f"models.{name}.points.features"
+                    )
         self._files = files
         self._options = given
         self._size = max(CHUNK // block, 1) * block
@@ -113,13 +118,3 @@ def _columns_of(models: list[tuple[str, ModelSettings]]) -> ModelColumns | None:
         return None
     ((features, name),) = found.items()
     return ModelColumns(f"model {name!r}", features, len(features))
-
-
-def _warn_of_labels(models: list[tuple[str, ModelSettings]]) -> None:
-    """Warn of models that would take a label for a feature."""
-    for name, model in models:
-        if not model.points.features:
-            warn(
-                f"model {name!r} can't read entries with labels yet: name its features in "
-                f"models.{name}.points.features"
-            )

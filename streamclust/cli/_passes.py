@@ -30,23 +30,23 @@ class Passes:
     job : Job
     engine : Engine
         Computes the sums.
-    shown : PassProgress
+    progress : PassProgress
     stop : callable
         Returns whether Ctrl-C was pressed.
     """
 
     job: Job
     engine: Engine
-    shown: PassProgress
+    progress: PassProgress
     stop: Callable[[], bool]
 
     def callbacks(self, words: Callable[[Pass], str] = lambda _: "") -> Callbacks:
         """Return the functions that a refit calls; `words` describes a pass."""
         from streamclust.refit.command import Callbacks
 
-        shown = self.shown
+        progress = self.progress
         return Callbacks(
-            shown.on_points, lambda step: shown.show(words(step)), self.stop, shown.on_part
+            progress.on_points, lambda step: progress.show(words(step)), self.stop, progress.on_part
         )
 
 
@@ -64,6 +64,6 @@ def opened_passes(settings: Settings, model: str, **how: Any) -> Iterator[Passes
         prepared_for_threads(),
         open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,
-        pass_progress("reading") as shown,
+        pass_progress("reading") as progress,
     ):
-        yield Passes(job, engine, shown, ctrl_c.is_set)
+        yield Passes(job, engine, progress, ctrl_c.is_set)

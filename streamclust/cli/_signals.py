@@ -32,17 +32,17 @@ class Wakeup:
     """
 
     def __init__(self) -> None:
-        self._wakes = self._woken = self._before = -1
+        self._wakes = self._woken = self._previous_fd = -1
 
     def __enter__(self) -> Self:
         self._woken, self._wakes = os.pipe()
         os.set_blocking(self._woken, False)
         os.set_blocking(self._wakes, False)
-        self._before = signal.set_wakeup_fd(self._wakes, warn_on_full_buffer=False)
+        self._previous_fd = signal.set_wakeup_fd(self._wakes, warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(self._before)
+        signal.set_wakeup_fd(self._previous_fd)
         os.close(self._wakes)
         os.close(self._woken)
 

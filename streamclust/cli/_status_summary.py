@@ -37,13 +37,13 @@ class Summary:
         self._group_of = group_of
         self.total = Totals()
         self._groups: defaultdict[str, Totals] = defaultdict(Totals)
-        self._shown = 0
+        self._shown_count = 0
 
     def first(self, rows: Iterable[Overview], sort: str, limit: int) -> list[Overview]:
         """Return the first `limit` models; 0 returns all. Only these stay in memory."""
         key, counted = sort_key(sort), self._counted(rows)
         found = nsmallest(limit, counted, key) if limit else sorted(counted, key=key)
-        self._shown = len(found)
+        self._shown_count = len(found)
         return found
 
     def _counted(self, rows: Iterable[Overview]) -> Iterator[Overview]:
@@ -55,7 +55,7 @@ class Summary:
     @property
     def left_out(self) -> int:
         """Number of models that aren't among the first."""
-        return self.total.models - self._shown
+        return self.total.models - self._shown_count
 
     def head(self, sort: str, terminal: Terminal) -> list[str]:
         """Return the lines above the first models; none if all models are shown."""
@@ -67,7 +67,7 @@ class Summary:
         lines = terminal.wrap(f"{plural(self.total.models, 'model')}: {phases}")
         lines += self._group_lines(terminal)
         order = "those with problems first" if sort == "problems" else f"by {sort}"
-        return [*lines, "", *terminal.wrap(f"the first {self._shown:,} models, {order}:")]
+        return [*lines, "", *terminal.wrap(f"the first {self._shown_count:,} models, {order}:")]
 
     def tail(self, terminal: Terminal) -> list[str]:
         """Return the line below the first models; none if all models are shown."""

@@ -30,18 +30,6 @@ _MOST_REMARKS = 20
 _MOST_COMPONENTS = 20
 
 
-def status_lines(
-    rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed: bool
-) -> list[str]:
-    """Return the table of the models, the remarks on them, and one model's components."""
-    if not rows:
-        return []
-    return [
-        *table_lines(rows, terminal),
-        *notes(rows, label, terminal, detailed=detailed),
-    ]
-
-
 def notes(rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed: bool) -> list[str]:
     """Return the lines below the table: remarks, meanings, and one model's components."""
     lines = list(_remarks(rows, label, terminal))

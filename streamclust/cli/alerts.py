@@ -126,11 +126,11 @@ def alerts(
                 _say_none(client, settings, model, server.label, follow=follow)
             if last is None and since is None:
                 last = _LAST
-            found = _found(client, settings, newest, last, since)
+            found = _find_alerts(client, settings, newest, last, since)
             if exist:
                 found = _with_notes(found, model, since, follow=follow)
             if follow:
-                found = chain(found, _new(client, settings, newest))
+                found = chain(found, _follow_new(client, settings, newest))
             _print(islice(found, count), as_json, single=len(names) == 1)
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
@@ -160,7 +160,7 @@ def _say_none(
     say(printable(f"{model}: no alerts{' yet; waiting for new alerts' if follow else ''}{hint}"))
 
 
-def _found(
+def _find_alerts(
     client: redis.Redis,
     settings: Settings,
     newest: dict[str, int],
@@ -203,7 +203,7 @@ def _with_notes(
         say(printable(f"{model}: {'; '.join(notes)}"))
 
 
-def _new(client: redis.Redis, settings: Settings, newest: dict[str, int]) -> Iterator[Shown]:
+def _follow_new(client: redis.Redis, settings: Settings, newest: dict[str, int]) -> Iterator[Shown]:
     """Yield the alerts after the numbers `newest`, and wait for new alerts."""
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.read_alerts import new_alerts

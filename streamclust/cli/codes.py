@@ -110,7 +110,7 @@ def codes(
             else:
                 keys = _keys(client, settings, model, stream, server.label, follow=follow)
             last = _LAST if last is None else last
-            found = _found(client, keys, last, since, model=model, follow=follow)
+            found = _find_codes(client, keys, last, since, model=model, follow=follow)
             terminal = None if as_json else stdout_terminal()
             if terminal is not None:
                 head = _format(terminal, "ID", "#", "CODE", "DISTANCE", "VERSION", "")
@@ -223,7 +223,7 @@ class _Shown(NamedTuple):
     first: int = 0
 
 
-def _found(
+def _find_codes(
     client: redis.Redis,
     keys: dict[str, str],
     last: int,

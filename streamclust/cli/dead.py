@@ -84,7 +84,7 @@ def _opened(settings: Settings, model: str) -> Iterator[_Place]:
         yield place
 
 
-def _wanted(reason: str | None) -> Callable[[StoredLetter], bool]:
+def _with_reason(reason: str | None) -> Callable[[StoredLetter], bool]:
     return lambda letter: reason is None or reason in letter.reason
 
 
@@ -136,7 +136,7 @@ def list_letters(
     if ingested:
         list_bad_rows(settings, model, number, oldest=oldest, reason=reason, as_json=as_json)
         return
-    wanted = _wanted(reason)
+    wanted = _with_reason(reason)
     with _opened(settings, model) as place:
         bad_rows = count_bad_rows(settings, place.client, model)
         stored, newest = newest_letter(place.client, place.keys)
@@ -211,7 +211,7 @@ def requeue(
 
     with _opened(settings, model) as place:
         client, keys = place.client, place.keys
-        parts = plan_requeue(client, keys, newest_letter(client, keys)[1], _wanted(reason))
+        parts = plan_requeue(client, keys, newest_letter(client, keys)[1], _with_reason(reason))
         letters = sum(len(part.letters) for part in parts)
         if parts:
             _check_readers(place, parts, force)
@@ -285,7 +285,7 @@ def purge(
     with _opened(settings, model) as place:
         client, keys = place.client, place.keys
         stored, newest = newest_letter(client, keys)
-        wanted = None if reason is None else _wanted(reason)
+        wanted = None if reason is None else _with_reason(reason)
         if wanted is not None:
             stored = sum(map(wanted, read_letters(client, keys, up_to=newest)))
         removed = 0

@@ -166,7 +166,7 @@ class StatusCollector:
             for row in rows:
                 groups.setdefault(self.group_of(row.name), Totals()).add(row)
                 if row.name in chosen:
-                    own.append(_own(row))
+                    own.append(_own_samples(row))
         except redis.RedisError:
             own, groups, left_out, reached = [], {}, 0, 0.0
         yield GaugeMetricFamily("streamclust_server_up", "Whether Redis answers.", reached)
@@ -216,7 +216,7 @@ class _Own(NamedTuple):
     values: dict[str, Any]
 
 
-def _own(row: Overview) -> _Own:
+def _own_samples(row: Overview) -> _Own:
     table = {**_GAUGES, **_COUNTERS}
     return _Own(printable(row.name), {name: value(row) for name, (_, value) in table.items()})
 

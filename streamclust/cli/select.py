@@ -93,15 +93,15 @@ def select(
         check_plotting()
         check_target(path)
     with opened_passes(settings, model, start=True if which.files else None) as passes:
-        job, shown = passes.job, passes.shown
+        job, progress = passes.job, passes.progress
         scores = select_live(
             job,
             which,
             wanted,
             Plan(restarts, seed=job.model.seed),
-            on_pass=lambda K, step: shown.show(_pass_words(K, step, wanted)),
+            on_pass=lambda K, step: progress.show(_pass_words(K, step, wanted)),
             stop=passes.stop,
-            on_part=shown.on_part,
+            on_part=progress.on_part,
             engine=passes.engine,
         )
     choice = choose(scores)

@@ -96,7 +96,7 @@ class Progress:
         self._in_file = False
         self._mark = Mark()
         self._hash = hashlib.blake2b(digest_size=16)
-        self._before = self._hash
+        self._hash_before = self._hash
         self._earlier = {} if restart else self._read()
 
     @property
@@ -187,7 +187,7 @@ class Progress:
         self, chunk: Chunk, start: int, stop: int, bad: int, newest: str
     ) -> tuple[Any, ...]:
         """Return the command that stores the progress after some rows of a chunk."""
-        self._before = self._hash.copy()
+        self._hash_before = self._hash.copy()
         self._mark_before = self._mark
         self._add(chunk, start, stop)
         self._mark = Mark(
@@ -200,7 +200,7 @@ class Progress:
 
     def retreat(self, chunk: Chunk, start: int, stop: int) -> None:
         """Store that only these rows of the latest step are in the stream."""
-        mark, self._hash = self._mark_before, self._before
+        mark, self._hash = self._mark_before, self._hash_before
         self._add(chunk, start, stop)
         points = mark.points + stop - start
         self._mark = replace(mark, points=points, digest=self._hash.hexdigest())

@@ -171,7 +171,7 @@ class PublishSettings(Section):
         "stored. null: only `keep` limits them.",
     )
 
-    def kept(self, version_bytes: int) -> int:
+    def versions_to_keep(self, version_bytes: int) -> int:
         """Return how many versions of this size are stored."""
         if self.keep_bytes is None or not version_bytes:
             return self.keep

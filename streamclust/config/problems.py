@@ -28,7 +28,7 @@ from streamclust.config.schema import (
 from streamclust.config.sources import PREFIX, Layer
 from streamclust.config.values import Name
 from streamclust.store.model.keys import is_own
-from streamclust.store.server.url import shown
+from streamclust.store.server.url import masked_url
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -179,7 +179,9 @@ def _unknown(
         known = f"did you mean {hint}?" if places or near else "see `streamclust config show`"
         return f"{origin}: unknown variable; {known}"
     if other and key in _KIND_KEYS:
-        shown = f"; write {other}: {_shown(path, value)}" if isinstance(value, int | str) else ""
+        shown = (
+            f"; write {other}: {_format_value(path, value)}" if isinstance(value, int | str) else ""
+        )
         return f"{place}{_KIND_KEYS[other]} has {other}{shown}"
     if kinds := kinds_with(path):
         return f"{place}only {' and '.join(kinds)} has {key}"
@@ -217,7 +219,11 @@ def _problem(details: ErrorDetails, path: Sequence[str], kind: Type, origin: str
         return f"missing; expected {allowed(kind)}"
     if error == "value_error":
         reason = str(details["ctx"]["error"])
-        return reason if isinstance(value, dict | list) else f"got {_shown(path, value)}; {reason}"
+        return (
+            reason
+            if isinstance(value, dict | list)
+            else f"got {_format_value(path, value)}; {reason}"
+        )
     if error in _NOT_A_SECTION:
         return _not_a_section(path, value, kind, origin)
     if error == "too_short":
@@ -228,7 +234,7 @@ def _problem(details: ErrorDetails, path: Sequence[str], kind: Type, origin: str
     expected = " | ".join(kind.kinds) or allowed(kind)
     near = near_value(str(value), expected)
     hint = f"; did you mean {near}?" if near else _hint(path, value, kind)
-    return f"got {_shown(path, value)}; expected {expected}{hint}"
+    return f"got {_format_value(path, value)}; expected {expected}{hint}"
 
 
 def _not_a_section(path: Sequence[str], value: object, kind: Type, origin: str) -> str:
@@ -246,7 +252,7 @@ def _not_a_section(path: Sequence[str], value: object, kind: Type, origin: str) 
         written = f"--set {'.'.join((*path, key))}={shown}"
     else:
         written = f"{path[-1]}: {{{key}: {shown}}}"
-    return f"got {_shown(path, value)}; expected keys with values; write {written}"
+    return f"got {_format_value(path, value)}; expected keys with values; write {written}"
 
 
 def _hint(path: Sequence[str], value: object, kind: Type) -> str:
@@ -266,7 +272,7 @@ def _form(value: object) -> str:
     return "a list" if isinstance(value, list | tuple) else "one value"
 
 
-def _shown(path: Sequence[str], value: object) -> str:
+def _format_value(path: Sequence[str], value: object) -> str:
     """Return `value` for a message: short, and without a possible password."""
     if isinstance(value, dict | list | tuple):
         return _form(value)
@@ -287,4 +293,4 @@ def _shortened(text: str) -> str:
 
 def _without_password(text: str) -> str:
     """Return `text` without the parts that hold the password if it is the URL of a server."""
-    return shown(text) if "@" in text or "://" in text else text
+    return masked_url(text) if "@" in text or "://" in text else text

@@ -99,7 +99,10 @@ def _rows(
     path: tuple[str, ...], found: Sequence[Found], classes: Sequence[Any], default: Any
 ) -> Iterator[Setting]:
     if path[-1] == "kind" and len(found) > 1:
-        yield _kind_row(path, found, default)
+        meanings = {kind_of(section): field.description for section, field in found}
+        chosen = kind_of(type(default)) if isinstance(default, BaseModel) else "required"
+        description = " ".join(f"`{kind}`: {meaning}" for kind, meaning in meanings.items())
+        yield Setting(".".join(path), "", " | ".join(meanings), chosen, description)
         return
     for text in dict.fromkeys(field.description for _, field in found):
         same = [(section, field) for section, field in found if field.description == text]
@@ -112,13 +115,6 @@ def _rows(
         yield Setting(
             ".".join(path), kinds, allowed(field_type(field)), _default(field), text or ""
         )
-
-
-def _kind_row(path: tuple[str, ...], found: Sequence[Found], default: Any) -> Setting:
-    meanings = {kind_of(section): field.description for section, field in found}
-    chosen = kind_of(type(default)) if isinstance(default, BaseModel) else "required"
-    description = " ".join(f"`{kind}`: {meaning}" for kind, meaning in meanings.items())
-    return Setting(".".join(path), "", " | ".join(meanings), chosen, description)
 
 
 def _default(field: FieldInfo) -> str:

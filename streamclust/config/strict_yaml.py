@@ -65,7 +65,7 @@ def parse_with_lines(name: str, text: str) -> tuple[Any, Lines]:
             raise ConfigError(f"{name}: aliases expand to too many values; write the values out")
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(_at(name, error.problem_mark, _problem(error))) from None
+        raise ConfigError(_message_at(name, error.problem_mark, _problem(error))) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(
@@ -91,7 +91,7 @@ def parse(name: str, text: str) -> Any:
     return parse_with_lines(name, text)[0]
 
 
-def _at(name: str, mark: yaml.Mark | None, problem: str) -> str:
+def _message_at(name: str, mark: yaml.Mark | None, problem: str) -> str:
     place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
     return printable(f"{name}{place}: {problem}")
 
@@ -135,7 +135,9 @@ def _keyed(
     that of its anchor.
     """
     if id(node) in above:
-        raise ConfigError(_at(name, node.start_mark, "an anchor can't hold an alias of itself"))
+        raise ConfigError(
+            _message_at(name, node.start_mark, "an anchor can't hold an alias of itself")
+        )
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -150,7 +152,7 @@ def _children(
 ) -> Iterator[tuple[yaml.Node | None, Keys, yaml.Node]]:
     if node.tag == f"{_TAG}int" and len(node.value) > _MOST_DIGITS:
         raise ConfigError(
-            _at(name, node.start_mark, f"a number has more than {_MOST_DIGITS:,} digits")
+            _message_at(name, node.start_mark, f"a number has more than {_MOST_DIGITS:,} digits")
         )
     if isinstance(node, yaml.SequenceNode):
         yield from ((None, path, item) for item in node.value)
@@ -168,13 +170,15 @@ def _children(
 def _check_key(name: str, key: yaml.Node, known: set[str]) -> None:
     if not isinstance(key, yaml.ScalarNode):
         raise ConfigError(
-            _at(
+            _message_at(
                 name,
                 key.start_mark,
                 "a list or mapping can't be a key; put a name that begins with { or [ in quotes",
             )
         )
     if key.value in known:
-        raise ConfigError(_at(name, key.start_mark, f"duplicate key {key.value}; remove one"))
+        raise ConfigError(
+            _message_at(name, key.start_mark, f"duplicate key {key.value}; remove one")
+        )
     known.add(key.value)
     key.tag = f"{_TAG}str"

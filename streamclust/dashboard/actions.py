@@ -83,7 +83,7 @@ class Actions:
     def __init__(self, source: Source, on_change: Callable[[Action], None]) -> None:
         self._source = source
         self._on_change = on_change
-        self._known: dict[str, Action] = {}
+        self._actions: dict[str, Action] = {}
         self._thread = ThreadPoolExecutor(1, "dashboard-actions")
         self._stop = threading.Event()
 
@@ -95,7 +95,7 @@ class Actions:
         ApiError
             If an action of the model is running, or the settings don't have the model.
         """
-        running = [each for each in self._known.values() if each.state == "running"]
+        running = [each for each in self._actions.values() if each.state == "running"]
         for other in running:
             if other.model == model:
                 text = f"a {other.kind} of {model!r} is running; wait until it has ended"
@@ -136,10 +136,10 @@ class Actions:
         self._on_change(action)
 
     def _remember(self, action: Action) -> None:
-        self._known[action.id] = action
-        for other in list(self._known.values()):
-            if len(self._known) > _REMEMBERED and other.state != "running":
-                del self._known[other.id]
+        self._actions[action.id] = action
+        for other in list(self._actions.values()):
+            if len(self._actions) > _REMEMBERED and other.state != "running":
+                del self._actions[other.id]
 
     def get(self, action_id: str) -> Action:
         """Return an action.
@@ -149,9 +149,9 @@ class Actions:
         ApiError
             If it isn't remembered.
         """
-        if action_id not in self._known:
+        if action_id not in self._actions:
             raise ApiError(404, "not_found", f"no action has the ID {action_id[:40]!r}")
-        return self._known[action_id]
+        return self._actions[action_id]
 
     def close(self) -> None:
         """Stop the running action at its next step."""

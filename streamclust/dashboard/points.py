@@ -72,7 +72,11 @@ class CodedPoints:
             return self
         code, score = _coded(model, self.X)
         return replace(
-            self, shown=_shown(model, self.X), code=code, score=score, version_key=version_key
+            self,
+            shown=_shown_points(model, self.X),
+            code=code,
+            score=score,
+            version_key=version_key,
         )
 
 
@@ -135,7 +139,7 @@ class RecentPoints:
         except StreamclustError as error:
             self.error = str(error)
             return None
-        version_key, shown = (model.model_id, model.version), _shown(model, X)
+        version_key, shown = (model.model_id, model.version), _shown_points(model, X)
         return CodedPoints(found.ids, X, shown, code, score, version_key)
 
     def _known_layout(self, model: Model, stream: str) -> Layout | None:
@@ -169,7 +173,7 @@ def _coded(model: Model, X: Array) -> tuple[Labels, Array]:
     return model.predict(X), model.score_samples(X)
 
 
-def _shown(model: Model, X: Array) -> Array:
+def _shown_points(model: Model, X: Array) -> Array:
     """Return points without missing values, for a picture."""
     return np.asarray(model.impute(X)) if np.isnan(X).any() else X
 

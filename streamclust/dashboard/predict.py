@@ -124,7 +124,9 @@ def read_points(points: Any, model: Model) -> Array:
     """
     D = model.shape[1]
     if not isinstance(points, list):
-        text = f"points is {_shown(points)}; expected a list of points, each with {D} numbers"
+        text = (
+            f"points is {_format_value(points)}; expected a list of points, each with {D} numbers"
+        )
         raise ApiError(422, "bad_field", text, "points")
     if len(points) > POINTS:
         text = f"points has {len(points):,} points; at most {POINTS:,} per request"
@@ -162,7 +164,9 @@ def _row(point: Any, where: str, names: list[str], gaps: bool) -> list[float]:
             raise ApiError(422, "bad_point", text, f"{where}.{missing}")
         return [_number(point.get(name), f"{where}.{name}", gaps) for name in names]
     if not isinstance(point, list) or len(point) != len(names):
-        found = f"has {len(point)} values" if isinstance(point, list) else f"is {_shown(point)}"
+        found = (
+            f"has {len(point)} values" if isinstance(point, list) else f"is {_format_value(point)}"
+        )
         text = f"{where} {found}; expected {len(names)} numbers: {_listed(names)}"
         raise ApiError(422, "bad_point", text, where)
     if all(type(value) is float for value in point):
@@ -178,11 +182,11 @@ def _number(value: Any, where: str, gaps: bool) -> float:
             return float(value)
         except OverflowError:
             pass
-    text = f"{where} is {_shown(value)}; expected a finite number"
+    text = f"{where} is {_format_value(value)}; expected a finite number"
     raise ApiError(422, "bad_point", text, where)
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "missing or null" if value is None else json.dumps(value)[:60]
 
 

@@ -135,7 +135,13 @@ class Reading:
             changes.alerts += self._alerts.read(client, self._keys, row.alerts or 0)
             self.row = row
             if self.model is not None:
-                changes.points = self._read_points(self.model)
+                if self._recent is None:
+                    self._recent = RecentPoints(self._source.raw_client())
+                configured = self._source.settings.models.get(self.name)
+                streams = sorted(self.model.position) or list(
+                    configured.streams if configured else ()
+                )
+                changes.points = self._recent.read(self.model, streams)
                 self._keep_plane(self.model, changes)
             self._changes = Changes()
             return changes
@@ -163,13 +169,6 @@ class Reading:
             known = len(self._trail.events)
             self._trail.add(model)
             changes.events += self._trail.events[known:]
-
-    def _read_points(self, model: Model) -> CodedPoints | None:
-        if self._recent is None:
-            self._recent = RecentPoints(self._source.raw_client())
-        settings = self._source.settings.models.get(self.name)
-        streams = sorted(model.position) or list(settings.streams if settings else ())
-        return self._recent.read(model, streams)
 
     def _keep_plane(self, model: Model, changes: Changes) -> None:
         """Choose the plane at the first version, and again when it shows too little variance."""

@@ -44,7 +44,7 @@ class NewestModels:
     """Remembers the newest versions of a few models, and looks them up again after a second."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, Model]] = {}
+        self._models: dict[str, tuple[float, Model]] = {}
 
     def get(self, source: Source, name: str) -> Model:
         """Return the newest version; runs in a thread.
@@ -55,13 +55,13 @@ class NewestModels:
             If the model has no version.
         """
         client, keys, now = source.client(), source.keys(name), time.monotonic()
-        at, known = self._known.get(name, (-math.inf, None))
+        at, known = self._models.get(name, (-math.inf, None))
         if known is not None and now - at < _FRESH_SECONDS:
             return known
         fresh = None if known is None else newest_unless(client, keys, known)
         model = as_learned(fresh or known or read_model(client, keys))
-        self._known.pop(name, None)
-        if len(self._known) >= _MODELS:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[name] = now, model
+        self._models.pop(name, None)
+        if len(self._models) >= _MODELS:
+            self._models.pop(next(iter(self._models)), None)
+        self._models[name] = now, model
         return model

@@ -52,7 +52,7 @@ class Trail:
         self._origin = newest.means.mean(axis=0)
         self._ids = np.sort(newest.numbers[heaviest])
         self._is_adaptive = bool(len(newest.ids))
-        self._of = newest.model_id, D
+        self._model_and_size = newest.model_id, D
         self._most = max(_FEWEST, min(_VERSIONS, _BYTES // (4 * D * min(K, _COMPONENTS))))
         self._steps: list[_Step] = []
         self._all_ids: set[int] = set()
@@ -76,7 +76,7 @@ class Trail:
 
     def add(self, model: Model) -> None:
         """Add a version after the others."""
-        if (model.model_id, model.shape[1]) != self._of or (
+        if (model.model_id, model.shape[1]) != self._model_and_size or (
             self._steps and model.version <= self._steps[-1].version
         ):
             return

@@ -23,7 +23,7 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self._before: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
         self._raised = False
         self._shields = 0
         self._waiting = False
@@ -34,11 +34,11 @@ class Interrupts:
             for number in _SIGNALS
             if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN
         ]
-        self._before = {number: signal.signal(number, self._handle) for number in handled}
+        self._previous = {number: signal.signal(number, self._handle) for number in handled}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     @contextmanager

@@ -117,7 +117,13 @@ def draw_mixture(X: Array, model: Model) -> Figure:
         if axes is zoom:
             _label_at_the_right(axes, frame, crowd)
         else:
-            _label(axes, shown, crowd if axes is main else _inside(every, middle))
+            numbers = {
+                curve.number for curve in (crowd if axes is main else _inside(every, middle))
+            }
+            for curve in shown:
+                if curve.number not in numbers:
+                    top = curve.points[curve.points[:, 1].argmax()]
+                    _write(axes, curve, top, (0, 4), horizontalalignment="center")
     _mark(main, near, "enlarged at the right", above=True)
     _mark(overview, middle, "the left chart")
     zoom.set_title("Gaussians on top of each other", fontsize="medium")
@@ -197,15 +203,6 @@ def _draw(axes: Axes, frame: Frame, points: Array, owners: Any, shown: list[Curv
     axes.tick_params(labelsize="small", colors=_GREY)
     for side in axes.spines.values():
         side.set_color("#bbbbbb")
-
-
-def _label(axes: Axes, shown: list[Curve], labelled: list[Curve]) -> None:
-    """Write number and weight at the top of each ellipse, if no other chart has them."""
-    numbers = {curve.number for curve in labelled}
-    for curve in shown:
-        if curve.number not in numbers:
-            top = curve.points[curve.points[:, 1].argmax()]
-            _write(axes, curve, top, (0, 4), horizontalalignment="center")
 
 
 def _label_at_the_right(axes: Axes, frame: Frame, crowd: list[Curve]) -> None:

@@ -97,7 +97,7 @@ class Processes(Engine):
         self.workers = workers
         self.by_processes = self.here = 0
         self._pool = ThreadPoolExecutor(workers, "engine")
-        self._own = threading.local()
+        self._per_thread = threading.local()
         self._children: list[_Child] = []
         self._lock = threading.Lock()
         self._longest: float | None = None
@@ -221,10 +221,10 @@ class Processes(Engine):
 
     def _child(self) -> _Child:
         """Return this thread's process; start it if there is none."""
-        found: _Child | None = getattr(self._own, "child", None)
+        found: _Child | None = getattr(self._per_thread, "child", None)
         if found is None:
             try:
-                found = self._own.child = _Child()
+                found = self._per_thread.child = _Child()
             except OSError as error:
                 raise EngineError(
                     f"can't start a process of the engine: {explained(error)}; use --engine "
@@ -236,7 +236,7 @@ class Processes(Engine):
 
     def _drop(self, process: _Child) -> None:
         process.kill()
-        self._own.child = None
+        self._per_thread.child = None
         with self._lock, suppress(ValueError):
             self._children.remove(process)
 

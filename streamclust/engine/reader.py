@@ -99,7 +99,7 @@ class Reader:
     server: StreamServer | None = None
     on_less: OnLess = lambda _: None
     on_fault: OnFault = raise_fault
-    _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+    _per_thread: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
     def blocks(
         self, part: Part, note: Callable[[Notes], object], *, stored: bool = False
@@ -187,7 +187,7 @@ class Reader:
         """Return this thread's client."""
         if self.connect is None:
             raise EngineError("a part of a stream can't be read without a server")
-        if not hasattr(self._own, "client"):
-            self._own.client = self.connect()
-        client: redis.Redis = self._own.client
+        if not hasattr(self._per_thread, "client"):
+            self._per_thread.client = self.connect()
+        client: redis.Redis = self._per_thread.client
         return client

@@ -79,8 +79,7 @@ def fit(
     points, w = np.asarray(family.prepare(points[w > 0.0]), np.float64), w[w > 0.0]
     search = search_of(family)
     search.check(points)
-    unit = search.unit(points)
-    if unit == 1.0:
+    if (unit := search.unit(points)) == 1.0:
         return _fit(family, points, w, n_init, tol, max_iter, seeds)
     run = _fit(family, points / unit, w, n_init, tol, max_iter, seeds)
     return search.in_original_units(run, unit)

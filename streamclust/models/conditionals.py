@@ -123,11 +123,8 @@ def e_step(
     rows, means, kind = patterns.complete, params.means, params.covariance_type
     density, entropies, complete_density = None, None, None
     if with_scores:
-        density, entropies, complete_density = (
-            np.empty(len(X)),
-            np.zeros(len(X)),
-            np.empty(len(rows)),
-        )
+        density, entropies = np.empty(len(X)), np.zeros(len(X))
+        complete_density = np.empty(len(rows))
     pattern_background, constant = None, -np.inf
     if background is not None:
         pattern_background = background[patterns.order[patterns.starts[:-1]]]

@@ -175,9 +175,8 @@ def propose(
 
     Parameters
     ----------
-    path : Path
-    options : TableOptions
-        Options that the user has set; they aren't changed.
+    path, options : Path and TableOptions
+        The file, and the options that the user has set; they aren't changed.
     name : str, optional
         Name of the model. Default: derived from the name of the file.
     kind : 'kmeans' or 'gaussian_mixture', optional

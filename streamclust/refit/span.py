@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from streamclust.config.values import parse_latest
 from streamclust.errors import ConfigError
-from streamclust.store.ids import BEGINNING, before, order
+from streamclust.store.ids import BEGINNING, id_before, order
 from streamclust.store.stream.ranges import before_last, end_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _after(
     span: Span, until: dict[str, str], checkpoint: Checkpoint, client: redis.Redis
 ) -> dict[str, str]:
     if span.first is not None:
-        return dict.fromkeys(until, before(entry_id(span.first, "--from")))
+        return dict.fromkeys(until, id_before(entry_id(span.first, "--from")))
     if span.latest is None:
         return dict.fromkeys(until, BEGINNING)
     try:
@@ -97,7 +97,7 @@ def _after(
             return dict.fromkeys(until, BEGINNING)
         return before_last(client, until, n_points, checkpoint.layout)
     newest = max(order(end)[0] for end in until.values())
-    return dict.fromkeys(until, before(f"{max(newest - int(1000 * seconds), 0)}-0"))
+    return dict.fromkeys(until, id_before(f"{max(newest - int(1000 * seconds), 0)}-0"))
 
 
 def entry_id(text: str, option: str) -> str:

@@ -113,9 +113,9 @@ class Backoff:
         self._event = event
         self._limit = limit
         self._longest = longest
-        self._own = Faults()
-        self._shared = faults or self._own
-        self._current = self._own  # the object that counts the current fault
+        self._own_faults = Faults()
+        self._shared = faults or self._own_faults
+        self._current = self._own_faults  # the object that counts the current fault
         self._faults = 0
         self._tried = self._started = 0.0
         self._since = ""
@@ -151,7 +151,7 @@ class Backoff:
         first, unreadable = self._faults == 0, isinstance(error, UnreadableError)
         if first:
             self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            self._current = self._own if unreadable else self._shared
+            self._current = self._own_faults if unreadable else self._shared
             first = self._current.begins(self)
         if not first and not self._current.reminds():
             return
@@ -185,7 +185,7 @@ class Backoff:
     def _logger(self) -> FilteringBoundLogger:
         """Return the log; without the model if all models share the fault."""
         log: Any = self._log
-        return self._log if self._current is self._own else log.try_unbind("model")
+        return self._log if self._current is self._own_faults else log.try_unbind("model")
 
 
 def wait_for_server(

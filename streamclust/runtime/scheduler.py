@@ -138,7 +138,11 @@ class Scheduler:
 
     def take(self, now: float) -> Turn | None:
         """Begin the next turn; return None if no model is ready, or no thread is free for it."""
-        self._take_timers(now)
+        due = self.next_due()
+        while due is not None and due <= now:
+            _, due_model = heapq.heappop(self._timers)
+            self._make_ready(due_model, self._models[due_model], now)
+            due = self.next_due()
         if self._running >= self.threads:
             return None
         queue = self._next_queue()
@@ -216,13 +220,6 @@ class Scheduler:
         self._places += 1
         queue = self._long if entry.long else self._short
         heapq.heappush(queue, (entry.used, self._places, model))
-
-    def _take_timers(self, now: float) -> None:
-        due = self.next_due()
-        while due is not None and due <= now:
-            _, model = heapq.heappop(self._timers)
-            self._make_ready(model, self._models[model], now)
-            due = self.next_due()
 
     def _next_queue(self) -> list[tuple[float, int, str]] | None:
         """Return the queue of the next model; None if no thread may take any."""

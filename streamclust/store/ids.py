@@ -36,7 +36,7 @@ def order(entry_id: str | bytes) -> tuple[int, int]:
     return int(milliseconds), int(sequence or 0)
 
 
-def before(entry_id: str) -> str:
+def id_before(entry_id: str) -> str:
     """Return the largest ID below this one. A read after this ID starts at `entry_id`."""
     milliseconds, sequence = order(entry_id)
     if sequence:

@@ -138,7 +138,7 @@ class Commits:
         the key was deleted.
         """
         context, settings = self._context, self._context.settings
-        keep = settings.publish.kept(len(what.payload))
+        keep = settings.publish.versions_to_keep(len(what.payload))
         if self._points is None:
             self._points = stored_points(self.committed, self._family)
         known: StatePoints | None = self._points

@@ -128,7 +128,7 @@ class Heartbeat:
         self._seconds_late = seconds_late
         self._wake = wake
         self._when_stalled = stalled
-        self._before = (progress().points, time.monotonic())
+        self._last_progress = (progress().points, time.monotonic())
         self._stalled = ""
         self._end: Exception | None = None
         self.refit = self.unanswered = self.is_paused = False
@@ -290,8 +290,8 @@ class Heartbeat:
 
     def _health(self, age: float) -> Health:
         progress, now = self._progress(), time.monotonic()
-        points, then = self._before
-        self._before = (progress.points, now)
+        points, then = self._last_progress
+        self._last_progress = (progress.points, now)
         pause = self._pause
         reason = self._stalled or ("" if pause is None else pause.text) or self._failure()
         state = STALLED if self._stalled else FAILED if pause is None else PAUSED

@@ -63,8 +63,8 @@ class ReaderThreads:
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._lock = threading.Lock()
-        self._held: dict[Reading, None] = {}
-        self._wanted = -math.inf
+        self._waiting: dict[Reading, None] = {}
+        self._asked_at = -math.inf
 
     def take(self, reading: Reading) -> bool:
         """Take the right to have a thread, if it is free."""
@@ -72,27 +72,27 @@ class ReaderThreads:
             if not self._free:
                 return False
             self._free -= 1
-            self._held[reading] = None
+            self._waiting[reading] = None
             return True
 
     def give_back(self, reading: Reading) -> None:
         """Give the right back."""
         with self._lock:
             self._free += 1
-            del self._held[reading]
+            del self._waiting[reading]
 
     def want(self) -> None:
         """Ask a model without a backlog to give up its thread."""
         now = time.monotonic()
-        if now - self._wanted > _ASK_AGAIN:
-            self._wanted = now
-            for reading in list(self._held):
+        if now - self._asked_at > _ASK_AGAIN:
+            self._asked_at = now
+            for reading in list(self._waiting):
                 reading.wake()
 
     @property
     def are_wanted(self) -> bool:
         """Whether a model with a backlog has asked for a thread in the last second."""
-        return time.monotonic() - self._wanted < 1.0
+        return time.monotonic() - self._asked_at < 1.0
 
 
 class Reading:

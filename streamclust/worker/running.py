@@ -56,7 +56,7 @@ class RunningModels:
         self._jobs: dict[str, Job] = {}  # what should run
         self._running: dict[str, _Running] = {}
         self._in_pool: set[str] = set()
-        self._others: dict[str, Iterator[Wait]] = {}
+        self._other_turns: dict[str, Iterator[Wait]] = {}
         self._failures: dict[str, Exception] = {}
 
     def __len__(self) -> int:
@@ -87,14 +87,14 @@ class RunningModels:
 
     def add_turns(self, name: str, turns: Iterator[Wait]) -> None:
         """Run turns that don't belong to a model, such as those of the roster."""
-        self._others[name] = turns
+        self._other_turns[name] = turns
         self.shared.pool.add(name)
 
     def run(self, turn: Turn) -> Wait | None:
         """Run one turn; log an error that ends a model."""
         name = turn.model
-        if name in self._others:
-            return next(self._others[name], None)
+        if name in self._other_turns:
+            return next(self._other_turns[name], None)
         with self._lock:
             running = self._running.get(name)
             if running is None:
@@ -119,7 +119,7 @@ class RunningModels:
             self._in_pool.discard(name)
             ended, job = self._running.pop(name, None), self._jobs.get(name)
             is_new = job is not None and (ended is None or ended.job is not job)
-            if is_new and name not in self._others and not self._stop.is_set():
+            if is_new and name not in self._other_turns and not self._stop.is_set():
                 self._enter_pool(name)
 
     def fail(self, name: str, error: Exception, log: FilteringBoundLogger) -> None:

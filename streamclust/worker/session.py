@@ -79,12 +79,12 @@ class Session:
         if run.parking.failure is None and not run.job.until_idle:
             asleep = find_asleep(self._job, run.lost_commits, server.news, run.wake)
         if asleep is not None:
-            self._kept = asleep
+            self._sleeping_model = asleep
             self._pauses.set_unpaused()
             run.log_often("model_resumed", **asleep.learned)
             run.backoff.over()
         elif self._pauses.look() is not None:
-            self._kept = find_paused(self._job, server.client())
+            self._sleeping_model = find_paused(self._job, server.client())
             run.backoff.over()
         else:
             self._remember(self._open())
@@ -122,9 +122,9 @@ class Session:
         while True:
             if (pause := self._pauses.look(heart)) is not None:
                 if run.job.until_idle:
-                    log_pause(run, pause, **self._kept.learned)
+                    log_pause(run, pause, **self._sleeping_model.learned)
                     return "paused"
-                yield from self._pauses.wait(heart, self._kept)
+                yield from self._pauses.wait(heart, self._sleeping_model)
             elif asleep:
                 yield from self._asleep(heart)
             if run.session_ends:
@@ -255,7 +255,7 @@ class Session:
 
     def _is_needed(self, heart: Heartbeat) -> bool:
         """Return whether a model that isn't in memory has entries or a refit, in one round trip."""
-        keys, position = self._job.keys, self._kept.position
+        keys, position = self._job.keys, self._sleeping_model.position
         asked = [(stream, look_command(stream)) for stream in position]
         asked += [(keys.proposal, proposal_command(keys)), (keys.token, ("GET", keys.token))]
         replies = round_trip(heart.client, [*asked, (keys.paused, pause_command(keys))])
@@ -288,19 +288,19 @@ class Session:
     def _remember(self, worker: ModelWorker) -> None:
         """Remember what the heartbeat reports while the model isn't in memory."""
         at = worker.committed
-        self._kept = SleepingModel(worker.progress, at.position, at.read)
+        self._sleeping_model = SleepingModel(worker.progress, at.position, at.read)
 
     def _heartbeat(self) -> Heartbeat:
         settings, run, pool = self._job.settings.worker, self._run, self._run.shared.pool
 
         def progress() -> Progress:
             worker = self._worker
-            return self._kept.progress if worker is None else worker.progress
+            return self._sleeping_model.progress if worker is None else worker.progress
 
         def entries_wait(client: redis.Redis) -> bool:
             worker = self._worker
-            position = self._kept.position if worker is None else worker.committed.position
-            return any_after(client, position)
+            last = self._sleeping_model if worker is None else worker.committed
+            return any_after(client, last.position)
 
         return Heartbeat(
             self._server.client(),

@@ -114,7 +114,7 @@ class Sharing:
 
     Parameters
     ----------
-    own : str
+    own_id : str
         ID of this worker.
     lease : float
         Seconds that a lease lasts.
@@ -130,18 +130,19 @@ class Sharing:
         Whether the workers can't see each other. Then each takes what is free.
     """
 
-    own: str
+    own_id: str
     lease: float
     shares: bool = True
     models: int = 0
     blind: bool = False
     _waiting: dict[str, _Waiting] = field(default_factory=dict)
-    _new: dict[str, None] = field(default_factory=dict)  # models that wait since the last `to_take`
+    # The models that wait since the last `to_take`
+    _new_models: dict[str, None] = field(default_factory=dict)
     _hot: dict[str, None] = field(default_factory=dict)  # models whose leases are, or may be, free
-    _held: dict[str, None] = field(default_factory=dict)
+    _taken_models: dict[str, None] = field(default_factory=dict)
     _leaving: dict[str, None] = field(default_factory=dict)
     _offered: dict[str, float] = field(default_factory=dict)  # -> when it was handed over
-    _kept: dict[str, float] = field(default_factory=dict)  # -> when this worker took it back
+    _taken_back: dict[str, float] = field(default_factory=dict)  # -> when this worker took it back
     _failed: dict[str, float] = field(default_factory=dict)
     _live: dict[str, Peer] = field(default_factory=dict)
     _peers: list[Peer] = field(default_factory=list)  # the live workers with the same models
@@ -165,7 +166,7 @@ class Sharing:
             Whether this worker held the model until a fault that passes.
         """
         entry = self._waiting[model] = _Waiting(is_own=was_held)
-        self._new[model] = None
+        self._new_models[model] = None
         if model in self._offered:
             self._heat(model, entry, now)
 
@@ -173,13 +174,13 @@ class Sharing:
         """Record that the lease of a model was taken."""
         self._forget(model)
         if self._offered.pop(model, None) is not None:
-            self._kept[model] = now
-        self._held[model] = None
+            self._taken_back[model] = now
+        self._taken_models[model] = None
 
     def record_end(self, model: str, now: float) -> None:
         """Record that a model neither waits for its lease nor holds it any more."""
         self._forget(model)
-        self._held.pop(model, None)
+        self._taken_models.pop(model, None)
         if model in self._leaving:
             del self._leaving[model]
             self._offered[model] = now
@@ -189,9 +190,9 @@ class Sharing:
         self._failed[model] = now
 
     @property
-    def held(self) -> int:
+    def held_models(self) -> int:
         """Number of models that this worker holds."""
-        return len(self._held)
+        return len(self._taken_models)
 
     @property
     def waiting(self) -> int:
@@ -202,7 +203,7 @@ class Sharing:
         """Return the number of models that have failed here recently, and aren't held."""
         for model in [name for name, at in self._failed.items() if now - at > _AVOID]:
             del self._failed[model]
-        return len(self._failed.keys() - self._held.keys())
+        return len(self._failed.keys() - self._taken_models.keys())
 
     def offers(self, now: float) -> tuple[str, ...]:
         """Return the models that were handed over and are not known to be taken."""
@@ -227,7 +228,7 @@ class Sharing:
             for model in peer.offers:
                 if (entry := self._waiting.get(model)) is not None:
                     self._heat(model, entry, now)
-        missing = self.models - self.held - sum(peer.held for peer in self._peers)
+        missing = self.models - self.held_models - sum(peer.held for peer in self._peers)
         has_changed = before != {peer.id for peer in self._peers}
         if has_changed:
             self._changed = now
@@ -241,7 +242,7 @@ class Sharing:
         if entry is None:
             return
         is_free, entry.broken = value is None, ""
-        if value is not None and value.owner == self.own:
+        if value is not None and value.owner == self.own_id:
             is_free = entry.is_own = True
         elif (
             value is not None and value.asleep and value.owner not in self._live and not self.blind
@@ -263,29 +264,29 @@ class Sharing:
         hurries = now < self._hurry or not self.shares or self.blind
         if now >= self._next_look and (hurries or self._missing > 0):
             self._next_look = now + (self.lease / 8.0 if hurries else 3.0 * self.lease)
-            return [model for model in self._waiting if model not in self._new]
+            return [model for model in self._waiting if model not in self._new_models]
         next_models = list(islice(self._round, _AT_ONCE))
         if len(next_models) < _AT_ONCE:
             self._round = iter(list(self._waiting))
         return [
             model
             for model in dict.fromkeys([*next_models, *self._hot])
-            if model in self._waiting and model not in self._new
+            if model in self._waiting and model not in self._new_models
         ]
 
     def to_take(self, now: float) -> list[Take]:
         """Return the leases to try now. The lease of a new model is tried without a read."""
         found: list[Take] = []
-        room = self.share - self.held - self.avoids(now)
-        for model in dict.fromkeys([*self._new, *self._hot]):
+        room = self.share - self.held_models - self.avoids(now)
+        for model in dict.fromkeys([*self._new_models, *self._hot]):
             entry = self._waiting[model]
-            free = now if model in self._new else entry.free
+            free = now if model in self._new_models else entry.free
             if free is None:
                 if now >= entry.hot_until:
                     del self._hot[model]
             elif entry.is_own or now >= free + self._delay(model, room > len(found)):
                 found.append(Take(model, entry.broken))
-        self._new.clear()
+        self._new_models.clear()
         return found
 
     def to_hand_over(self, now: float) -> list[str]:
@@ -293,25 +294,27 @@ class Sharing:
         if not self._peers or now < self._changed + self.lease:
             return []
         share = self.share
-        excess = self.held - len(self._leaving) - share
+        excess = self.held_models - len(self._leaving) - share
         room = sum(peer.room(share) for peer in self._peers)
         moving = len(self._leaving) + len(self.offers(now))
         number = min(excess, room - moving, max(_MOVES, self.models // _MOVES_OF) - moving)
         if number <= 0:
             return []
         keep = _KEEP * self.lease
-        self._kept = {model: since for model, since in self._kept.items() if now < since + keep}
+        self._taken_back = {
+            model: since for model, since in self._taken_back.items() if now < since + keep
+        }
         troubled = {model for peer in self._peers for model in peer.troubles}
-        stay = self._leaving.keys() | self._kept.keys() | troubled
-        able = (model for model in self._held if model not in stay)
-        found = heapq.nsmallest(number, able, key=lambda model: rendezvous_hash(self.own, model))
+        stay = self._leaving.keys() | self._taken_back.keys() | troubled
+        able = (model for model in self._taken_models if model not in stay)
+        found = heapq.nsmallest(number, able, key=lambda model: rendezvous_hash(self.own_id, model))
         self._leaving |= dict.fromkeys(found)
         return found
 
     @property
-    def new(self) -> list[str]:
+    def new_models(self) -> list[str]:
         """Models that wait since the last call of `to_take`."""
-        return list(self._new)
+        return list(self._new_models)
 
     @property
     def workers(self) -> int:
@@ -327,7 +330,7 @@ class Sharing:
         """Return the seconds that this worker leaves a free model to others."""
         if not self._peers or self.blind:
             return 0.0
-        share, own = self.share, rendezvous_hash(self.own, model)
+        share, own = self.share, rendezvous_hash(self.own_id, model)
         able = [peer for peer in self._peers if peer.room(share) and model not in peer.troubles]
         if has_room and model not in self._failed:
             before = sum(rendezvous_hash(peer.id, model) > own for peer in able)
@@ -343,5 +346,5 @@ class Sharing:
     def _forget(self, model: str) -> None:
         """Forget that a model waits."""
         self._waiting.pop(model, None)
-        self._new.pop(model, None)
+        self._new_models.pop(model, None)
         self._hot.pop(model, None)

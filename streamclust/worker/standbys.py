@@ -224,7 +224,7 @@ class Standbys:
             self._look_at_workers(now)
             self._look_at_leases(now)
         with self._lock:
-            new = [self._standbys[name] for name in self._sharing.new]
+            new = [self._standbys[name] for name in self._sharing.new_models]
             takes = self._sharing.to_take(now)
         for start in range(0, len(takes), _TOGETHER):
             with self._lock:
@@ -246,7 +246,7 @@ class Standbys:
             values: dict[str, Any] = {
                 "models": models,
                 "shares": self._digest(),
-                "held": sharing.held,
+                "held": sharing.held_models,
                 "awake": counts.awake,
                 "asleep": counts.asleep,
                 "stalled": counts.stalled,

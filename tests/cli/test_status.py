@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.color import ColorSystem
 
 from streamclust import KMeans, KMeansParams, Model
 from streamclust.cli._status_summary import Summary
-from streamclust.cli._status_table import status_lines
+from streamclust.cli._status_table import notes, table_lines
 from streamclust.cli._terminal import Terminal
 from streamclust.formats.lost import Lost
 from streamclust.store.model.health import Health
@@ -166,6 +167,14 @@ ODD = (
     an_overview("failing", health=Health(phase="failed", reason="no memory", rate=1e6)),
     an_overview("young", model=None, lag=None, lost=None, dead=None),
 )
+
+
+def status_lines(
+    rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed: bool
+) -> list[str]:
+    if not rows:
+        return []
+    return [*table_lines(rows, terminal), *notes(rows, label, terminal, detailed=detailed)]
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])

@@ -328,7 +328,7 @@ def test_files_with_the_same_columns_in_another_order(workspace: Workspace, inge
     assert ingest("a.csv", "b.csv", "--format", "json").exit_code == 0
     assert [fields["json"] for _, fields in _entries(workspace)] == ["[1.0,2.0]", "[3.0,4.0]"]
     done = ingest("a.csv", "c.csv")
-    assert "c.csv has a column 'z', the first file, a.csv, doesn't" in done.stderr
+    assert "c.csv has a column 'z', but the first file, a.csv, doesn't" in done.stderr
 
 
 def test_entries_without_names_have_the_order_of_the_config(

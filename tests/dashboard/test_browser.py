@@ -139,8 +139,8 @@ def test_points_arrive_and_the_plane_and_the_figures_change(browser: Browser, si
 def test_every_screen_fits_and_is_accessible(
     browser: Browser, site: Site, theme: Any, width: int
 ) -> None:
-    options = {"viewport": {"width": width, "height": 900}, "color_scheme": theme}
-    with visit(browser, site.url, **options) as found:
+    viewport: Any = {"width": width, "height": 900}
+    with visit(browser, site.url, viewport=viewport, color_scheme=theme) as found:
         for route in ("#/", "#/m/machines", "#/m/waiting"):
             page = open_model(found) if route == "#/m/machines" else found.open(route)
             page.locator(".phase").first.wait_for()
@@ -232,7 +232,7 @@ def test_numbers_have_the_digits_that_tell_them_apart(browser: Browser, site: Si
 
 
 def test_the_page_is_light(browser: Browser, site: Site) -> None:
-    with visit(browser, site.url) as found:
+    with visit(browser, site.url, own_cache=True) as found:
         sizes: list[int] = []
         found.page.on("requestfinished", lambda request: sizes.append(weight(request)))
         open_model(found)

@@ -13,7 +13,7 @@ import pytest
 
 from streamclust.dashboard.mailbox import Mailbox
 from streamclust.store.server.connect import Address, open_server
-from tests.support.dashboard import followed, opened
+from tests.support.dashboard import PLAIN, followed, opened
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
 from tests.support.publisher import Publisher
@@ -190,7 +190,7 @@ def test_all_visitors_share_one_reading(workspace: Workspace, publisher: Publish
     publisher.publish(1)
     with opened(workspace) as api, workspace.client as client:
         limits = httpx.Limits(max_connections=40)
-        with httpx.Client(base_url=api.base_url, limits=limits, trust_env=False) as many:
+        with httpx.Client(base_url=api.base_url, limits=limits, **PLAIN) as many:
             streams = [many.stream("GET", UPDATES) for _ in range(30)]
             responses = [stream.__enter__() for stream in streams]
             lines = [response.iter_lines() for response in responses]

@@ -112,8 +112,8 @@ def test_neighbours_are_of_one_cluster_and_direction_by_distance(K: int, gaps: b
     rng, n = np.random.default_rng(K), 3000
     labels = rng.integers(K, size=n)
     labels[:2] = 0, K - 1
-    means = rng.normal(size=(K, 10))
-    offset = rng.normal(size=(n, 10)) * np.array([9, 8, 7, 6, 5, 4, 3, 2, 1, 1]) ** 2
+    means = 1e15 * (rng.normal(size=(K, 10)) + np.array([0] * 8 + [900, 900]))
+    offset = 1e15 * rng.normal(size=(n, 10)) * np.array([9, 8, 7, 6, 5, 4, 3, 2, 1, 1]) ** 2
     X, sqdist = means[labels] + offset, (offset**2).sum(axis=1)
     if gaps:
         X[::7, 0] = np.nan
@@ -249,6 +249,7 @@ def test_the_default_size_follows_the_components_within_bounds() -> None:
 def test_a_model_of_too_many_components_for_its_coreset_has_none() -> None:
     assert default_size(31, 1700) == 0  # of 616 points: 19 per component, where 20 are needed
     assert default_size(30, 1700) == 616
+    assert default_size(32, 1638) == 640
 
 
 # ---- the coreset of a stream

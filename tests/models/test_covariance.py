@@ -58,7 +58,7 @@ def test_moments_are_what_the_estimate_undoes(kind: CovarianceType) -> None:
     covariances = random_covariances(kind, 3, 2, np.random.default_rng(0))
     verbs = COVARIANCES[kind]
     assert covariances.shape == verbs.shape(3, 2)
-    weight = 0.1 * W  # also of less than one point
+    weight = 0.05 * W  # less than one point in all
     found = verbs.estimate(verbs.moment(covariances, weight), weight, 2.0 * covariances)
     assert_allclose(found, covariances)
 
@@ -337,3 +337,5 @@ def test_symmetry_is_measured_in_standard_deviations() -> None:
         symmetric(almost)
     almost[0, 1] = 1e-10
     assert_array_equal(symmetric(almost), [[1e12, 5e-11], [5e-11, 1e-12]])
+    several = np.stack([np.eye(2), almost])
+    assert_array_equal(symmetric(several), [np.eye(2), symmetric(almost)])

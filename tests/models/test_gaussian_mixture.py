@@ -415,6 +415,7 @@ def test_the_spread_of_a_mixture_is_the_variance_within_and_between_components(
 def test_a_component_may_get_a_part_of_the_floor() -> None:
     found = of_stats([2.0, 2.0], [[0.0], [0.0]], [[8.0], [6.0]], 0.5, share=0.25)
     assert found.tolist() == [[4.125], [3.5]]
+    assert of_stats([2.0], [[0.0]], [[8.0]], 0.5, share=0.25).tolist() == [[4.125]]
 
 
 def test_a_feature_that_never_varies_has_the_average_variance_of_the_others() -> None:

@@ -142,14 +142,14 @@ def test_features_of_any_size_have_scales_in_their_units(kind: Any) -> None:
 
 
 def test_only_points_below_2_to_the_minus_400_are_scaled_without_a_kind() -> None:
-    X, w = np.array([[1.0, -0.25], [-1.5, np.nan]]), np.ones(2)
+    X, w = np.array([[1.0, -0.25, 0.0], [-1.5, np.nan, 0.0]]), np.ones(2)
     assert learn_scaling("none", 2.0**-400 * X, w) is None
     assert learn_scaling("none", np.zeros((2, 2)), w) is None
     for exponent in (-401, -700):  # the largest magnitude is below 2^(exponent + 1)
         found = learn_scaling("none", 2.0**exponent * X, w)
         assert found is not None
-        assert found.center.tolist() == [0.0, 0.0]
-        assert found.scale.tolist() == [2.0 ** (exponent + 301)] * 2
+        assert found.center.tolist() == [0.0, 0.0, 0.0]
+        assert found.scale.tolist() == [2.0 ** (exponent + 301)] * 3
 
 
 def test_scaled_points_are_clipped_and_volumes_are_products_of_scales() -> None:

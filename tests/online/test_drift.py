@@ -11,7 +11,7 @@ import pytest
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, fit
 from streamclust.errors import DataError
 from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
-from streamclust.online.drift import Drift, DriftState
+from streamclust.online.drift import Drift, DriftState, _Adwin, _PageHinkley
 from streamclust.online.state import Counts, WarmUp
 from tests.support.states import same
 
@@ -95,11 +95,53 @@ def test_equal_losses_are_no_trouble() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"detector": "none"}, {"threshold": 0.0}, {"delta": 1.0}, {"delta": float("nan")}]
+    "bad",
+    [
+        {"detector": "none"},
+        {"threshold": 0.0},
+        {"delta": 0.0},
+        {"delta": 1.0},
+        {"delta": float("nan")},
+    ],
 )
 def test_bad_settings_are_named(bad: Any) -> None:
     with pytest.raises(DataError, match=next(iter(bad))):
         Drift(**bad)
+
+
+def test_only_an_announced_drift_leaves_the_weight_of_old_points() -> None:
+    policies = [Drift(on_drift=each) for each in ("announce", "forget", "recluster")]
+    assert [policy.kept for policy in policies] == [1.0, 0.01, 0.01]
+
+
+def test_page_hinkley_reports_a_sum_above_its_threshold() -> None:
+    detector = _PageHinkley(Drift(threshold=10.0), np.array([5.5]).tobytes())
+    assert not detector.update(5.0)  # the sum is 10
+    assert detector.update(0.625)
+
+
+def test_adwin_gets_numbers_between_0_and_1_and_a_fall_is_no_drift(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Recorder:
+        def __init__(self, **options: float) -> None:
+            assert options == {"delta": 0.25, "clock": 1}
+            self.numbers: list[float] = []
+            self.estimation = 0.5
+            self.drift_detected = True
+
+        def update(self, number: float) -> None:
+            self.numbers.append(number)
+            self.estimation = {0.75: 0.5, 1.0: 0.75}.get(number, 0.25)
+
+    policy = Drift(delta=0.25)
+    monkeypatch.setattr("river.drift.ADWIN", Recorder)
+    detector = _Adwin(policy, b"")
+    found = [_Adwin(policy, b"").update(z) for z in (-1.5, 1.5, 9.0)]
+    assert found == [False, False, True]
+    for z in (-9.0, -3.0, 0.0, 1.5, 3.0, 9.0):
+        detector.update(z)
+    assert detector._found.numbers == [0.0, 0.0, 0.5, 0.75, 1.0, 1.0]
 
 
 # ---- the usual loss
@@ -142,11 +184,13 @@ def test_the_first_ten_batches_give_a_mean_and_the_variance_of_one_point(
     assert (state.last, state.last_weight) == (cut[-1], 100.0)
 
 
+@pytest.mark.parametrize("batches", [10, 400])
 @pytest.mark.parametrize("deviations", [-20.0, -0.25, 0.25, 2.0, 5.0, 20.0])
 def test_a_batch_counts_by_its_deviation_and_an_unusual_one_changes_little(
-    deviations: float,
+    deviations: float, batches: int
 ) -> None:
     before = first_ten([2.0, 1.0, 3.0, 5.0, 4.0, 6.0, 8.0, 7.0, 9.0, 10.0], np.full(10, 50.0))
+    before = replace(before, batches=batches)
     unit = np.sqrt(before.spread / 30.0 + 0.005**2)
     loss = before.mean + deviations * unit
     state, drifted = Drift().watch(before, loss, 30.0, in_nats)
@@ -158,8 +202,9 @@ def test_a_batch_counts_by_its_deviation_and_an_unusual_one_changes_little(
     assert state.mean == pytest.approx(before.mean + moved)
     step = np.clip(loss - before.last, -3.0 * unit, 3.0 * unit)
     variance = step**2 / (1.0 / 30.0 + 1.0 / 50.0)
-    assert state.spread == pytest.approx(before.spread + 0.1 * (variance - before.spread))
-    assert (state.batches, state.last) == (11, loss)
+    share = 0.1 if batches == 10 else 0.01
+    assert state.spread == pytest.approx(before.spread + share * (variance - before.spread))
+    assert (state.batches, state.last) == (batches + 1, loss)
     assert state.weight == pytest.approx(total)
 
 

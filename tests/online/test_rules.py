@@ -101,6 +101,57 @@ def test_few_points_at_the_last_mean_leave_the_covariance_as_it_is(kind: Covaria
         found = rules_of(family).map_step(stats, last, np.array([4.0, 2.0])).covariances
         assert bool(found[0] == last.covariances[0]) == keeps
         assert found[1] != last.covariances[1]  # it has enough points
+    equal = family.e_step(last, np.array([[0.0], [0.0], [1000.0], [1000.0]]), np.ones(4))
+    found = rules_of(family).map_step(equal, last, np.array([2.5, 2.0])).covariances
+    assert (found == last.covariances).ravel().tolist() == [True, False]
+
+
+def test_the_entropy_of_missing_values_makes_losses_comparable() -> None:
+    family = mixture_of("diag", 1, missing="learn")
+    variances = np.array([4.0, 0.25])
+    params = family.from_arrays(
+        {"weights": np.ones(1), "means": np.zeros((1, 2)), "covariances": variances[None]}
+    )
+    X, w = np.array([[1.0, 0.5], [np.nan, 0.5], [1.0, np.nan]]), np.array([1.0, 2.0, 4.0])
+    rules = rules_of(family)
+    for points, missing in ((X, np.array([2.0, 4.0])), (np.nan_to_num(X), np.zeros(2))):
+        stats = family.e_step(params, points, w)
+        entropy = missing @ (0.5 * np.log(2.0 * np.pi * np.e * variances)) / stats.count
+        found = rules.comparable_loss(stats, params, points, w)
+        assert found == pytest.approx(family.loss(stats) + entropy, rel=1e-12)
+
+
+def test_a_batch_with_too_many_outliers_is_learned_without_the_farthest() -> None:
+    X, w = np.random.default_rng(0).normal(size=(100, 1)), np.full(100, 2.0)
+    X[:40] += 1000.0
+    for outliers, points, learned in ((0.02, X, True), (0.02, X[40:], False), (0.0, X, False)):
+        family = mixture_of("full", 1, outliers=outliers)
+        params = family.from_arrays(
+            {"weights": np.ones(1), "means": np.zeros((1, 1)), "covariances": np.ones((1, 1, 1))}
+        )
+        weights = w[: len(points)]
+        stats = family.e_step(params, points, weights)
+        found = rules_of(family).if_too_many_outliers(params, points, weights, stats)
+        assert (found is not None) == learned
+        if found is not None:
+            assert found[0] == mixture_of("full", 1, outliers=0.0)
+            assert found[1].sum() == weights.sum() - 20 * 2.0
+            assert found[1][40:].tolist() == weights[40:].tolist()
+
+
+def test_k_means_has_no_shape_no_volume_and_no_spread() -> None:
+    rules = rules_of(family_of("kmeans", 2))
+    scaling = Scaling("standard", np.zeros(2), np.array([2.0, 3.0]))
+    assert (rules.points_for_shape(9), rules.log_volume(scaling)) == (0.0, 0.0)
+
+
+def test_another_spread_replaces_that_of_a_mixture() -> None:
+    rules, params = rules_of(mixture_of("diag", 2)), two("diag", 3.0, [[0.0], [1.0]])
+    spread = params.spread
+    assert spread is not None
+    assert rules.with_spread(params, spread) is params
+    other = np.array([5.0])
+    assert rules.with_spread(params, other).spread is other
 
 
 @kinds

@@ -47,6 +47,7 @@ from streamclust.store.stream.keys import dead_key
 from streamclust.tables import Chunk
 from streamclust.worker import run_models as worker
 from tests.support.acl import FILE, RULES
+from tests.support.dashboard import PLAIN
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, blobs
 from tests.support.waiting import LIMIT, wait_until
@@ -106,8 +107,8 @@ def settings_text(url: str, user: str) -> str:
 SETTINGS: dict[str, Settings] = {}
 """Those of each text, read once."""
 
-LEARNED: dict[str, dict[bytes, bytes]] = {}
-"""All keys of each server after `learned`, as DUMP returns them."""
+PREPARED: dict[tuple[str, Callable[[Place], None]], dict[bytes, bytes]] = {}
+"""All keys of a server after a preparation, as DUMP returns them."""
 
 
 @pytest.fixture
@@ -153,19 +154,29 @@ def learn(place: Place, user: str, times: int = 2) -> None:
             add_blocks(client, "points", blobs(60), 30)
 
 
-def learned(place: Place) -> None:
-    """Let a user with all rights learn a model; later tests on the same server copy its keys."""
+def prepare(place: Place, work: Callable[[Place], None]) -> None:
+    """Let a user with all rights work; later tests on the same server copy the keys."""
     place.permit("boss", "~* &* +@all")
     with place.admin as client:
-        if place.url not in LEARNED:
-            learn(place, "boss", times=1)
-            keys = [b"points", *client.scan_iter(match="{streamclust:*")]
-            LEARNED[place.url] = {key: client.dump(key) for key in keys}
+        if (place.url, work) not in PREPARED:
+            work(place)
+            keys = [b"points", *client.scan_iter(match="{points}*")]
+            keys += client.scan_iter(match="{streamclust:*")
+            PREPARED[place.url, work] = {key: client.dump(key) for key in keys}
         else:
             with client.pipeline() as pipe:
-                for key, value in LEARNED[place.url].items():
+                for key, value in PREPARED[place.url, work].items():
                     pipe.restore(key, 0, value, replace=True)
                 pipe.execute()
+
+
+def learned(place: Place) -> None:
+    """Prepare a model of the points."""
+    prepare(place, learn_once)
+
+
+def learn_once(place: Place) -> None:
+    learn(place, "boss", times=1)
 
 
 def encode(place: Place, user: str) -> None:
@@ -229,7 +240,7 @@ def show_page(place: Place, user: str) -> None:
     with (
         open_server(place.login(user)) as server,
         Dashboard(settings, lambda: server, "it", Listen(), command_log()) as dashboard,
-        httpx.Client(base_url=dashboard.url, trust_env=False, timeout=LIMIT) as api,
+        httpx.Client(base_url=dashboard.url, **PLAIN) as api,
     ):
 
         def shown(path: str) -> Any:
@@ -251,13 +262,18 @@ def show_page(place: Place, user: str) -> None:
         shown(f"/api/models/m/diff?from=1&to={newest}")
 
 
-def refit_anew(place: Place, user: str) -> None:
-    """Propose a refit of the last points, of which one is too large, and swap it in."""
-    learned(place)
+def learn_past_a_large_entry(place: Place) -> None:
+    learn(place, "boss", times=1)
     with place.admin as client, open_server(place.login("boss")) as server:
         client.xadd("points", {"f8": bytes(BATCH["max_entry_bytes"])})
         add_blocks(client, "points", blobs(60), 30)
         worker.run_model(job(Job, place, "boss", server))
+
+
+def refit_anew(place: Place, user: str) -> None:
+    """Propose a refit of the last points, of which one is too large, and swap it in."""
+    prepare(place, learn_past_a_large_entry)
+    with place.admin as client:
         client.script_flush()
     with open_server(place.login(user)) as server, translate("the server"):
         request = Request(Selection(Span(latest="90")), Plan(1), force=True)
@@ -282,9 +298,8 @@ def send(place: Place, user: str) -> None:
         assert ingest(client, "points", [timed]).points == 9
 
 
-def administrate(place: Place, user: str) -> None:
-    """Look at everything, requeue and purge dead letters, and rename, reset and delete a model."""
-    learned(place)
+def learn_bad_entries_and_encode(place: Place) -> None:
+    learn(place, "boss", times=1)
     with place.admin as client, open_server(place.login("boss")) as server:
         client.xadd("points", {"f8": bytes(BATCH["max_entry_bytes"])})
         client.xadd("points", {"x": "1"})
@@ -295,6 +310,11 @@ def administrate(place: Place, user: str) -> None:
         client.xgroup_create("points", KEYS.encoders, "0")
         encode_once(place, "boss")
         client.set(KEYS.lease, "1:dead:asleep")  # of a worker that has ended
+
+
+def administrate(place: Place, user: str) -> None:
+    """Look at everything, requeue and purge dead letters, and rename, reset and delete a model."""
+    prepare(place, learn_bad_entries_and_encode)
     place.settings(user)
     for words in (
         "peek points",

@@ -152,6 +152,7 @@ def test_a_read_that_blocks_for_ever_does_not_hold_up_the_end(workspace: Workspa
 def test_a_server_that_is_killed_and_may_lose_writes(
     tmp_path: Path, namespace: str, appendfsync: str, loses: bool
 ) -> None:
+    n = 900
     with own_server(tmp_path, appendfsync=appendfsync) as server:
         workspace = Workspace(tmp_path, server.url, namespace)
         each_batch = {**STEADY, "commit": {"points": 60, "every": "1h"}}
@@ -159,8 +160,8 @@ def test_a_server_that_is_killed_and_may_lose_writes(
         with WorkerThread(workspace) as worker, workspace.client as client:
             # Given a worker that has committed what there was, and again after more came
             for seed in range(4):
-                add_blocks(client, workspace.stream(), blobs(N, seed=seed))
-                worker.wait(lambda seed=seed: workspace.committed("m") == N * (seed + 1))
+                add_blocks(client, workspace.stream(), blobs(n, seed=seed))
+                worker.wait(lambda seed=seed: workspace.committed("m") == n * (seed + 1))
             # and the server has written it: with everysec, a slow fsync may hold that up
             wait_until(lambda: client.info("persistence")["aof_buffer_length"] == 0)
             # When the server is killed, and comes back with or without its last writes
@@ -170,11 +171,11 @@ def test_a_server_that_is_killed_and_may_lose_writes(
             server.start()
             worker.wait_for(BACK)
             points = 30 * int(str(client.xlen(workspace.stream())))
-            assert points == 4 * N - (30 if loses else 0)
+            assert points == 4 * n - (30 if loses else 0)
             # Then the worker learns what there is, and says what the server lost
             worker.wait(lambda: workspace.committed("m") == points // 60 * 60)
             lost = worker.events("commits_lost")
-            assert [entry["confirmed_points"] for entry in lost] == ([4 * N] if loses else [])
+            assert [entry["confirmed_points"] for entry in lost] == ([4 * n] if loses else [])
         # and state and position fit each other: it is what the surviving stream gives, bit for bit
         drain(workspace, "m")
         drain(workspace, "quiet")
@@ -315,7 +316,7 @@ def test_a_server_that_refuses_for_a_while(
 def test_a_server_that_is_busy_with_a_script(any_workspace: Workspace) -> None:
     workspace = any_workspace
     workspace.write({"m": kmeans(workspace.stream(), commit={"every": "50ms"})})
-    with WorkerThread(workspace, timeout=2.0) as worker, workspace.client as client:
+    with WorkerThread(workspace, timeout=1.0) as worker, workspace.client as client:
         add_blocks(client, workspace.stream(), blobs(300))
         worker.wait(lambda: workspace.committed("m") == 300)
         # When a script runs without end: a read that waits gets no answer, all others get BUSY

@@ -32,7 +32,7 @@ class Simulated:
 
     @property
     def id(self) -> str:
-        return self.sharing.own
+        return self.sharing.own_id
 
 
 class World:
@@ -107,7 +107,7 @@ class World:
         troubles = tuple(worker.tries)
         report = Peer(
             worker.id,
-            sharing.held,
+            sharing.held_models,
             sharing.waiting,
             sharing.avoids(now),
             sharing.offers(now),
@@ -250,7 +250,7 @@ def test_no_more_than_a_few_models_move_at_a_time() -> None:
         assert world.moving() <= 20
         world.run(TICK / 2)
     assert world.is_balanced()
-    assert first.sharing.held == 500
+    assert first.sharing.held_models == 500
 
 
 def test_a_model_that_fails_in_its_best_worker_goes_to_another() -> None:
@@ -263,7 +263,7 @@ def test_a_model_that_fails_in_its_best_worker_goes_to_another() -> None:
     # Then the others keep all models, and don't hand them to it again and again
     assert world.counts()[bad.id] == 0
     assert world.taken <= 20 + 10 + 3 * 20
-    assert all(worker.sharing.held >= 7 for worker in workers)
+    assert all(worker.sharing.held_models >= 7 for worker in workers)
 
 
 def test_a_worker_that_is_paused_finds_its_models_gone() -> None:

@@ -9,7 +9,7 @@ import redis
 
 from streamclust.errors import FormatError
 from streamclust.formats.codes import CodedEntry, decode_fields
-from streamclust.store.ids import BEGINNING, before, order
+from streamclust.store.ids import BEGINNING, id_before, order
 from streamclust.store.stream.info import newest_up_to, next_size
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ def newest_codes(client: redis.Redis, key: str, points: int, end: str = "+") -> 
         entry_id = newest_up_to(client, key, end)
         if entry_id == BEGINNING:
             break
-        _, size = next_size(client, key, before(entry_id))
+        _, size = next_size(client, key, id_before(entry_id))
         count = max(1, min(missing, _MOST, _READ_BYTES // max(size, 1)))
         found: Any = client.xrevrange(key, entry_id, "-", count=count)
         for each, fields in found:
             entries.append(_coded(key, each, fields))
             missing -= n_points(entries[-1])
-            end = before(each.decode())
+            end = id_before(each.decode())
     entries.reverse()
     return entries
 

@@ -9,12 +9,12 @@ that script, the old model is whole, and the copy is incomplete.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 
 from streamclust.errors import BusyError, StreamclustError
-from streamclust.store.ids import before
+from streamclust.store.ids import id_before
 from streamclust.store.model.keys import Keys, raw_key
 from streamclust.store.model.lease import Lease
 from streamclust.store.model.removal import drop_groups, ignore_all_but_rights
@@ -87,7 +87,8 @@ def rename(
         names.pop(raw_key(key), None)
     if client.exists(*new.fixed):
         raise _taken(new)
-    if isinstance(_object(client), ClusterClient) and _slot(client, old) != _slot(client, new):
+    is_cluster = isinstance(cast("object", client), ClusterClient)
+    if is_cluster and _slot(client, old) != _slot(client, new):
         _copy(client, old, new, names, force=force)
     else:
         pairs = [key for pair in names.items() for key in pair]
@@ -104,10 +105,6 @@ def new_key(key: bytes, old: Keys, new: Keys) -> bytes:
     """Return the key of the renamed model."""
     start = len(raw_key(f"{{{old.namespace}:{old.model}}}"))
     return raw_key(f"{{{new.namespace}:{new.model}}}") + key[start:]
-
-
-def _object(client: Any) -> object:
-    return client
 
 
 def _slot(client: Any, keys: Keys) -> int:
@@ -180,6 +177,6 @@ def _move_groups(client: redis.Redis, old: Keys, new: Keys, found: Inventory) ->
             pending: Any = client.xpending(stream, name)
             start = group["last-delivered-id"].decode()
             if pending["pending"]:
-                start = before(pending["min"].decode())
+                start = id_before(pending["min"].decode())
             client.xgroup_create(stream, new.encoders, start)
     drop_groups(client, found.groups)

@@ -285,7 +285,7 @@ def decode(
         *(address_of(rows), len(rows), ENTRY_FORMATS.index(layout.format), *plan.arguments),
         *(D, w is not None, single, layout.learns_missing),
         *(b"%d" % D, layout.max_magnitude),
-        *(buffer.wanted, len(X), address_of(X), None if w is None else address_of(w)),
+        *(buffer.batch_points, len(X), address_of(X), None if w is None else address_of(w)),
         *(address_of(counts), ctypes.addressof(used)),
     )
     if not taken:

@@ -15,7 +15,7 @@ class PointBuffer:
 
     Parameters
     ----------
-    wanted : int
+    batch_points : int
         Number of points, good or bad, that the batch still needs. The last entry can have more.
 
     Attributes
@@ -26,11 +26,11 @@ class PointBuffer:
         Whether some of them are bad.
     """
 
-    def __init__(self, wanted: int) -> None:
-        self.wanted = wanted
+    def __init__(self, batch_points: int) -> None:
+        self.batch_points = batch_points
         self.used = 0
         self.has_bad = False
-        self._size = wanted
+        self._size = batch_points
         self._X: Points = np.empty((0, 0))
 
     def room(self, n: int, largest: int, D: int, dtype: type[Any]) -> Points:
@@ -43,7 +43,7 @@ class PointBuffer:
         D : int
         dtype : type
         """
-        needed = min(n, self.wanted + largest)
+        needed = min(n, self.batch_points + largest)
         if self._X.shape[1] != D or self._X.dtype != dtype or len(self._X) - self.used < needed:
             self._X, self.used = np.empty((max(needed, self._size + largest), D), dtype), 0
         return self._X[self.used :]

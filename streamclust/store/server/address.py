@@ -20,7 +20,7 @@ from streamclust.store.server.url import (
     Kind,
     expand,
     fault,
-    shown,
+    masked_url,
 )
 from streamclust.text import decode_text
 
@@ -79,14 +79,14 @@ def read_address(address: Address) -> Endpoint:
         If the address is invalid.
     """
     if problem := fault(address.url):
-        raise ConfigError(f"redis.url: got {shown(address.url)!r}; {problem}")
+        raise ConfigError(f"redis.url: got {masked_url(address.url)!r}; {problem}")
     scheme = address.url.partition("://")[0]
     route = expand(address.url)
     try:
         parsed: list[dict[str, Any]] = [parse_url(url) for url in route.urls]  # type: ignore[no-untyped-call]
     except ValueError:  # its text may hold a part of the password
         raise ConfigError(
-            f"redis.url: got {shown(address.url)!r}; an option after ? has a wrong value"
+            f"redis.url: got {masked_url(address.url)!r}; an option after ? has a wrong value"
         ) from None
     labels = [_label(*each) for each in zip(route.urls, parsed, strict=True)]
     options = parsed[0]

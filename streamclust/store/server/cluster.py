@@ -100,7 +100,10 @@ class ClusterClient(RedisCluster):
         A node can only wait for its own streams. Several slots are read in turn, so that an entry
         is delayed by at most 25 ms per other slot.
         """
-        groups = self._by_slot(streams)
+        by_slot: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        for stream, after in streams.items():
+            by_slot[self.keyslot(stream)][stream] = after  # type: ignore[no-untyped-call]
+        groups = list(by_slot.values())
         if len(groups) == 1:
             return self._xread(groups[0], count, block)
         found = [part for group in groups for part in self._xread(group, count, None)]
@@ -109,12 +112,6 @@ class ClusterClient(RedisCluster):
             for group in groups:
                 found += self._xread(group, count, None if found else _SLICE_MS)
         return found
-
-    def _by_slot(self, streams: Mapping[str, str]) -> list[dict[str, str]]:
-        groups: defaultdict[int, dict[str, str]] = defaultdict(dict)
-        for stream, after in streams.items():
-            groups[self.keyslot(stream)][stream] = after  # type: ignore[no-untyped-call]
-        return list(groups.values())
 
     def _xread(self, streams: Mapping[str, str], count: int | None, block: int | None) -> list[Any]:
         limits = (("COUNT", count), ("BLOCK", block))

@@ -107,7 +107,7 @@ def watch(server: EmbeddedServer, stop: threading.Event) -> None:
 def keeper_of(folder: Path) -> int | None:
     """Return the ID of the process that keeps the folder's server running; None without one."""
     path = folder / KEEPER_LOCK
-    if not path.is_file() or not _held(path):
+    if not path.is_file() or not _is_locked(path):
         return None
     text = path.read_text(encoding="ascii", errors="replace").strip()
     return int(text) if text.isdecimal() else None
@@ -130,14 +130,14 @@ def release(folder: Path) -> Released:
             raise ServerError(f"process {keeper}, which keeps the server running, doesn't end")
     users, supervisor = folder / USERS_LOCK, folder / SUPERVISOR_LOCK
     # Wait until the supervisor has noticed that no user is left, or has ended.
-    if not within(_LEAVE_SECONDS, lambda: _held(users) or not _held(supervisor)):
+    if not within(_LEAVE_SECONDS, lambda: _is_locked(users) or not _is_locked(supervisor)):
         return "in use"
-    if not within(LIMIT, lambda: not _held(supervisor)):
+    if not within(LIMIT, lambda: not _is_locked(supervisor)):
         raise ServerError(f"the server in {folder} doesn't stop; see its server.log")
     return "stopped"
 
 
-def _held(path: Path) -> bool:
+def _is_locked(path: Path) -> bool:
     """Return whether a process holds the lock exclusively; no process holds a missing file."""
     try:
         lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -204,12 +204,12 @@ def _fault_of_path(parts: re.Match[str], kind: str) -> str:
     return f"the path isn't the number of a database; write {_EXAMPLES[kind]}"
 
 
-def shown(url: str) -> str:
+def masked_url(url: str) -> str:
     """Return the URL of a server for a message: without login and options, and masked if unclear.
 
     Examples
     --------
-    >>> shown("redis://ann:secret@host:6379/0?db=1"), shown("redis://ann:sec/ret@host")
+    >>> masked_url("redis://ann:secret@host:6379/0?db=1"), masked_url("redis://ann:sec/ret@host")
     ('redis://***@host:6379/0', 'redis://***')
     """
     parts = _URL.fullmatch(url)
@@ -228,7 +228,7 @@ def shown(url: str) -> str:
 
 def server_label(url: str, data_dir: Path) -> str:
     """Return the name of a server for messages: its URL, or the folder of the embedded server."""
-    return f"embedded ({data_dir.expanduser().resolve()})" if url == EMBEDDED else shown(url)
+    return f"embedded ({data_dir.expanduser().resolve()})" if url == EMBEDDED else masked_url(url)
 
 
 def without_login(url: str) -> tuple[str, str, str]:

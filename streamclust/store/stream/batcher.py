@@ -173,7 +173,7 @@ class Batcher:
         """Return the buffer of this batch's points."""
         if self._buffer is None:
             self._buffer = PointBuffer(self._full)
-        self._buffer.wanted = self._full - self._taken
+        self._buffer.batch_points = self._full - self._taken
         return self._buffer
 
     def _cut(self, items: Entries, decoded: Decoded) -> Iterator[Batch]:
@@ -183,7 +183,9 @@ class Batcher:
         while start < len(items):
             wanted = points[start] + self._full - self._taken
             stop = int(np.searchsorted(points, wanted, side="left"))
-            self._take(items[start:stop], _part(decoded, rows, start, stop))
+            part = slice(int(rows[start]), int(rows[min(stop, len(rows) - 1)]))
+            w = None if decoded.w is None else decoded.w[part]
+            self._take(items[start:stop], replace(decoded, X=decoded.X[part], w=w, dead=_NO_POINTS))
             last = min(stop, len(items))
             if dead[last] > dead[start]:
                 self._take_dead(items, decoded.dead[dead[start] : dead[last]])
@@ -263,10 +265,3 @@ def _joined(parts: list[Points], buffer: PointBuffer | None, D: int, dtype: type
 
 def _edges(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(counts)])
-
-
-def _part(decoded: Decoded, edges: NDArray[np.int64], start: int, stop: int) -> Decoded:
-    """Return the points of the entries from `start` to `stop`."""
-    rows = slice(int(edges[start]), int(edges[min(stop, len(edges) - 1)]))
-    w = None if decoded.w is None else decoded.w[rows]
-    return replace(decoded, X=decoded.X[rows], w=w, dead=_NO_POINTS)

@@ -102,7 +102,7 @@ class StreamWatch:
         """Return the gap, from the count of removed entries; some of `entries` may be removed."""
         if info.removed is None:
             return self._gap(None) if self._started else None
-        passed = _before(entries, info.first)
+        passed = _count_before(entries, info.first)
         before, self.entries_added = self.entries_added, info.removed - passed
         if before is None:
             return self._gap(None) if self._started else None
@@ -166,7 +166,7 @@ class StreamWatch:
         return Gap(self._stream, self.position, entries=entries)
 
 
-def _before(entries: RawEntries, first: str | None) -> int:
+def _count_before(entries: RawEntries, first: str | None) -> int:
     """Return how many of `entries` are older than the stream's first entry."""
     if first is None:
         return len(entries)

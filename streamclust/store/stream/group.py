@@ -246,16 +246,16 @@ class GroupMember:
             )
         except ReplyTooLargeError:
             return Delivery(
-                ListEntries([(entry_id, []) for entry_id in self._own(1)]), too_large=True
+                ListEntries([(entry_id, []) for entry_id in self._own_ids(1)]), too_large=True
             )
 
     def _next_own(self) -> tuple[bytes, int]:
         """Return the ID and the bytes of the oldest unfinished entry of this member."""
-        for entry_id in self._own(1):
+        for entry_id in self._own_ids(1):
             return last_size(self.client, self.stream, entry_id.decode())
         return b"", 0
 
-    def _own(self, count: int) -> list[bytes]:
+    def _own_ids(self, count: int) -> list[bytes]:
         own: Any = self.client.xpending_range(
             self.stream, self.group, "-", "+", count, consumername=self.name
         )
@@ -335,11 +335,11 @@ class GroupMember:
 
     def reset_idle_time(self) -> None:
         """Reset the idle time of this member's unfinished entries."""
-        self._claim(self._own(_OWN), 0)
+        self._claim(self._own_ids(_OWN), 0)
 
     def release(self) -> int:
         """Let other members take over its entries at once; return their number."""
-        ids = self._own(_OWN)
+        ids = self._own_ids(_OWN)
         self._claim(ids, _RELEASED_MS)
         return len(ids)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streamclust.store.ids import BEGINNING, before, order
+from streamclust.store.ids import BEGINNING, id_before, order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,7 +152,7 @@ def newest_up_to(client: redis.Redis, stream: str, end: str) -> str:
 
 def last_size(client: redis.Redis, stream: str, end: str) -> tuple[bytes, int]:
     """Return the ID and the bytes of the last entry up to `end`, without reading it."""
-    return next_size(client, stream, before(newest_up_to(client, stream, end)))
+    return next_size(client, stream, id_before(newest_up_to(client, stream, end)))
 
 
 def entries_read(client: redis.Redis, position: Mapping[str, str]) -> dict[str, int]:

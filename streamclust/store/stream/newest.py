@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.formats.points import decode, detect_first
-from streamclust.store.ids import BEGINNING, before
+from streamclust.store.ids import BEGINNING, id_before
 from streamclust.store.stream.info import newest_up_to, next_size
 
 if TYPE_CHECKING:
@@ -65,13 +65,13 @@ def newest_entries(
         entry_id = newest_up_to(client, stream, end)
         if entry_id == BEGINNING:
             break
-        _, size = next_size(client, stream, before(entry_id))
+        _, size = next_size(client, stream, id_before(entry_id))
         if size > LARGEST:
             too_large[entry_id] = size
         else:
             found: Any = client.xrange(stream, entry_id, entry_id)
             entries += [(entry_id, flat) for _, flat in found]
-        end = before(entry_id)
+        end = id_before(entry_id)
     entries.reverse()
     return entries, too_large
 

@@ -30,7 +30,7 @@ class Prefetch:
 
     Attributes
     ----------
-    wanted : mapping of str to str
+    positions : mapping of str to str
         Stream -> ID after which the read that was sent begins; empty without one.
     count : int
         Entries per stream that were requested.
@@ -39,24 +39,24 @@ class Prefetch:
     def __init__(self, client: redis.Redis) -> None:
         self._pool: Any = client.connection_pool if isinstance(client, redis.Redis) else None
         self._connection: Any = None
-        self.wanted: Mapping[str, str] = {}
+        self.positions: Mapping[str, str] = {}
         self.count = 0
 
-    def send(self, wanted: Mapping[str, str], count: int) -> None:
-        """Send a read of `count` entries of each stream after the IDs in `wanted`."""
+    def send(self, positions: Mapping[str, str], count: int) -> None:
+        """Send a read of `count` entries of each stream after the IDs in `positions`."""
         if self._pool is None:
             return
         self._connection = self._pool.get_connection()
-        self.wanted, self.count = wanted, count
-        commands = [("XREAD", "COUNT", count, "STREAMS", *wanted, *wanted.values())]
-        commands += [probe_command(stream, at) for stream, at in wanted.items()]
+        self.positions, self.count = positions, count
+        commands = [("XREAD", "COUNT", count, "STREAMS", *positions, *positions.values())]
+        commands += [probe_command(stream, at) for stream, at in positions.items()]
         with suppress(redis.ConnectionError):
             self._connection.send_packed_command(self._connection.pack_commands(commands))
             return
         self._give_back()
 
-    def receive(self, wanted: Mapping[str, str]) -> tuple[Any, dict[str, StreamInfo | bool]]:
-        """Return the reply to a read after the IDs in `wanted`, and each stream's probe.
+    def receive(self, positions: Mapping[str, str]) -> tuple[Any, dict[str, StreamInfo | bool]]:
+        """Return the reply to a read after the IDs in `positions`, and each stream's probe.
 
         Both are empty if no read or another read was sent, or if the reply was lost.
         """
@@ -65,8 +65,8 @@ class Prefetch:
         try:
             with suppress(redis.ConnectionError):
                 reply = self._connection.read_response()
-                probes = {stream: probed(self._connection.read_response()) for stream in wanted}
-                return (reply, probes) if wanted == self.wanted else (None, {})
+                probes = {stream: probed(self._connection.read_response()) for stream in positions}
+                return (reply, probes) if positions == self.positions else (None, {})
         except redis.ResponseError:  # the next read repeats the error, and names the key
             self._connection.disconnect()  # more replies may follow
         finally:
@@ -82,6 +82,6 @@ class Prefetch:
 
     def _give_back(self) -> None:
         connection, self._connection = self._connection, None
-        self.wanted = {}
+        self.positions = {}
         if connection is not None:  # else another thread has dropped it
             self._pool.release(connection)

@@ -9,7 +9,7 @@ import numpy as np
 import redis
 
 from streamclust.formats.points import decode
-from streamclust.store.ids import BEGINNING, LARGEST, before, order
+from streamclust.store.ids import BEGINNING, LARGEST, id_before, order
 from streamclust.store.reply.entries import from_reply
 from streamclust.store.reply.limits import ReplyTooLargeError
 from streamclust.store.reply.raw_entries import NO_ENTRIES, as_raw, by_stream, up_to
@@ -156,7 +156,7 @@ def before_last(
     if cut >= len(entries):
         return dict.fromkeys(until, BEGINNING)
     milliseconds, sequence = entries[cut][0]
-    return dict.fromkeys(until, before(f"{milliseconds}-{sequence}"))
+    return dict.fromkeys(until, id_before(f"{milliseconds}-{sequence}"))
 
 
 def _tail(

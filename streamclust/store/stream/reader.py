@@ -64,7 +64,7 @@ class MergingReader:
         """
         parts: list[Entries] = []
         n = self._bytes = 0
-        each = self._each(count)
+        each = self._count_per_stream(count)
         while n < count and self._bytes < self._read_bytes and not self._gaps:
             dry = [stream for stream, waiting in self._waiting.items() if not waiting]
             if dry:
@@ -114,7 +114,7 @@ class MergingReader:
             stream for stream in waiting if stream in self._behind and len(waiting[stream]) in few
         ]
 
-    def _each(self, count: int) -> int:
+    def _count_per_stream(self, count: int) -> int:
         """Return the number of entries per stream that gives `count` entries of all streams."""
         return -(-count // max(1, len(self._waiting)))
 
@@ -208,7 +208,7 @@ class StreamReader(MergingReader):
             found = read_whole(self._client, lambda: self._xread([*streams, *low], count, block_ms))
         except ReplyTooLargeError as error:
             fewer = self._size.less(
-                count, error, ", ".join(streams), ", ".join(self._after(streams).values())
+                count, error, ", ".join(streams), ", ".join(self._positions_of(streams).values())
             )
             for stream in streams:
                 self._fill_less(stream, fewer)
@@ -226,11 +226,11 @@ class StreamReader(MergingReader):
 
     def _send_early(self) -> None:
         """Send the next read of the streams with more entries at the server and few here."""
-        count, waiting = self._each(self.next_count), self._waiting
+        count, waiting = self._count_per_stream(self.next_count), self._waiting
         few = count + count // 2  # else the entries of a stream that is ahead would pile up
         soon = [name for name in waiting if name in self._behind and len(waiting[name]) <= few]
         if self.prefetching and soon:
-            self._prefetch.send(self._after(soon), count)
+            self._prefetch.send(self._positions_of(soon), count)
 
     def _receive_early(self) -> bool:
         """Add the entries of the read that was sent early; return whether there were any.
@@ -238,9 +238,9 @@ class StreamReader(MergingReader):
         A stream without entries at that time can have some now. So it must be read again before a
         later entry of another stream is returned.
         """
-        wanted, count = self._prefetch.wanted, self._prefetch.count
+        positions, count = self._prefetch.positions, self._prefetch.count
         try:
-            reply, probes = self._prefetch.receive(self._after(wanted))
+            reply, probes = self._prefetch.receive(self._positions_of(positions))
         except ReplyTooLargeError:  # the next read finds out
             return False
         found = by_stream(reply)
@@ -254,10 +254,10 @@ class StreamReader(MergingReader):
         self, streams: Sequence[str], count: int, block_ms: int | None
     ) -> dict[str, RawEntries]:
         """Return the next entries of each stream that has any."""
-        reply = self._client.xread(self._after(streams), count=count, block=block_ms)  # type: ignore[arg-type]
+        reply = self._client.xread(self._positions_of(streams), count=count, block=block_ms)  # type: ignore[arg-type]
         return by_stream(reply)
 
-    def _after(self, streams: Iterable[str]) -> dict[str, str]:
+    def _positions_of(self, streams: Iterable[str]) -> dict[str, str]:
         return {stream: self._watches[stream].position for stream in streams}
 
     def _fill_less(self, stream: str, count: int) -> None:

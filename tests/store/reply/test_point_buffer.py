@@ -22,7 +22,7 @@ def fill(buffer: PointBuffer, n: int, largest: int = 1) -> np.ndarray[Any, Any]:
     rows = buffer.room(n, largest, 2, np.float64)[:n]
     rows[:] = grid(n, buffer.used)
     buffer.used += n
-    buffer.wanted -= n
+    buffer.batch_points -= n
     return rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamclust.store.server.url import fault, shown, without_login
+from streamclust.store.server.url import fault, masked_url, without_login
 
 SECRET = "hunter2"
 RAW = "/?#["
@@ -55,7 +55,7 @@ def test_a_raw_special_character_of_a_password_is_explained_and_not_shown(
         assert fault(url)  # it may be a path as well
     else:
         assert "must be percent-encoded: @ as %40" in fault(url)
-    for text in (fault(url), shown(url)):
+    for text in (fault(url), masked_url(url)):
         assert SECRET not in text
         assert "123" not in text
 
@@ -65,7 +65,7 @@ def test_other_characters_of_a_password_work_as_they_are(char: str) -> None:
     url = f"redis://ann:a{char}b@h:1/0"
     assert fault(url) == ""
     assert without_login(url) == ("redis://h:1/0", "ann", f"a{char}b")
-    assert shown(url) == "redis://***@h:1/0"
+    assert masked_url(url) == "redis://***@h:1/0"
 
 
 @pytest.mark.parametrize(
@@ -101,4 +101,4 @@ def test_the_login_is_taken_out(url: str, expected: tuple[str, str, str]) -> Non
     ],
 )
 def test_a_password_is_never_shown(url: str) -> None:
-    assert SECRET not in shown(url) + fault(url)
+    assert SECRET not in masked_url(url) + fault(url)

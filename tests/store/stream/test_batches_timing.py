@@ -9,6 +9,9 @@ import pytest
 import redis
 
 from streamclust.store.server.connect import Server
+from streamclust.store.stream import batches
+from streamclust.store.stream.batcher import Batcher
+from streamclust.store.stream.reader import StreamReader
 from tests.support.feeds import Feed, a_feed, grid, numbers, read_sizes
 from tests.support.waiting import wait_until
 
@@ -136,6 +139,29 @@ def test_a_feed_that_never_pauses_fills_no_batch_for_longer_than_its_linger(feed
 
     found = feed.batches(100, linger=1.0, clock=clock, stopping=stopping)
     assert numbers([next(found), next(found)]) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_a_read_blocks_at_most_until_the_batch_is_due(feed: Feed) -> None:
+    clock = Clock()
+    reader = StreamReader(feed.server.raw_client(1 << 30), feed.start)
+    batcher = Batcher(feed.spec, None, feed.start, 10)
+    waits = batches.Feed(reader, batcher, linger=5.0, clock=clock)
+    assert (waits.due, waits.block_ms, waits.last_read) == (None, 250, 100.0)
+    feed.add_points(grid(3))
+    clock.now = 200.0
+    assert list(waits.step()) == []
+    assert (waits.due, waits.last_read) == (205.0, 200.0)
+    for now, block_ms in ((200.0, 250), (204.875, 125), (204.9996, None), (205.0, None)):
+        clock.now = now  # a wait of 0 would be one without end
+        assert waits.block_ms == block_ms
+    assert numbers(list(waits.step())) == [[0, 1, 2]]
+    assert (waits.due, waits.last_read) == (None, 200.0)
+    eager = batches.Feed(reader, batcher, linger=5.0, until_idle=True, clock=clock)
+    assert (eager.due, eager.block_ms) == (None, None)
+    feed.add_points(grid(3))
+    assert [list(eager.step()), eager.due, eager.caught_up] == [[], None, False]
+    assert numbers(list(eager.step())) == [[0, 1, 2]]
+    assert eager.caught_up
 
 
 def test_no_linger_gives_what_is_there(feed: Feed) -> None:

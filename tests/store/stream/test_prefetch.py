@@ -90,7 +90,7 @@ def test_several_streams_are_read_early_where_there_is_more(
         read, early = list[int](), set[int]()
         for batch in found:
             read += batch.X[:, 0].astype(int).tolist()
-            early.add(len(reader._prefetch.wanted))
+            early.add(len(reader._prefetch.positions))
         assert read == list(range(60))
         assert max(early) == 2
         assert not under_way(reader)
@@ -107,7 +107,7 @@ def test_an_entry_that_came_after_an_early_read_keeps_its_place(
     with read_sizes(10, first=10):
         reader, _ = start(feed)
         first = reader.read(10, None)
-        assert set(reader._prefetch.wanted) == {feed.streams[0]}
+        assert set(reader._prefetch.positions) == {feed.streams[0]}
         assert not reader._waiting[feed.streams[1]]  # and its early read has found nothing
         feed.add(1, point, "1007-1")
         rest = reader.read(10, None)

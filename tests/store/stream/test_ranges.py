@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from streamclust.arrays import Array
 from streamclust.formats.layout import Layout, PointsFormat
 from streamclust.formats.points import encode
-from streamclust.store.ids import before, order
+from streamclust.store.ids import id_before, order
 from streamclust.store.server.connect import Server
 from streamclust.store.stream.batches import Batcher, batches
 from streamclust.store.stream.ranges import RangeReader, before_last, end_of
@@ -48,7 +48,7 @@ def test_the_ends_of_a_range(client: redis.Redis, namespace: str) -> None:
     assert between("1-0", "3-0") == [2, 2, 3]
     assert between("2-0", "2-1") == [2]
     assert between("2-1", end_of("3")) == [3]
-    assert between(before("2-0"), end_of("2")) == [2, 2]
+    assert between(id_before("2-0"), end_of("2")) == [2, 2]
     assert between("3-0", "3-0") == between("4-0", "1-0") == between("4-0", "9-0") == []
 
 
@@ -97,7 +97,7 @@ def test_what_is_too_large_for_a_reply_is_left_out(server: Server, namespace: st
 
 
 def test_ids_before_and_at_the_end() -> None:
-    assert [before(each) for each in ("5-7", "5-0", "0-0")] == [
+    assert [id_before(each) for each in ("5-7", "5-0", "0-0")] == [
         "5-6",
         "4-18446744073709551615",
         "0-0",
