@@ -140,7 +140,7 @@ def _checked(
 
 def _first_beyond(points: NDArray[Any], most: float) -> str:
     """Return the first value whose magnitude isn't at most `most`, and where it is."""
-    row, column = np.argwhere(~(np.abs(points) <= most))[0].tolist()
+    row, column = np.argwhere(~(np.abs(points.astype(np.float64)) <= most))[0].tolist()
     value = float(points[row, column])
     text = "NaN" if np.isnan(value) else f"{value:g}".replace("inf", "infinity")
     return f"{text} in row {row}, column {column} (from 0); expected a magnitude up to {most:g}"
