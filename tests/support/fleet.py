@@ -280,9 +280,8 @@ def _lists(member: Node, other: Node) -> bool:
 def _member(folder: Path) -> Iterator[Node]:
     bus = free_port()
     options = ("--cluster-enabled", "yes", "--cluster-port", str(bus))
-    # A replica takes over however old its data is, so that a slow test ends like a fast one. A node
-    # that waits for the processor for some seconds must not bring the cluster down.
-    times = ("--cluster-node-timeout", "5000", "--cluster-replica-validity-factor", "0")
+    # A replica takes over however old its data is, so that a slow test ends like a fast one.
+    times = ("--cluster-node-timeout", "2000", "--cluster-replica-validity-factor", "0")
     with node(folder, *options, *times, bus=bus) as found:
         yield found
 
