@@ -167,8 +167,12 @@ def _run_console(block: Block, shell: _Shell) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return the lines of a text without the values of numbers and the width of spaces."""
-    lines = (re.sub(r"\d[\d.,:]*\d|\d", "0", line) for line in text.splitlines())
+    """Return the lines of a text without the values of numbers and the width of spaces.
+
+    On a busy machine, a command may also name the server that it waits for.
+    """
+    read = (line for line in text.splitlines() if not line.startswith("waiting for an answer "))
+    lines = (re.sub(r"\d[\d.,:]*\d|\d", "0", line) for line in read)
     bars = (re.sub(r"[▁▂▃▄▅▆▇█]+", "█", line) for line in lines)
     return "".join(" ".join(line.replace("-0", "0").split()) + "\n" for line in bars)
 
