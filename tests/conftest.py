@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import chain, zip_longest
 from uuid import uuid4
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -54,6 +55,9 @@ EVERY_SERVER = (*DEFAULT_SERVERS, "redis7", "redis8")
 
 BETWEEN = ("redis7",)
 """Between two others: without TEST_SERVERS=all, `make test-all` only."""
+
+ON_BOTH = ("engine", "store", "topology")
+"""Folders whose tests run on both default servers; those of others on one, and `make test-all`."""
 
 
 LONG_WAITS = (
@@ -168,7 +172,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marked = metafunc.definition.get_closest_marker("every_server") is not None
         every = os.environ.get("TEST_SERVERS") == "all"
         names = EVERY_SERVER if marked or every else DEFAULT_SERVERS
-        rare = () if every else BETWEEN
+        rare: tuple[str, ...] = () if every else BETWEEN
+        path = metafunc.definition.path.relative_to(Path(__file__).parent)
+        if not (every or marked or path.parts[0] in ON_BOTH):
+            rare = (names[crc32(metafunc.definition.name.encode()) % len(names)],)
         marks = [(pytest.mark.exhaustive,) if name in rare else () for name in names]
         params = [pytest.param(name, marks=mark) for name, mark in zip(names, marks, strict=True)]
         metafunc.parametrize("server_name", params, scope="session")
