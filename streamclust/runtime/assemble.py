@@ -223,7 +223,7 @@ def first_state(
     try:
         if isinstance(init, FileGiven):
             params = _from_file(init, learner.family, settings.points.features)
-        elif isinstance(init, CentroidsGiven | MixtureGiven):
+        else:  # the arrays of a family, under their names
             given = init.model_dump(exclude={"kind", "weight"})
             params = learner.family.from_arrays({k: np.array(v) for k, v in given.items()})
         return learner.init(params, init.weight)
