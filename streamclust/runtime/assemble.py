@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.config.learning import (
-    CentroidsGiven,
     FileGiven,
     ForgettingByPoints,
     ForgettingByPower,
     ForgettingByTime,
-    MixtureGiven,
     NoForgetting,
     WarmUp,
 )
