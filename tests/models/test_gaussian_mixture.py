@@ -486,3 +486,31 @@ def test_moments_of_missing_values_leave_out_the_floor_that_the_m_step_adds(
     stats, without = family.e_step(params, X, w), conditionals.e_step(params, X, w).moments
     assert_array_equal(stats.second, wanted.second)
     assert (reg_covar == 0.0) == np.array_equal(wanted.second, without.second)
+
+
+@kinds
+def test_a_component_without_mass_has_no_weight_and_keeps_its_mean(kind: CovarianceType) -> None:
+    family, rng = mixture_of(kind, 2), np.random.default_rng(0)
+    params = random_params(family, np.array([[0.0, 0.0, 0.0], [1e4, 0.0, 0.0]]), rng)
+    found = family.m_step(family.e_step(params, rng.normal(size=(50, 3)), np.ones(50)), params)
+    assert_array_equal(found.weights, [1.0, 0.0])
+    assert_array_equal(found.means[1], params.means[1])
+
+
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_equal_points_get_the_covariance_within_all_other_components(kind: CovarianceType) -> None:
+    rng, centres = np.random.default_rng(1), 100.0 * np.array([[0, 0], [1, 0], [0, 1], [9, 9]])
+    X, owners = blobs(30, centres[:3])
+    within = X - np.array([X[owners == k].mean(axis=0) for k in range(3)])[owners]
+    X = np.concatenate([X, np.tile(centres[3], (5, 1))])
+    family = mixture_of(kind, 4, reg_covar=1e-9)
+    params = random_params(family, centres, rng)
+    found = family.m_step(family.e_step(params, X, np.ones(95)), params).covariances[3]
+    expected = within.T @ within / 90.0
+    assert_allclose(found, expected if kind == "full" else np.diag(expected), rtol=1e-2, atol=1e-2)
+
+
+def test_the_floor_is_a_millionth_of_the_variance_unless_another_one_is_given() -> None:
+    assert GaussianMixture(2).reg_covar == 1e-6
+    with pytest.raises(TypeError, match="positional"):
+        GaussianMixture(2, "full", 1e-6, 1)  # type: ignore[call-arg]

@@ -222,3 +222,24 @@ def test_the_metric_cosine_needs_all_values_of_a_point() -> None:
     assert KMeans(2, metric="cosine").missing == "reject"
     assert KMeans(2, metric="cosine").max_magnitude == np.finfo(np.float64).max
     assert KMeans(2).max_magnitude == MAX_MAGNITUDE
+
+
+def test_each_feature_has_its_scale_also_with_more_centroids_than_features() -> None:
+    family, far = KMeans(3), 1e8
+    centroids = far + np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 8.0]])
+    params = family.from_arrays({"centroids": centroids, "scale": np.array([2.0, 4.0])})
+    found = family.distances(params, far + np.array([[2.0, 4.0]]))
+    assert_allclose(found, np.full((1, 3), np.sqrt(2.0)))
+    with pytest.raises(DataError, match="scale"):
+        family.from_arrays({"centroids": centroids, "scale": np.ones(3)})
+
+
+def test_the_first_centroid_without_a_direction_is_named() -> None:
+    centroids = np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    with pytest.raises(DataError, match="centroid 1 is a zero vector"):
+        KMeans(3, metric="cosine").from_arrays({"centroids": centroids})
+
+
+def test_only_the_number_of_clusters_may_have_no_name() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        KMeans(3, 1)  # type: ignore[call-arg]
