@@ -194,28 +194,26 @@ def test_a_large_task_is_sent_once(dask: Dask) -> None:
 
 
 def test_a_worker_that_is_killed_or_paused_costs_no_part(
-    cluster: DaskCluster, dask: Dask, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+    cluster: DaskCluster, dask: Dask, valkey_url: str
 ) -> None:
-    monkeypatch.setattr("streamclust.engine.dask._BUNDLE", 2)  # the engine looks 24 parts ahead
     while len(cluster.workers) < 3:
         cluster.start_worker()
     wait_until(lambda: dask.workers == len(cluster.workers))
     step, reader = step_of("full", POINTS), reader_of(valkey_url)
-    parts = [*stream_parts(valkey_url), *small_parts(20)]
+    parts = [*stream_parts(valkey_url), *small_parts(60)]
     victim, paused, taken = cluster.workers[-1], cluster.workers[1], list[Part]()
     rounds, settled, limit = list[int](), list[int](), monotonic() + 60.0
 
     def disturbed() -> Iterator[tuple[int, Part]]:
         for number, part in enumerate(cycle(parts)):
-            if number == 60:  # the engine looks ahead, so workers have computed some parts
-                assert dask.counts.workers
+            if number == 600:  # the engine looks ahead, so workers have computed some parts
                 victim.kill()
-            if number == 100:
+            if number == 700:
                 paused.send_signal(signal.SIGSTOP)
-            if number > 100 and number % 60 == 0:
+            if number > 700 and number % 400 == 0:
                 # Parts of the paused worker were computed here, and most new ones by workers.
                 workers, here = dask.counts.workers, dask.counts.here
-                if here and rounds and workers - rounds[-1] > 30:
+                if here and rounds and workers - rounds[-1] > 200:
                     settled.append(number)
                 rounds.append(workers)
                 if settled or monotonic() > limit:
