@@ -43,7 +43,7 @@ def test_time_alone_makes_nothing_due() -> None:
     assert due(cadence)
 
 
-def test_a_reset_begins_both_counts_anew() -> None:
+def test_a_reset_starts_both_counts_again() -> None:
     clock = Clock()
     cadence = Cadence(100, 5.0, clock)
     cadence.count(99)

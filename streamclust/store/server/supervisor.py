@@ -127,7 +127,7 @@ def within(limit: float, condition: Callable[[], bool]) -> bool:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that isn't blank; in a log, it tells why the process ended."""
+    """Return the last line that isn't blank; in a log, this line has the reason of the end."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
