@@ -32,9 +32,8 @@ demo: $(VENV)/.demo ## learn from two real feeds, live, and leave pictures in de
 	$(BIN)/streamclust demo
 
 # Many tests wait, and mypy uses one processor for most of a minute, so both run at the same time.
-# One process collects the tests first, so that the others find the bytecode of all modules.
 with_types = @output=$$(mktemp); $(BIN)/mypy > $$output 2>&1 & mypy=$$!; \
-	$(BIN)/pytest -n 0 --collect-only -qq > /dev/null; $(1); tests=$$?; wait $$mypy; types=$$?; cat $$output; rm $$output; exit $$((tests | types))
+	$(1); tests=$$?; wait $$mypy; types=$$?; cat $$output; rm $$output; exit $$((tests | types))
 
 test: style ## lint, types, and every test against real servers
 	$(call with_types,$(BIN)/pytest)

@@ -47,6 +47,8 @@ settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile(PROFILE, derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
+pytest_plugins = ("tests.support.processes",)
+
 DEFAULT_SERVERS = ("valkey9", "redis6.2")
 """The newest and the oldest: most tests run on these."""
 
@@ -148,7 +150,7 @@ def strict_floats(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the long files first; xdist gives files to its processes in this order."""
+    """Put the long files first; processes take files in this order."""
     tests = Path(__file__).parent
     ranks = {tests / name: rank for rank, name in enumerate(LONG)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))

@@ -42,7 +42,7 @@ import pytest
 LIBRARIES = (
     *("numpy", "scipy.linalg", "scipy.optimize", "scipy.stats", "safetensors.numpy"),
     *("pytest", "hypothesis.extra.numpy", "pydantic", "structlog", "redis", "redis.asyncio"),
-    *("sklearn.cluster", "sklearn.mixture", "click.testing", "xdist"),
+    *("sklearn.cluster", "sklearn.mixture", "click.testing"),
 )
 OPERATORS = (
     *("ReplaceBinaryOperator_Add_Sub", "ReplaceBinaryOperator_Sub_Add"),
