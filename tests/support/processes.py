@@ -44,7 +44,8 @@ def pytest_runtestloop(session: pytest.Session) -> object:
         if not number:
             here.close()
             session.config.pluginmanager.unregister(terminal)
-            session.config.workerinput = {}  # by which plugins know that another process reports
+            # Plugins take this for a sign that another process reports.
+            session.config.workerinput = {}  # type: ignore[attr-defined]
             capture.start_global_capturing()
             return _run(session, files, queue, there)
         there.close()
@@ -93,7 +94,7 @@ def _run(
     for item, following in pairwise(chain([None], items, [None])):
         if item is not None:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-        sender.send(following and following.nodeid)
+        sender.send(following.nodeid if following else None)
     return True
 
 
@@ -110,15 +111,15 @@ def _report(session: pytest.Session, processes: list[_Process], queue: _Queue) -
     """Show what the processes report, until all have ended."""
     hook = session.config.hook
     from_sent = hook.pytest_report_from_serializable
-    live = {process.connection: process for process in processes}
+    live: dict[Any, _Process] = {process.connection: process for process in processes}
     while live:
-        for connection in wait(list(live)):
-            process = live[connection]
+        for ready in wait(list(live)):
+            process = live[ready]
             try:
-                sent, process.running = connection.recv()
+                sent, process.running = process.connection.recv()
                 reports = [from_sent(config=session.config, data=data) for data in sent]
             except EOFError:
-                del live[connection]
+                del live[ready]
                 reports = _reports_of_end(process)
             for report in reports:
                 hook.pytest_runtest_logreport(report=report)
