@@ -122,7 +122,8 @@ def _checked(
     X: ArrayLike, dtype: type[Any], n_features: int | None, most: float, missing: Missing
 ) -> NDArray[Any]:
     try:
-        if isinstance(X, np.ma.MaskedArray):
+        # `np.ma` is imported when it is first named, which takes 20 ms: not for plain arrays.
+        if type(X) is not np.ndarray and isinstance(X, np.ma.MaskedArray):
             X = np.ma.filled(X.astype(dtype), np.nan)  # or masked values would count
         points = np.asarray(X, dtype=dtype, order="C")
     except (TypeError, ValueError, OverflowError) as error:
