@@ -17,6 +17,7 @@ import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -71,14 +72,18 @@ def build(
     """
     compiler = [*shlex.split(os.environ.get("CXX", "c++")), *FLAGS, *more]
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
-        objects = [f"{folder}/{name}.o" for name in (*targets, "reply", "threads", "targets")]
-        for (name, flags), to in zip(targets.items(), objects, strict=False):
-            macro = f"-DTARGET={name}"
-            run([*compiler, *flags.split(), macro, "-c", sources / "kernels.cpp", "-o", to])
-        run([*compiler, "-c", sources / "redis_reply.cpp", "-o", objects[-3]])
-        run([*compiler, "-c", sources / "threads.cpp", "-o", objects[-2]])
+        parts = [
+            ("kernels", [*flags.split(), f"-DTARGET={name}"]) for name, flags in targets.items()
+        ]
         stamp = f'-DSOURCES="{sources_hash(sources)}"'
-        run([*compiler, stamp, "-c", sources / "targets.cpp", "-o", objects[-1]])
+        parts += [("redis_reply", []), ("threads", []), ("targets", [stamp])]
+        objects = [f"{folder}/{number}.o" for number in range(len(parts))]
+        commands = [
+            [*compiler, *flags, "-c", sources / f"{source}.cpp", "-o", to]
+            for (source, flags), to in zip(parts, objects, strict=True)
+        ]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(run, commands))  # an error of one is raised here
         link = [*compiler, "-shared", *objects, "-o", f"{folder}/library"]
         try:
             run([*link, *STATIC], stderr=subprocess.DEVNULL)
