@@ -6,9 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-# Before NumPy is imported: the tests run side by side, and threads in BLAS would only wait.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 # Many tests start Python. Without cached bytecode, each start compiles all modules again, which
 # takes a second. Where no bytecode may be written beside the sources, the cache has its own folder.
 if sys.dont_write_bytecode:

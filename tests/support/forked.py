@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ WITHOUT = "TESTS_WITHOUT_MODULES"
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
-        "__main__",
         "encodings.idna",
         "numpy.ma",
         "numpy.random",
@@ -48,8 +48,20 @@ _FORKS.set_forkserver_preload(
         "streamclust.encoder.daemon",
         "streamclust.refit.schedule",
         "streamclust.worker.daemon",
+        "tests.support.forked",
+        "tests.support.after_imports",  # the last
     ]
 )
+
+
+def start_shared() -> None:
+    """Start the process that forks commands, for this process and all that it forks from now on.
+
+    Otherwise each process starts its own with its first command, which imports all modules.
+    """
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    server.ensure_running()
+    server.ensure_running = lambda: None  # which waits for it, and so is for its parent only
 
 
 class _Forked:

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import forked
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--processes", type=int, default=1, help="number of processes for the tests")
@@ -37,6 +39,7 @@ def pytest_runtestloop(session: pytest.Session) -> object:
     capture.stop_global_capturing()
     terminal.showfspath = False
     terminal.write_line(f"{count} processes, {len(files)} files")
+    forked.start_shared()
     processes = []
     for _ in range(count):
         here, there = Pipe(duplex=False)
