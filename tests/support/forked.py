@@ -59,7 +59,7 @@ def start_shared() -> None:
 
     Otherwise each process starts its own with its first command, which imports all modules.
     """
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    server: Any = forkserver._forkserver
     server.ensure_running()
     server.ensure_running = lambda: None  # which waits for it, and so is for its parent only
 

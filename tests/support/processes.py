@@ -17,8 +17,6 @@ from typing import Any
 
 import pytest
 
-from tests.support import forked
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--processes", type=int, default=1, help="number of processes for the tests")
@@ -39,7 +37,6 @@ def pytest_runtestloop(session: pytest.Session) -> object:
     capture.stop_global_capturing()
     terminal.showfspath = False
     terminal.write_line(f"{count} processes, {len(files)} files")
-    forked.start_shared()
     processes = []
     for _ in range(count):
         here, there = Pipe(duplex=False)
@@ -115,6 +112,7 @@ def _report(session: pytest.Session, processes: list[_Process], queue: _Queue) -
     hook = session.config.hook
     from_sent = hook.pytest_report_from_serializable
     live: dict[Any, _Process] = {process.connection: process for process in processes}
+    unreported = dict.fromkeys(item.nodeid for item in session.items)
     while live:
         for ready in wait(list(live)):
             process = live[ready]
@@ -125,6 +123,7 @@ def _report(session: pytest.Session, processes: list[_Process], queue: _Queue) -
                 del live[ready]
                 reports = _reports_of_end(process)
             for report in reports:
+                unreported.pop(report.nodeid, None)
                 hook.pytest_runtest_logreport(report=report)
         if session.shouldfail or session.shouldstop:
             deque(queue, maxlen=0)  # no process takes another file
@@ -132,6 +131,8 @@ def _report(session: pytest.Session, processes: list[_Process], queue: _Queue) -
         raise session.Failed(session.shouldfail)
     if session.shouldstop:
         raise session.Interrupted(session.shouldstop)
+    for test in unreported:
+        hook.pytest_runtest_logreport(report=_failure(test, "its process ended before it ran"))
 
 
 def _reports_of_end(process: _Process) -> list[pytest.TestReport]:
@@ -141,12 +142,15 @@ def _reports_of_end(process: _Process) -> list[pytest.TestReport]:
     if process.running is None and code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return []
     text = f"process {process.number} ended with code {code} while it ran {process.running}"
-    failure = pytest.TestReport(
-        nodeid=process.running or "the end of the tests",
-        location=("tests", None, process.running or ""),
+    return [_failure(process.running or "the end of the tests", text)]
+
+
+def _failure(test: str, text: str) -> pytest.TestReport:
+    return pytest.TestReport(
+        nodeid=test,
+        location=(test, None, test),
         keywords={},
         outcome="failed",
         longrepr=text,
         when="call",
     )
-    return [failure]
