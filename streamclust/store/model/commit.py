@@ -7,7 +7,8 @@ are new to their streams (a stream remembers its newest ID after the entry is re
 checks the script can't fail halfway, and the server refuses the whole script when memory is short.
 The entries are written first, so that nothing changes if the user has no right to add them. The
 lease has already shown that SET is permitted, and an APPEND of an empty text shows that APPEND is
-permitted. The proposal of an accepted refit is removed before the entries for the same reason.
+permitted. The proposal of an accepted refit is removed before the entries for the same reason. It
+must not be lost if the entries are refused, so an XADD that writes nothing comes before.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from streamclust.store.model.keys import Keys
     from streamclust.store.reply.raw_entries import Entry
 
-_SCRIPT = """
+# `other_streams` are the streams that `write_others` writes.
+_BODY = """
 local state, models, dead, token, proposal, id, coreset = unpack(KEYS)
 local own_token, blob, version, payload, now, keep, note = unpack(ARGV, 1, 7)
 local first_dead, keep_dead, refit, model_id = tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11]
@@ -69,8 +71,14 @@ if change ~= 'set' and length ~= tonumber(old_length) then return 'POINTS' end
 if change ~= 'set' and old_length ~= '0' then redis.call('APPEND', coreset, '') end  -- permitted?
 
 if refit ~= '' and redis.call('HGET', proposal, 'id') == refit then
+  for _, key in ipairs({models, dead, unpack(other_streams)}) do
+    -- The server checks rights and memory first. Then it refuses the ID.
+    local refusal = redis.pcall('XADD', key, '0-0', 'x', '1').err
+    if not string.find(refusal, 'greater than 0-0', 1, true) then return {err=refusal} end
+  end
   redis.call('DEL', proposal)
 end
+write_others()
 for i = 15, #ARGV, 5 do
   local number = string.format('%.0f-0', first_dead + (i - 15) / 5)
   redis.call('XADD', dead, 'MAXLEN', '=', keep_dead, number, 'stream', ARGV[i], 'id', ARGV[i + 1],
@@ -96,11 +104,16 @@ if version ~= '0' then redis.call('PUBLISH', models, note) end
 return 'OK'
 """
 
+_SCRIPT = f"""
+local other_streams, write_others = {{}}, function() end
+{_BODY}
+"""
+
 # The two scripts become the bodies of functions. The parameters replace the scripts' KEYS and ARGV.
 # The last key is that of the alerts, if there are any.
 _WITH_CODES = f"""
-local function commit(KEYS, ARGV)
-{_SCRIPT}
+local function commit(KEYS, ARGV, other_streams, write_others)
+{_BODY}
 end
 local function write(KEYS, ARGV)
 {WRITE_CODES}
@@ -117,18 +130,19 @@ for i = 8, #KEYS do
   if found ~= 'none' and found ~= 'stream' then return 'TYPE ' .. KEYS[i] .. ' ' .. found end
 end
 local keep_alerts, skipped, alerts, stop = ARGV[1], ARGV[2], ARGV[3], 4 + ARGV[4]
-local answer = commit(part(KEYS, 1, 7), part(ARGV, 5, stop))
-if answer ~= 'OK' then return answer end
-for i = 8, #KEYS - (alerts == '' and 0 or 1) do
-  local first = stop + 2
-  stop = stop + 1 + ARGV[stop + 1]
-  write({{KEYS[i]}}, part(ARGV, first, stop))
+local function write_others()
+  for i = 8, #KEYS - (alerts == '' and 0 or 1) do
+    local first = stop + 2
+    stop = stop + 1 + ARGV[stop + 1]
+    write({{KEYS[i]}}, part(ARGV, first, stop))
+  end
+  if alerts ~= '' then
+    local key = KEYS[#KEYS]
+    local number = last_alert(key) + skipped
+    write_alerts(key, number, '{BEGINNING}', keep_alerts, cmsgpack.unpack(alerts))
+  end
 end
-if alerts ~= '' then
-  local key = KEYS[#KEYS]
-  write_alerts(key, last_alert(key) + skipped, '{BEGINNING}', keep_alerts, cmsgpack.unpack(alerts))
-end
-return answer
+return commit(part(KEYS, 1, 7), part(ARGV, 5, stop), part(KEYS, 8, #KEYS), write_others)
 """
 
 

