@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from streamclust.online.drift import Drift, DriftState
     from streamclust.online.forgetting import Forgetting, ForgettingState
     from streamclust.online.recluster import ReclusterPolicy
-    from streamclust.online.scores import Anomaly, ScoreMemory
+    from streamclust.online.scores import Anomaly
     from streamclust.online.state import Clock
 
 P = TypeVar("P", bound="Params")
@@ -124,13 +124,11 @@ class StreamingStep(Generic[P]):
         # Score: the batch had no part in these parameters.
         batch = self._score(state, params, X, w)
         if not len(batch.X):  # all points are flagged
-            clock = state.clock.advance(len(X), None, steps=1)
-            scores = self._remember_scores(state, params, batch, w, lam, 1.0)
-            return replace(state, clock=clock, scores=scores), Info("learning", len(X))
+            after = replace(state, clock=state.clock.advance(len(X), None, steps=1))
+            return self._with_scores(state, after, batch, w, lam, 1.0), Info("learning", len(X))
         drift, drifted, kept = self._watch(state.drift, batch)
         # Forget: one factor for all statistics.
-        lam *= kept
-        forgetting, past = self._forget(state, running, lam, kept)
+        lam, forgetting, past = self._forget(state, running, lam, kept)
         # Merge.
         stats, spread = self._merge(state, params, past, batch)
         # Revive components that have lost nearly all mass by forgetting.
@@ -141,28 +139,30 @@ class StreamingStep(Generic[P]):
         params = self._m_step(state, params, stats, spread, forgetting, batch, revived)
         clock = self._clock(state.clock, batch, len(X), time_ms)
         # Average.
-        restart = drifted or bool(revived)
-        averaging = self._average(state.averaging, params, stats, batch, clock, restart)
+        averaging = self._average(state.averaging, params, stats, batch, clock, drifted, revived)
         # Remember.
         coreset, recluster, features = self._remember(state, stats, batch, clock, lam, kept)
-        counts = state.counts.add(drifted, len(revived))
-        after = LearnerState(
-            *(params, stats, averaging, clock, counts, state.warm_up, coreset, recluster),
-            *(components.with_peak(stats, revived), forgetting, drift, state.scaling, spread),
+        after = replace(
+            state,
+            params=params,
+            stats=stats,
+            averaging=averaging,
+            clock=clock,
+            counts=state.counts.add(drifted, len(revived)),
+            coreset=coreset,
+            recluster=recluster,
+            components=components.with_peak(stats, revived),
+            forgetting=forgetting,
+            drift=drift,
+            spread=spread,
             feature_distribution=features,
         )
-        if self.family.min_components is not None:
-            after = self._without_starved(after, batch, dying, lam)
-        if batch.scores is not None:
-            scores = self._remember_scores(state, after.params, batch, w, lam, kept)
-            after = replace(after, scores=scores)
+        after = self._without_starved(after, batch, dying, lam)
+        after = self._with_scores(state, after, batch, w, lam, kept)
         # Recluster, if it is time.
         after, reclustered = self.policy.improved(after, batch.X, batch.w, drifted)
         if not (math.isfinite(batch.loss) and usable(after.params)):
-            raise DataError(
-                "a covariance would be singular, or a sum too large for a number; raise reg_covar, "
-                "or scale the points"
-            )
+            raise DataError(_UNUSABLE)
         weight, loss = batch.stats.count, batch.loss
         gamma = weight / (lam * running.mass + weight)
         info = Info("learning", len(X), loss, gamma, revived, drifted, reclustered=reclustered)
@@ -206,10 +206,11 @@ class StreamingStep(Generic[P]):
 
     def _forget(
         self, state: LearnerState[P], running: Stats, lam: float, kept: float
-    ) -> tuple[ForgettingState, Stats]:
-        """Multiply the statistics by `lam`, in which a drift is a factor `kept`."""
+    ) -> tuple[float, ForgettingState, Stats]:
+        """Multiply the statistics by `lam`, and by `kept` after a drift; return the factor too."""
+        lam *= kept
         after = state.forgetting.fall(state.clock.points, kept, drifted=True)
-        return after.forget(lam, running.mass), decay(running, lam)
+        return lam, after.forget(lam, running.mass), decay(running, lam)
 
     def _merge(
         self, state: LearnerState[P], params: P, past: Stats, batch: _Scored
@@ -272,11 +273,13 @@ class StreamingStep(Generic[P]):
         stats: Stats,
         batch: _Scored,
         clock: Clock,
-        restart: bool,
+        drifted: bool,
+        revived: tuple[int, ...],
     ) -> Averaging:
         """Add the statistics to their Polyak-Ruppert average, if the policy averages."""
         if not self.forgetting.average or self._holds(clock):
             return before
+        restart = drifted or bool(revived)
         return averaged(self.family, before, params, stats, batch.stats.count, restart)
 
     def _remember(
@@ -304,25 +307,26 @@ class StreamingStep(Generic[P]):
             features = (state.feature_distribution or _NO_FEATURES).observe(X, w, lam)
         return coreset, recluster, features
 
-    def _remember_scores(
+    def _with_scores(
         self,
-        state: LearnerState[P],
-        params: P | None,
+        before: LearnerState[P],
+        after: LearnerState[P],
         batch: _Scored,
         w: Array,
         lam: float,
         kept: float,
-    ) -> ScoreMemory | None:
+    ) -> LearnerState[P]:
         """Add the scores of all points, `w` (N,), and move the memory with the parameters."""
         if self.anomaly is None or batch.scores is None:
-            return None
-        memory = memory_of(state.scores, self.anomaly.score)
+            return replace(after, scores=None)
+        memory = memory_of(before.scores, self.anomaly.score)
         if kept < 1.0:
-            return memory.emptied
+            return replace(after, scores=memory.emptied)
         memory = memory.observe(batch.scores, w, lam)
-        if params is None or state.params is None:
-            return memory
-        return carried(memory, self.family, state.params, params, state.coreset)
+        if after.params is not None and before.params is not None:
+            params, last = after.params, before.params
+            memory = carried(memory, self.family, last, params, before.coreset)
+        return replace(after, scores=memory)
 
     def _without_starved(
         self, state: LearnerState[P], batch: _Scored, dying: NDArray[np.bool_], lam: float
@@ -332,11 +336,11 @@ class StreamingStep(Generic[P]):
         The coreset's points of these components are removed too.
         """
         family, params, stats = self.family, state.params, state.stats
-        if params is None or stats is None:
+        if family.min_components is None or params is None or stats is None:
             return state
         components = state.components.with_recent(batch.stats.weight, lam)
         dying = dying | components.starved(stats.weight, batch.unit, self.reassignment_ratio)
-        removed = to_remove(dying, stats.weight, family.min_components or 1)
+        removed = to_remove(dying, stats.weight, family.min_components)
         if not len(removed):
             return replace(state, components=components)
         kept = np.setdiff1d(np.arange(len(dying)), removed)
@@ -360,6 +364,11 @@ _NONE: tuple[int, ...] = ()
 _NO_FEATURES = FeatureDistribution()
 
 _STATS = StepOutputs(assigned=False)
+
+_UNUSABLE = (
+    "a covariance would be singular, or a sum too large for a number; raise reg_covar, "
+    "or scale the points"
+)
 
 
 def first_spread(family: Family[P], params: P) -> Spread | None:
