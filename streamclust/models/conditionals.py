@@ -80,7 +80,8 @@ class Step(NamedTuple):
         sum_n w_n log p(x_o), with the background.
     entropy : float
         sum_n w_n h_n. h_n is the entropy of the missing values of point n, given its present
-        values: the average over the components, weighted by the responsibilities.
+        values: the average over the components, weighted by the responsibilities. The background,
+        if there is one, counts as a component without entropy.
     log_density, entropies : arrays of shape (N,), or None
         log p(x_o) without the background, and h_n, of each point.
     """

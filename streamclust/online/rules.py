@@ -71,12 +71,15 @@ class Rules(ABC, Generic[P]):
         """
         return None
 
-    def comparable_loss(self, stats: Stats, params: P, X: Points, w: Array) -> float:
+    def comparable_loss(
+        self, stats: Stats, params: P, X: Points, w: Array, entropy: float | None = None
+    ) -> float:
         """Return a loss that is comparable between batches with different missing values.
 
-        `stats` are the statistics of the batch `X`, `w` under `params`. For a mixture, the result
-        is `Family.loss` plus `BatchStep.entropy` per point. For K-means it is `Family.loss`,
-        because partial distances are already comparable.
+        `stats` are the statistics of the batch `X`, `w` under `params`, and `entropy` is
+        `BatchStep.entropy` of this batch, if it is known. For a mixture, the result is
+        `Family.loss` plus the entropy of the missing values per point. For K-means it is
+        `Family.loss`, because partial distances are already comparable.
         """
         loss: float = self.family.loss(stats)
         return loss
@@ -208,12 +211,19 @@ class MixtureRules(Rules[MixtureParams]):
         log_density = family.score_points(params, np.asarray(X, np.float64))
         return replace(family, outliers=0.0), without_farthest(family.outliers, log_density, w)
 
-    def comparable_loss(self, stats: Stats, params: MixtureParams, X: Points, w: Array) -> float:
+    def comparable_loss(
+        self,
+        stats: Stats,
+        params: MixtureParams,
+        X: Points,
+        w: Array,
+        entropy: float | None = None,
+    ) -> float:
         """Return the loss plus the entropy of the missing values under the parameters."""
-        loss = self.family.loss(stats)
-        if not self._incomplete(X):
-            return loss
-        return loss + float(w @ conditionals.entropies_of_missing(params, X)) / stats.count
+        if entropy is None:
+            missing = self._incomplete(X)
+            entropy = float(w @ conditionals.entropies_of_missing(params, X)) if missing else 0.0
+        return self.family.loss(stats) + entropy / stats.count
 
     def _incomplete(self, X: Points) -> bool:
         return self.family.missing == "learn" and has_gaps(X)

@@ -188,7 +188,7 @@ class StreamingStep(Generic[P]):
                 found = e_step_of_batch(family, params, X, w, self.each_part, wanted)
         stats = found.stats
         loss = family.loss(stats)
-        comparable_loss = loss + found.entropy / stats.count
+        comparable_loss = rules.comparable_loss(stats, params, X, w, found.entropy)
         if instead := rules.if_too_many_outliers(params, X, w, stats):
             again = e_step_of_batch(instead[0], params, X, instead[1], self.each_part, _STATS).stats
             stats = replace(again, objective=stats.objective, count=stats.count)

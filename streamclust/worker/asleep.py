@@ -84,10 +84,10 @@ def find_asleep(
         return None
     if not news.watch((*streams, *watched(keys)), wake):
         return None
-    at, read, codes = found.covered.position, found.covered.read, []
+    position, read, codes = found.covered.position, found.covered.read, []
     if job.model.encode.worker and found.version:
         codes = [keys.codes(None if len(streams) == 1 else stream) for stream in streams]
-    mirrors = [mirror_command(keys.group, each, at[each], read.get(each)) for each in streams]
+    mirrors = [mirror_command(keys.group, each, position[each], read.get(each)) for each in streams]
     replies = round_trip(
         client,
         [
@@ -107,12 +107,12 @@ def find_asleep(
         or any(isinstance(reply, Exception) for reply in replies)
     ):
         return None
-    ends = [at[stream] for stream in streams]
+    ends = [position[stream] for stream in streams]
     if any(has_entry_after(look, end) for look, end in zip(looks, ends, strict=True)):
         return None
     if not all(ends_at(look, end) for look, end in zip(coded, ends, strict=False)):
         return None
-    return SleepingModel(_progress(job, found), at, read)
+    return SleepingModel(_progress(job, found), position, read)
 
 
 def find_paused(job: Job, client: redis.Redis) -> SleepingModel:
@@ -138,8 +138,8 @@ def _outline(job: Job, client: redis.Redis) -> Outline | None:
 
 def _is_settled(found: Outline, streams: Sequence[str], lost_commits: LostCommits) -> bool:
     """Return whether a model without new entries needs no thread."""
-    at = found.covered.position
-    if set(at) != set(streams) or BEGINNING in at.values():
+    position = found.covered.position
+    if set(position) != set(streams) or BEGINNING in position.values():
         return False
     if (found.points, found.version) < (lost_commits.points, lost_commits.version):
         return False

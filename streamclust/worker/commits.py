@@ -182,9 +182,11 @@ class Commits:
 
     def mirror(self) -> None:
         """Show the committed position in the consumer group of each stream."""
-        at, context = self.committed, self._context
-        mirror(context.client, context.keys.group, at.position, at.read, self._mirrored)
-        self._mirrored = at.position
+        checkpoint, context = self.committed, self._context
+        mirror(
+            context.client, context.keys.group, checkpoint.position, checkpoint.read, self._mirrored
+        )
+        self._mirrored = checkpoint.position
 
     def _trim(self) -> None:
         """Remove learned entries as the setting `trim` says.

@@ -76,19 +76,19 @@ def open_model_worker(
             log.info("model_resumed", **what)
     context.lost_commits.compare(found, log)
     if found is None:
-        at = new_checkpoint(context, learner)
-        new_streams = at.position
+        checkpoint = new_checkpoint(context, learner)
+        new_streams = checkpoint.position
     else:
-        at, new_streams = with_streams_of_settings(context, found)
+        checkpoint, new_streams = with_streams_of_settings(context, found)
     codes = None
     if settings.encode.worker or settings.worker_alerts:
         reader, on_less = context.reader or client, warn_of_less(log)
-        codes = OwnCodes(client, keys, settings, reader, at.position, on_less)
+        codes = OwnCodes(client, keys, settings, reader, checkpoint.position, on_less)
         codes.begin(new_streams)
-    commits = Commits(context, token, learner.family, codes, at, model_id)
+    commits = Commits(context, token, learner.family, codes, checkpoint, model_id)
     worker = ModelWorker(context, learner, commits, clock)
     if found is None or new_streams:  # the start of a stream is committed too
-        worker.commit(publish=is_first(at))
+        worker.commit(publish=is_first(checkpoint))
     else:  # the previous worker may have died between a commit and its mirror
         commits.mirror()
     if codes is not None:
@@ -212,8 +212,12 @@ class ModelWorker:
 
     def tick(self) -> None:
         """Commit, and publish, if that is due."""
-        at = self.checkpoint
-        if self._publish_due.due or is_urgent(at) or threshold_outdated(self.learner, at):
+        checkpoint = self.checkpoint
+        if (
+            self._publish_due.due
+            or is_urgent(checkpoint)
+            or threshold_outdated(self.learner, checkpoint)
+        ):
             self.commit(publish=True)
         elif self._commit_due.due:
             self.commit(publish=False)

@@ -60,7 +60,7 @@ def new_checkpoint(context: ModelContext, learner: StreamLearner[Any]) -> Checkp
 
 
 def with_streams_of_settings(
-    context: ModelContext, at: Checkpoint
+    context: ModelContext, checkpoint: Checkpoint
 ) -> tuple[Checkpoint, dict[str, str]]:
     """Return a checkpoint with the streams of the settings, and the positions of the new streams.
 
@@ -69,40 +69,40 @@ def with_streams_of_settings(
     """
     client, settings = context.client, context.settings
     streams = settings.streams
-    position = {**at.former_streams.position, **at.position}
+    position = {**checkpoint.former_streams.position, **checkpoint.position}
     new = begin(client, [stream for stream in streams if stream not in position], settings.start)
     position |= new
     retired = {stream: end for stream, end in position.items() if stream not in streams}
     _log_new_streams(context, new, retired)
-    read = {**at.former_streams.read, **at.read, **entries_read(client, new)}
+    read = {**checkpoint.former_streams.read, **checkpoint.read, **entries_read(client, new)}
     former = Covered(
         position=retired,
         read={stream: count for stream, count in read.items() if stream not in streams},
     )
-    at = replace(
-        at,
+    checkpoint = replace(
+        checkpoint,
         position={stream: position[stream] for stream in streams},
         read={stream: read[stream] for stream in streams if stream in read},
         former_streams=former,
     )
-    return at, new
+    return checkpoint, new
 
 
-def after_batch(at: Checkpoint, batch: Batch, state: LearnerState[Any]) -> Checkpoint:
+def after_batch(checkpoint: Checkpoint, batch: Batch, state: LearnerState[Any]) -> Checkpoint:
     """Return the checkpoint after a batch; `state` is the state of the learner after it."""
-    lost, missing = dict(at.lost), at.missing
+    lost, missing = dict(checkpoint.lost), checkpoint.missing
     for gap in batch.gaps:
         lost[gap.stream] = lost.get(gap.stream, Lost()).plus(gap)
     if batch.layout is not None and batch.layout.learns_missing and has_gaps(batch.X):
         missing += int(np.isnan(batch.X).sum())
     return replace(
-        at,
+        checkpoint,
         learner=state,
         position=batch.position,
         read=batch.entries_added,
         lost={stream: each for stream, each in lost.items() if each != Lost()},
         layout=batch.layout,
-        dead=at.dead + batch.refused,
+        dead=checkpoint.dead + batch.refused,
         missing=missing,
     )
 

@@ -28,19 +28,19 @@ class Progress:
     missing: int = 0
 
 
-def progress_of(at: Checkpoint, learner: StreamLearner[Any]) -> Progress:
+def progress_of(checkpoint: Checkpoint, learner: StreamLearner[Any]) -> Progress:
     """Return the progress of a model that is in memory."""
-    state = at.learner
+    state = checkpoint.learner
     warms_up = state.params is None
     return Progress(
         phase="warming" if warms_up else "learning",
         points=state.points,
-        dead=at.dead,
-        version=at.version,
+        dead=checkpoint.dead,
+        version=checkpoint.version,
         loss=learner.loss(state),
-        lost=sum(at.lost.values(), Lost()),
+        lost=sum(checkpoint.lost.values(), Lost()),
         drifts=state.counts.drifts,
         gathered=len(state.warm_up) if warms_up else 0,
         warm_up=learner.warm_up_points if warms_up else 0,
-        missing=at.missing,
+        missing=checkpoint.missing,
     )

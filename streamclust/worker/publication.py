@@ -46,23 +46,23 @@ _WRONG = 2.0
 """A threshold is wrong if the share of points above it, divided by the rate, is at least this."""
 
 
-def threshold_outdated(learner: StreamLearner[Any], at: Checkpoint) -> bool:
+def threshold_outdated(learner: StreamLearner[Any], checkpoint: Checkpoint) -> bool:
     """Whether the newest version flags a share of the points that differs from the rate.
 
     Its threshold is uncertain if it was published after few points, and it is wrong after a jump of
     the data. During a backlog, a million points would be flagged with it before the next version.
     """
-    anomaly, new = learner.anomaly, at.learner.points - at.published_points
+    anomaly, new = learner.anomaly, checkpoint.learner.points - checkpoint.published_points
     if anomaly is None or anomaly.rate is None or new < _FEWEST:
         return False
-    known = learner.score_distribution(at.learner)
-    if known is None or at.version == 0:
+    known = learner.score_distribution(checkpoint.learner)
+    if known is None or checkpoint.version == 0:
         return False
-    if new >= _GROWTH * at.published_points:
+    if new >= _GROWTH * checkpoint.published_points:
         return True
-    if at.published_threshold is None:
+    if checkpoint.published_threshold is None:
         return known.is_known
-    share = float(known.exceedance([at.published_threshold])[0])
+    share = float(known.exceedance([checkpoint.published_threshold])[0])
     return not anomaly.rate / _WRONG <= share <= anomaly.rate * _WRONG
 
 
@@ -73,39 +73,39 @@ def _threshold(learner: StreamLearner[Any], model: Model) -> float | None:
     return threshold if math.isfinite(threshold) else None
 
 
-def is_first(at: Checkpoint) -> bool:
+def is_first(checkpoint: Checkpoint) -> bool:
     """Whether the model has parameters and no version yet."""
-    return at.version == 0 and at.learner.params is not None
+    return checkpoint.version == 0 and checkpoint.learner.params is not None
 
 
-def is_urgent(at: Checkpoint) -> bool:
+def is_urgent(checkpoint: Checkpoint) -> bool:
     """Whether a version must be published now, without a wait for the cadence."""
-    return is_first(at) or any(change.urgent for change in _changes(at))
+    return is_first(checkpoint) or any(change.urgent for change in _changes(checkpoint))
 
 
-def _changes(at: Checkpoint) -> Iterator[_Change]:
+def _changes(checkpoint: Checkpoint) -> Iterator[_Change]:
     """Yield the kinds of changes that happened after the newest version, by priority."""
-    now, published = at.learner.counts, at.published
+    now, published = checkpoint.learner.counts, checkpoint.published
     return (change for change in REASONS if change.count(now) > change.count(published))
 
 
-def has_news(at: Checkpoint) -> bool:
+def has_news(checkpoint: Checkpoint) -> bool:
     """Whether the model has learned points since its newest version, or has no version yet."""
-    learned = at.learner.points > at.published_points
-    return at.learner.params is not None and (learned or is_first(at))
+    learned = checkpoint.learner.points > checkpoint.published_points
+    return checkpoint.learner.params is not None and (learned or is_first(checkpoint))
 
 
-def reason_of_next(at: Checkpoint, otherwise: Reason) -> Reason:
+def reason_of_next(checkpoint: Checkpoint, otherwise: Reason) -> Reason:
     """Return the reason of the next version: that of a swap, the first change, or `otherwise`."""
     if otherwise in SWAPS:
         return otherwise
-    if at.version == 0:
+    if checkpoint.version == 0:
         return "start"
-    return next((change.reason for change in _changes(at)), otherwise)
+    return next((change.reason for change in _changes(checkpoint)), otherwise)
 
 
 def next_version(
-    name: str, learner: StreamLearner[Any], at: Checkpoint, otherwise: Reason
+    name: str, learner: StreamLearner[Any], checkpoint: Checkpoint, otherwise: Reason
 ) -> tuple[Checkpoint, Model]:
     """Return the checkpoint after the next version is published, and this version.
 
@@ -114,11 +114,11 @@ def next_version(
     name : str
         Name of the model.
     learner : StreamLearner
-    at : Checkpoint
+    checkpoint : Checkpoint
     otherwise : str
         The reason, unless `REASONS` has another one; see `reason_of_next`.
     """
-    state, family = at.learner, learner.family
+    state, family = checkpoint.learner, learner.family
     if state.stats is None:
         raise AssertionError("a model that has parameters has statistics")
     if family.min_components is not None:
@@ -126,18 +126,18 @@ def next_version(
     scores = learner.score_distribution(state)
     model = Model(
         name=name,
-        version=at.version + 1,
-        reason=reason_of_next(at, otherwise),
+        version=checkpoint.version + 1,
+        reason=reason_of_next(checkpoint, otherwise),
         family=family,
         params=learner.in_units(state),
         mass=state.stats.weight,
-        position=at.position,
+        position=checkpoint.position,
         points=state.points,
         loss=learner.loss(state),
         time_ms=state.clock.time_ms,
-        features=() if at.layout is None else at.layout.features,
+        features=() if checkpoint.layout is None else checkpoint.layout.features,
         ids=state.components.ids,
-        layout=at.layout,
+        layout=checkpoint.layout,
         scale=learner.scale,
         scores=scores,
         feature_distribution=learner.feature_distribution(state),
@@ -145,7 +145,7 @@ def next_version(
     )
     version, counts = model.version, state.counts
     after = replace(
-        at,
+        checkpoint,
         version=version,
         published_points=state.points,
         published=counts,

@@ -102,7 +102,7 @@ class Reading:
     ----------
     job : Job
         Its server is a session.
-    at : Checkpoint
+    checkpoint : Checkpoint
         The batches begin at its position.
     news : StreamNews
     readers : ReaderThreads
@@ -117,7 +117,7 @@ class Reading:
     def __init__(
         self,
         job: Job,
-        at: Checkpoint,
+        checkpoint: Checkpoint,
         *,
         news: StreamNews,
         readers: ReaderThreads,
@@ -125,18 +125,20 @@ class Reading:
         wake: Callable[[], object],
         models: int,
     ) -> None:
-        settings, given = job.model, at.learner.stats
+        settings, given = job.model, checkpoint.learner.stats
         largest = settings.batch.max_entry_bytes
         client, warn = job.server.raw_client(largest), warn_of_less(job.log)
-        self._reader = StreamReader(client, at.position, at.read, settings.on_reset, largest, warn)
+        self._reader = StreamReader(
+            client, checkpoint.position, checkpoint.read, settings.on_reset, largest, warn
+        )
         batcher = Batcher(
             points_format(settings, None if given is None else given.reference.shape[1]),
-            at.layout,
-            at.position,
+            checkpoint.layout,
+            checkpoint.position,
             settings.batch.least,
-            at.read,
+            checkpoint.read,
             most=largest_batch(settings),
-            learned=at.learner.points,
+            learned=checkpoint.learner.points,
             keep_dead=settings.dead.keep,
         )
         linger = float(settings.batch.linger)

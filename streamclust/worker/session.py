@@ -287,8 +287,8 @@ class Session:
 
     def _remember(self, worker: ModelWorker) -> None:
         """Remember what the heartbeat reports while the model isn't in memory."""
-        at = worker.committed
-        self._sleeping_model = SleepingModel(worker.progress, at.position, at.read)
+        checkpoint = worker.committed
+        self._sleeping_model = SleepingModel(worker.progress, checkpoint.position, checkpoint.read)
 
     def _heartbeat(self) -> Heartbeat:
         settings, run, pool = self._job.settings.worker, self._run, self._run.shared.pool

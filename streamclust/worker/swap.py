@@ -95,32 +95,36 @@ class Swap:
         withdraw(self._client, self._keys, refit)
 
     def _adopt(self, worker: ModelWorker, refit: Checkpoint) -> None:
-        at = worker.checkpoint
+        checkpoint = worker.checkpoint
         if not refit.position:
-            worker.adopt(_with_refit(worker.learner, at.learner, refit), refit.refit)
+            worker.adopt(_with_refit(worker.learner, checkpoint.learner, refit), refit.refit)
             return
         for stream, end in refit.position.items():
-            if order(end) > order(at.position.get(stream, end)):  # else learned twice
+            if order(end) > order(checkpoint.position.get(stream, end)):  # else learned twice
                 raise DataError(
                     f"the refit covers more of stream {stream} than the model has learned"
                 )
-        state = learn_on_top(worker.learner, at.learner, refit, self._since(refit, at))
+        state = learn_on_top(
+            worker.learner, checkpoint.learner, refit, self._since(refit, checkpoint)
+        )
         if self._stopping():
             return
-        missing = at.learner.points - state.points
-        state = _with_score_of(worker.learner.family, at.learner, state)
+        missing = checkpoint.learner.points - state.points
+        state = _with_score_of(worker.learner.family, checkpoint.learner, state)
         if missing:
             self._log.warning("refit_points_lost", count=missing)
         worker.adopt(state, refit.refit)
 
-    def _since(self, refit: Checkpoint, at: Checkpoint) -> Iterator[Batch]:
+    def _since(self, refit: Checkpoint, checkpoint: Checkpoint) -> Iterator[Batch]:
         """Yield the points that the model has learned since the refit started, in batches."""
         spec = points_format(self._settings)
-        after = {stream: refit.position.get(stream, end) for stream, end in at.position.items()}
-        reader = RangeReader(self._reader, after, at.position, warn_of_less(self._log))
+        after = {
+            stream: refit.position.get(stream, end) for stream, end in checkpoint.position.items()
+        }
+        reader = RangeReader(self._reader, after, checkpoint.position, warn_of_less(self._log))
         batcher = Batcher(
             spec,
-            at.layout,
+            checkpoint.layout,
             after,
             self._settings.batch.least,
             most=largest_batch(self._settings),
