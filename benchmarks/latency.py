@@ -90,7 +90,7 @@ def bare(url: str) -> None:
             continue
         entries = reply[0][1]
         found = assign(decode(entries, layout).X, C)
-        distances = np.sqrt(found.sqdist).tolist()
+        distances = np.sqrt(found.squared_distances).tolist()
         pipe = client.pipeline(transaction=False)
         for (_, flat), code, distance in zip(
             entries, found.labels.tolist(), distances, strict=True

@@ -75,7 +75,7 @@ def shuffled(X: np.ndarray, seed: int) -> np.ndarray:
 
 
 def inertia(X: np.ndarray, centroids: np.ndarray) -> float:
-    return float(kernels.assign(X, centroids).sqdist.sum())
+    return float(kernels.assign(X, centroids).squared_distances.sum())
 
 
 @cache

@@ -23,7 +23,7 @@ from scipy.special import erf
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
 LAYERS, HEADS = 6, 12
-MOST_TOKENS = 256
+MAX_TOKENS = 256
 """Longer texts are cut, as sentence-transformers does."""
 
 BATCH = 16
@@ -51,7 +51,7 @@ class MiniLM:
         folder = Path(spec.origin).parent / "model"
         self._weights = load_file(folder / "model.safetensors")
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(MOST_TOKENS)
+        self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.enable_padding()
 
     def encode(self, texts: list[str]) -> Array:

@@ -204,7 +204,7 @@ class StreamingGaussianMixture(MixtureEstimator, _Streaming):
     covariance_type
         'full', 'tied', 'diag' or 'spherical'.
     reg_covar
-        Floor of the variances, relative to each feature's variance over all data.
+        Ridge, which is added to the variances, relative to each feature's variance over all data.
     forgetting
         As for `StreamingKMeans`.
     warm_up

@@ -352,8 +352,8 @@ class StreamingKMeans(
         With the metric cosine, the sum is of 1 - cos.
         """
         params = self._params
-        sqdist = self._family().score_points(params, self._validated(X))
-        return -float(as_sample_weight(sample_weight, len(sqdist)) @ sqdist)
+        squared_distances = self._family().score_points(params, self._validated(X))
+        return -float(as_sample_weight(sample_weight, len(squared_distances)) @ squared_distances)
 
     @property
     def _n_features_out(self) -> int:
@@ -370,7 +370,7 @@ class StreamingGaussianMixture(DensityMixin, MixtureEstimator, _Streaming):  # t
         Number of components K; with 'auto', K adapts within `n_components_range`.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     reg_covar : float, default=1e-6
-        Floor of the variances, relative to each feature's variance over all data.
+        Ridge, which is added to the variances, relative to each feature's variance over all data.
     forgetting, warm_up, n_init, reassignment_ratio, random_state, coreset, scale, drift
         See `StreamingKMeans`.
     n_components_range : tuple of int, default=(2, 50)

@@ -76,7 +76,7 @@ def has_control(text: str) -> bool:
     return _CONTROL.search(text) is not None
 
 
-_MOST_NAMES = 20
+_MAX_NAMES = 20
 
 
 def known_names(name: str, known: Collection[str], noun: str) -> str:
@@ -92,8 +92,8 @@ def known_names(name: str, known: Collection[str], noun: str) -> str:
     near = get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    names = ", ".join(list(known)[:_MOST_NAMES]) or "none"
-    more = len(known) - _MOST_NAMES
+    names = ", ".join(list(known)[:_MAX_NAMES]) or "none"
+    more = len(known) - _MAX_NAMES
     return f"{noun}: {names}" + (f", and {more:,} more" if more > 0 else "")
 
 

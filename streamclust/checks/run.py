@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _CHECKED = 3
 """Models per template whose streams and states are checked."""
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 """Overrides without a stream that a check names."""
 
 
@@ -95,7 +95,7 @@ def _check_template(
         facts += f"; {len(found.left_out):,} streams are left out, such as {stream[:100]}: {reason}"
     unused = _unused_overrides(template, {*found.models, *found.over_limit})
     if unused:
-        names = ", ".join(unused[:_MOST_NAMED]) + ", ..." * (len(unused) > _MOST_NAMED)
+        names = ", ".join(unused[:_MAX_NAMED]) + ", ..." * (len(unused) > _MAX_NAMED)
         facts += f"; no stream has the overrides of {names}"
     is_complete = not found.over_limit and not found.left_out and not unused
     return Check("ok" if is_complete else "warn", about, facts), found.models[:_CHECKED]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streamclust.store.model.dead_letters import StoredLetter
     from streamclust.store.stream.bad_rows import StoredRow
 
-_MOST_REASONS = 10
+_MAX_REASONS = 10
 """Maximum number of kinds of reasons in the list for people."""
 
 _WIDEST_REASON, _WIDEST_DATA = 200, 60
@@ -43,7 +43,7 @@ def print_letters(
     terminal = stdout_terminal()
     head = f"{model}: {plural(stored, 'dead letter')} stored, {plural(refused, 'point')} refused"
     lines = [*terminal.wrap(printable(head)), "", terminal.paint("  COUNT  REASON", HEADER)]
-    most = reasons.most_common(_MOST_REASONS)
+    most = reasons.most_common(_MAX_REASONS)
     for text, count in most:
         lines += _counted(count, printable(text, _WIDEST_REASON), terminal)
     rest = reasons.total() - sum(count for _, count in most)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.pause import Effect, Resumed
 
-_MOST_LINES = 25
+_MAX_LINES = 25
 """Maximum number of models with one line each; for more models, the command prints counts."""
 
 _MODELS = click.argument("models", nargs=-1, required=True, metavar="MODEL...")
@@ -73,7 +73,7 @@ def pause(
     if as_json:
         for keys, effect in found.items():
             click.echo(exact_json(_pause_json(keys.model, effect)))
-    elif len(found) > _MOST_LINES:
+    elif len(found) > _MAX_LINES:
         new_ones = sum(effect.is_new for effect in found.values())
         before = len(found) - new_ones
         more = f", {before:,} were paused already" if before else ""
@@ -144,7 +144,7 @@ def resume(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
             before = None if resumed is None else pause_dict(resumed.pause)
             held = resumed is not None and resumed.is_held
             click.echo(exact_json({"model": name, "paused_before": before, "is_held": held}))
-    elif len(found) > _MOST_LINES:
+    elif len(found) > _MAX_LINES:
         count = sum(resumed is not None for resumed in found.values())
         more = f", {len(found) - count:,} weren't paused" if count < len(found) else ""
         click.echo(f"resumed {plural(count, 'model')}{more}")
@@ -186,7 +186,7 @@ def _chosen(
 def _say_first(names: Iterable[str], text: str) -> None:
     """Print a line about each of the first models."""
     for number, name in enumerate(names):
-        if number == _MOST_LINES:
+        if number == _MAX_LINES:
             say("and more; see `streamclust status`")
             return
         say(printable(f"{name}: {text}"))

@@ -93,15 +93,15 @@ def _known_numbers(values: Sequence[float], digits: int, signed: bool) -> list[s
         return [f"{value:{sign}g}" for value in values]
     low, high = min(sizes), max(sizes)
     decimals = max(_decimals(high, digits), _decimals(low, 3))
-    if (high < 0.01 and decimals > _MOST_DECIMALS) or low >= _LARGEST_PLAIN:
+    if (high < 0.01 and decimals > _MAX_DECIMALS) or low >= _LARGEST_PLAIN:
         rest = iter(_without_zeros([f"{value:{sign}.{digits - 1}e}" for value in values if value]))
         return [next(rest) if value else f"{value:{sign}g}" for value in values]
-    if high < _LARGEST_PLAIN and decimals <= _MOST_DECIMALS:
+    if high < _LARGEST_PLAIN and decimals <= _MAX_DECIMALS:
         return _without_zeros([f"{value:{sign}z,.{decimals}f}" for value in values])
     return [f"{value:{sign}.{digits}g}" for value in values]
 
 
-_MOST_DECIMALS = 5
+_MAX_DECIMALS = 5
 
 
 def _decimals(value: float, digits: int) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from streamclust.cli._terminal import Terminal
     from streamclust.store.model.overview import Overview
 
-_MOST_GROUPS = 10
+_MAX_GROUPS = 10
 _WIDEST_GROUP = 60
 
 
@@ -89,13 +89,13 @@ class Summary:
         has_alerts = self.total.alerts > 0
         if has_alerts:
             table.add_column("ALERTS", justify="right")
-        for name, totals in groups[:_MOST_GROUPS]:
+        for name, totals in groups[:_MAX_GROUPS]:
             alerts = [count(totals.alerts)] if has_alerts else []
             table.add_row(*_group_cells(name, totals), *alerts)
         optional = [column for column in table.columns if column.header in ("POINTS", "RATE/S")]
         lines = ["", *lay_out(table, terminal, optional).lines]
-        if len(groups) > _MOST_GROUPS:
-            rest = len(groups) - _MOST_GROUPS
+        if len(groups) > _MAX_GROUPS:
+            rest = len(groups) - _MAX_GROUPS
             lines += terminal.wrap(f"{terminal.ellipsis} and {plural(rest, 'more group')}")
         return lines
 

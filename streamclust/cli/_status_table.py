@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from streamclust.formats.lost import Lost
     from streamclust.store.model.overview import Overview
 
-_MOST_REMARKS = 20
-_MOST_COMPONENTS = 20
+_MAX_REMARKS = 20
+_MAX_COMPONENTS = 20
 
 
 def notes(rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed: bool) -> list[str]:
@@ -44,7 +44,7 @@ def notes(rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed:
         published = f"version {model.version}, published {ago(model.published_ms)}"
         lines += ["", *terminal.wrap(f"{published}; newest point: {ago(model.time_ms)}")]
         more = f"; `streamclust models show {printable(model.name)}` has all"
-        lines += component_lines(model, terminal, _MOST_COMPONENTS, more)
+        lines += component_lines(model, terminal, _MAX_COMPONENTS, more)
     return lines
 
 
@@ -115,13 +115,13 @@ def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterat
         for row in rows
         for problem in _problems(row, label)
     ]
-    for name, head, text, style in remarks[:_MOST_REMARKS]:
+    for name, head, text, style in remarks[:_MAX_REMARKS]:
         first, *more = terminal.fold(f"{name}: {head}: {text}")
         before, found, after = first.partition(f"{head}: ")
         yield before + terminal.paint(found, style) + after
         yield from more
-    if len(remarks) > _MOST_REMARKS:
-        left_out = len(remarks) - _MOST_REMARKS
+    if len(remarks) > _MAX_REMARKS:
+        left_out = len(remarks) - _MAX_REMARKS
         yield from terminal.wrap(f"+{plural(left_out, 'more remark')}; --json has all")
 
 

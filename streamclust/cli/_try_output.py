@@ -45,8 +45,8 @@ def show_proposal(proposal: Proposal, file: Path) -> None:
 
     options, remarks = proposal.rows.options, proposal.remarks
     rows = plural(len(proposal.rows.X), "row") + (" and more" * (not proposal.rows.is_complete))
-    names = ", ".join(proposal.rows.features[:_MOST_NAMES])
-    more = len(proposal.rows.features) - _MOST_NAMES
+    names = ", ".join(proposal.rows.features[:_MAX_NAMES])
+    more = len(proposal.rows.features) - _MAX_NAMES
     lines = [
         f"{file}: {_form(options)}, {rows}, {plural(len(proposal.rows.features), 'feature')}",
         f"  features: {names}{f', +{more} more' if more > 0 else ''}",
@@ -70,7 +70,7 @@ def show_proposal(proposal: Proposal, file: Path) -> None:
             say(part)
 
 
-_MOST_NAMES = 8
+_MAX_NAMES = 8
 
 
 def _form(options: TableOptions) -> str:
@@ -89,7 +89,7 @@ def show_result(proposal: Proposal, learned: Learned, picture: Path | None) -> N
     view = make_view(model, proposal.rows.X, proposal.rows.features)
     print_lines(_picture_lines(view, terminal))
     click.echo()
-    print_lines(component_lines(model, terminal, _MOST_COMPONENTS, "; `models show` has all"))
+    print_lines(component_lines(model, terminal, _MAX_COMPONENTS, "; `models show` has all"))
     click.echo()
     points = plural(learned.report.points, "point")
     bad = learned.report.bad
@@ -103,7 +103,7 @@ def show_result(proposal: Proposal, learned: Learned, picture: Path | None) -> N
         click.echo(f"picture: {printable(str(picture))}")
 
 
-_MOST_COMPONENTS = 12
+_MAX_COMPONENTS = 12
 
 
 def _picture_lines(view: View, terminal: Terminal) -> list[str]:

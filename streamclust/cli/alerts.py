@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _LAST = 10
 _BLOCK_MS = 500
 _WIDEST = 60
-_MOST_FOLLOWED = 100
+_MAX_FOLLOWED = 100
 """Maximum number of models whose new alerts are followed: each read names all their keys."""
 
 _ROW = "{:<19}  {:<17} {:>3} {:>6} {:>10}  {:>15}  {}"
@@ -115,9 +115,9 @@ def alerts(
             names = [model]
             if selects_several(model, settings):
                 names = select_models(client, settings, [model], server.label)
-            if follow and len(names) > _MOST_FOLLOWED:
+            if follow and len(names) > _MAX_FOLLOWED:
                 raise click.UsageError(
-                    f"--follow reads at most {_MOST_FOLLOWED} models; {model!r} matches "
+                    f"--follow reads at most {_MAX_FOLLOWED} models; {model!r} matches "
                     f"{len(names):,}"
                 )
             newest = _positions(client, settings, names)

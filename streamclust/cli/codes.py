@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LAST = 10
 _BLOCK_MS = 500
 _WIDEST = 60
-_MOST_FOLLOWED = 100
+_MAX_FOLLOWED = 100
 """Maximum number of models whose new codes are followed: each read names all their keys."""
 
 _ROW = "{:<20}  {:>5}  {:>6}  {:>12}  {:>7}  {}"
@@ -180,9 +180,9 @@ def _keys_of_many(
 
     found: dict[str, str] = {}
     names = select_models(client, settings, [pattern], label)
-    if follow and len(names) > _MOST_FOLLOWED:
+    if follow and len(names) > _MAX_FOLLOWED:
         raise click.UsageError(
-            f"--follow reads at most {_MOST_FOLLOWED} models; {pattern!r} matches {len(names):,}"
+            f"--follow reads at most {_MAX_FOLLOWED} models; {pattern!r} matches {len(names):,}"
         )
     for name in names:
         keys, known = Keys(settings.namespace, name), settings.models.get(name)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
     from streamclust.encoder.job import Tally
 
-_MOST_LINES = 25
+_MAX_LINES = 25
 """Maximum number of streams whose counts are printed; for more streams, only the sums."""
 
 SCORES = ("distance", "log_density", "mahalanobis", "scaled_distance", "tail_score", "quantile")
@@ -170,7 +170,7 @@ def _encode_streams(
         for name, tallies in by_model.items():
             found = {"model": name, "streams": [asdict(tally) for tally in tallies]}
             click.echo(exact_json(found))
-    elif len(done) <= _MOST_LINES:
+    elif len(done) <= _MAX_LINES:
         for tallies in by_model.values():
             for tally in tallies:
                 click.echo(f"{printable(tally.stream)}: {_sentence(asdict(tally))}")

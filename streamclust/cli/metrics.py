@@ -121,10 +121,10 @@ _GROUP_COUNTERS: dict[str, tuple[str, Callable[[Totals], float]]] = {
 _ALL_SERIES = 100
 """Maximum number of models that have their own series by default."""
 
-_MOST_SERIES = 1000
+_MAX_SERIES = 1000
 """Maximum number of models that have their own series."""
 
-_MOST_GROUPS = 100
+_MAX_GROUPS = 100
 """Maximum number of groups; the smallest ones are summed up in the group `_REST`."""
 
 _REST = "other"
@@ -187,7 +187,7 @@ class StatusCollector:
         """Return the models that have their own series."""
         if not self.patterns:
             return set(names) if len(names) <= _ALL_SERIES else set()
-        return set(matching(names, self.patterns)[:_MOST_SERIES])
+        return set(matching(names, self.patterns)[:_MAX_SERIES])
 
     def _group_families(self, groups: dict[str, Totals]) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -223,13 +223,13 @@ def _own_samples(row: Overview) -> _Own:
 
 def _bounded(groups: dict[str, Totals]) -> dict[str, Totals]:
     """Return the groups in the order of their names; the smallest of too many are summed up."""
-    if len(groups) <= _MOST_GROUPS:
+    if len(groups) <= _MAX_GROUPS:
         return dict(sorted(groups.items()))
     ranked = sorted(groups.items(), key=lambda item: (-item[1].models, item[0]))
     rest = Totals()
-    for _, sums in ranked[_MOST_GROUPS - 1 :]:
+    for _, sums in ranked[_MAX_GROUPS - 1 :]:
         rest.merge(sums)
-    return {**dict(sorted(ranked[: _MOST_GROUPS - 1])), _REST: rest}
+    return {**dict(sorted(ranked[: _MAX_GROUPS - 1])), _REST: rest}
 
 
 @click.command()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streamclust.store.model.workers import WorkerReport
     from streamclust.store.server.connect import Server
 
-_MOST_LINES = 25
+_MAX_LINES = 25
 """Models that --check names; of more models, it prints the numbers."""
 
 _PROBE_WAIT = 5.0
@@ -168,7 +168,7 @@ def _check(settings: Settings) -> None:
     troubles, phases = list[str](), Counter[str]()
     with opened_server(settings, start=False) as server:
         client = server.client()
-        is_many = len(settings.models) > _MOST_LINES or bool(settings.models.templates)
+        is_many = len(settings.models) > _MAX_LINES or bool(settings.models.templates)
         if is_many and _are_held(client, settings):
             return
         names = found_models(settings, client)
@@ -179,11 +179,11 @@ def _check(settings: Settings) -> None:
                 troubles.append(f"{name}: {trouble or 'no live worker'}")
             elif health.alive:
                 phases[health.phase] += 1
-                if len(names) <= _MOST_LINES:
+                if len(names) <= _MAX_LINES:
                     click.echo(printable(_alive(client, settings, name, health, server.label)))
             else:
                 troubles.append(f"{name}: {health.phase}: {health.reason}")
-    if len(names) > _MOST_LINES:
+    if len(names) > _MAX_LINES:
         known = ", ".join(f"{number:,} {phase}" for phase, number in sorted(phases.items()))
         click.echo(
             printable(f"{phases.total():,} of {len(names):,} models alive: {known or 'none'}")
@@ -193,10 +193,10 @@ def _check(settings: Settings) -> None:
 
 def _exit_for(troubles: Sequence[str]) -> None:
     """Print the first troubles and exit, if there are any."""
-    for line in troubles[:_MOST_LINES]:
+    for line in troubles[:_MAX_LINES]:
         say(printable(line))
-    if len(troubles) > _MOST_LINES:
-        say(f"and {len(troubles) - _MOST_LINES:,} more; `streamclust status` has the counts")
+    if len(troubles) > _MAX_LINES:
+        say(f"and {len(troubles) - _MAX_LINES:,} more; `streamclust status` has the counts")
     if troubles:
         raise SystemExit(EXIT_ERROR)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
     from streamclust.store.model.workers import WorkerReport
 
-_MOST_TROUBLES = 20
+_MAX_TROUBLES = 20
 
 
 @click.command()
@@ -97,10 +97,10 @@ def _table(found: Sequence[WorkerReport], terminal: Terminal) -> list[str]:
 def _troubles(found: Sequence[WorkerReport], terminal: Terminal) -> Iterator[str]:
     """Yield the lines of the first failed and stalled models."""
     troubles = sorted(item for each in found for item in each.troubles.items())
-    for name, reason in troubles[:_MOST_TROUBLES]:
+    for name, reason in troubles[:_MAX_TROUBLES]:
         text = f"{shorten(printable(name), 60, terminal.ellipsis)}: {printable(reason)}"
         yield from terminal.fold(text)
-    rest = sum(each.failed + each.stalled for each in found) - min(len(troubles), _MOST_TROUBLES)
+    rest = sum(each.failed + each.stalled for each in found) - min(len(troubles), _MAX_TROUBLES)
     if rest > 0:
         more = f"+{plural(rest, 'more model')}; `streamclust status --phase failed` has all"
         yield from terminal.wrap(more)

@@ -13,7 +13,7 @@ from streamclust.config.values import Allowed, FilePath
 
 EngineKind = Literal["auto", "inline", "threads", "processes", "dask"]
 
-_MOST_WORKERS = 1024
+_MAX_WORKERS = 1024
 ADDRESS_WORDS = "tls://host:port or tcp://host:port"
 _ADDRESS = re.compile(r"(tls|tcp)://([\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}")
 
@@ -58,8 +58,8 @@ class EngineSettings(Section):
     @field_validator("workers")
     @classmethod
     def _workers_usable(cls, workers: object) -> object:
-        if isinstance(workers, int) and workers > _MOST_WORKERS:
-            raise ValueError(f"expected an integer from 1 to {_MOST_WORKERS:,}, or auto")
+        if isinstance(workers, int) and workers > _MAX_WORKERS:
+            raise ValueError(f"expected an integer from 1 to {_MAX_WORKERS:,}, or auto")
         return workers
 
     @field_validator("address")

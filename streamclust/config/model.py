@@ -581,7 +581,7 @@ class GaussianMixtureSettings(_Model):
     )
     reg_covar: PositiveNumber = Field(
         default=1e-6,
-        description="Minimum variance, as a fraction of the variance of the data.",
+        description="Ridge: added to each variance, as a fraction of the variance of the data.",
     )
     outliers: Number = Field(
         default=0.0,

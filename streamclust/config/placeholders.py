@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Self
 
-MOST_CHARACTERS = 200
+MAX_CHARACTERS = 200
 """Maximum characters of a model's name that is made of a stream's name."""
 
 _PART = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[{}]")

@@ -13,7 +13,7 @@ from streamclust.config.strict_yaml import Keys, parse, parse_with_lines
 from streamclust.errors import ConfigError
 from streamclust.text import decode_text
 
-MOST_BYTES = 1 << 25
+MAX_BYTES = 1 << 25
 """Maximum size of a configuration file."""
 
 PREFIX = "STREAMCLUST_"
@@ -58,9 +58,9 @@ def read_file(path: Path) -> Layer:
 def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:  # it may be a pipe
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise ConfigError(f"{path}: has more than {MOST_BYTES:,} bytes; is it a YAML file?")
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"{path}: has more than {MAX_BYTES:,} bytes; is it a YAML file?")
         return decode_text(data)
     except FileNotFoundError:
         raise ConfigError(

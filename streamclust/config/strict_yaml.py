@@ -19,9 +19,9 @@ from streamclust.text import printable
 Keys: TypeAlias = tuple[str, ...]
 Lines: TypeAlias = dict[Keys, int]
 _TAG = "tag:yaml.org,2002:"
-_MOST_VALUES = 10_000_000
+_MAX_VALUES = 10_000_000
 """Maximum number of values: nested aliases can expand a few lines without limit."""
-_MOST_DIGITS = 1000
+_MAX_DIGITS = 1000
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", "~nN\0"),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -61,7 +61,7 @@ def parse_with_lines(name: str, text: str) -> tuple[Any, Lines]:
         if node is None:
             return None, {}
         lines = dict(_keyed(name, node, (), (), set()))
-        if _size(node, {}) > _MOST_VALUES:
+        if _size(node, {}) > _MAX_VALUES:
             raise ConfigError(f"{name}: aliases expand to too many values; write the values out")
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
@@ -150,9 +150,9 @@ def _keyed(
 def _children(
     name: str, path: Keys, node: yaml.Node
 ) -> Iterator[tuple[yaml.Node | None, Keys, yaml.Node]]:
-    if node.tag == f"{_TAG}int" and len(node.value) > _MOST_DIGITS:
+    if node.tag == f"{_TAG}int" and len(node.value) > _MAX_DIGITS:
         raise ConfigError(
-            _message_at(name, node.start_mark, f"a number has more than {_MOST_DIGITS:,} digits")
+            _message_at(name, node.start_mark, f"a number has more than {_MAX_DIGITS:,} digits")
         )
     if isinstance(node, yaml.SequenceNode):
         yield from ((None, path, item) for item in node.value)

@@ -17,7 +17,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, core_schema
 
 from streamclust.config.model import ModelSettings
 from streamclust.config.placeholders import (
-    MOST_CHARACTERS,
+    MAX_CHARACTERS,
     NamePattern,
     StreamPattern,
     has_placeholder,
@@ -94,7 +94,7 @@ class Template:
 
     def has(self, name: str) -> bool:
         """Return whether a model has this template, by its name."""
-        return len(name) <= MOST_CHARACTERS and self.name.match(name) is not None
+        return len(name) <= MAX_CHARACTERS and self.name.match(name) is not None
 
     def model_of(self, name: str) -> ModelSettings:
         """Return the settings of a model of this template."""
@@ -127,10 +127,10 @@ class Template:
             if has_control(stream):
                 raise ValueError("its name has control characters")
             name = self.name.fill(values)
-            if len(name) > MOST_CHARACTERS:
+            if len(name) > MAX_CHARACTERS:
                 raise ValueError(
                     f"the name of its model would have {len(name):,} characters; the maximum is "
-                    f"{MOST_CHARACTERS}"
+                    f"{MAX_CHARACTERS}"
                 )
             yield name
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from streamclust.dashboard.context import Context
     from streamclust.dashboard.mailbox import Mailbox, Mailboxes
 
-MOST_VISITORS = 256
+MAX_VISITORS = 256
 """Maximum number of open streams of updates."""
 
 
@@ -81,8 +81,8 @@ def check_visitors(context: Context) -> None:
     ApiError
         If there are too many visitors.
     """
-    if context.visitors >= MOST_VISITORS:
-        text = f"{MOST_VISITORS} streams of updates are open, the maximum; close other pages"
+    if context.visitors >= MAX_VISITORS:
+        text = f"{MAX_VISITORS} streams of updates are open, the maximum; close other pages"
         raise ApiError(503, "too_many_visitors", text, retry_after=10)
 
 

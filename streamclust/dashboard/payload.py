@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MEANS = 4096
 """Maximum number of values of the means in a reply."""
 
-_DIGITS, _MOST_DIGITS = 6, 17
+_DIGITS, _MAX_DIGITS = 6, 17
 """Significant digits of numbers, and those of a float64."""
 
 _FEATURE = 80
@@ -47,9 +47,9 @@ def with_distinct_digits(values: Array) -> list[float | None]:
     known = values[np.isfinite(values)]
     spread = float(np.ptp(known)) if len(known) else 0.0
     if not spread:
-        return short(values, _MOST_DIGITS)
+        return short(values, _MAX_DIGITS)
     more = round(math.log10(float(np.abs(known).max()) / spread))
-    return short(values, min(_DIGITS + max(more, 0), _MOST_DIGITS))
+    return short(values, min(_DIGITS + max(more, 0), _MAX_DIGITS))
 
 
 def feature_names(model: Model) -> list[str]:

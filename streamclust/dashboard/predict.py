@@ -30,7 +30,7 @@ BODY_BYTES = 1 << 20
 POINTS = 10_000
 """Limits of a request: bytes of the body, and points."""
 
-_TOP, _MOST_TOP = 3, 20
+_TOP, _MAX_TOP = 3, 20
 """Default and maximum number of features in the attribution of a point."""
 
 
@@ -58,8 +58,8 @@ def _predict(context: Context, name: str, data: bytes) -> dict[str, Any]:
         text = f"version is {json.dumps(version)[:60]}; expected a whole number above 0"
         raise ApiError(422, "bad_field", text, "version")
     top = body.get("top", _TOP)
-    if type(top) is not int or not 0 <= top <= _MOST_TOP:
-        text = f"top is {json.dumps(top)[:60]}; expected a whole number from 0 to {_MOST_TOP}"
+    if type(top) is not int or not 0 <= top <= _MAX_TOP:
+        text = f"top is {json.dumps(top)[:60]}; expected a whole number from 0 to {_MAX_TOP}"
         raise ApiError(422, "bad_field", text, "top")
     X = read_points(body.get("points"), model)
     try:

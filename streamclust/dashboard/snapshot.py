@@ -42,7 +42,7 @@ _FIRST_SECONDS = 5.0
 _ATTEMPTS = 3
 """Maximum number of tries to read all models while models are deleted."""
 
-_MOST_CHANGED = 200
+_MAX_CHANGED = 200
 """Maximum number of rows in an update."""
 
 
@@ -172,7 +172,7 @@ class Snapshot:
     def event(self, changed: Sequence[Row], removed: Sequence[str], many: bool = False) -> bytes:
         """Return an update: the sums over all models, and the rows that changed."""
         rows = list(self.rows.values())
-        many = many or len(changed) > _MOST_CHANGED
+        many = many or len(changed) > _MAX_CHANGED
         value = {
             "time_ms": now_ms(),
             "server": vars(self._source.state),

@@ -14,7 +14,7 @@ from streamclust.encoder.pictures import psnr
 from streamclust.errors import DataError, FormatError
 from streamclust.files import check_expansion, new_file, read_whole, write_whole
 from streamclust.formats.code_file import (
-    MOST_EXPANSION,
+    MAX_EXPANSION,
     Header,
     Packer,
     bits_of,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.formats.model import Model
 
-MOST_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 """Maximum bytes of codes per file, 1 GiB: they are held in memory."""
 
 _PART_CELLS = 1 << 20
@@ -148,8 +148,8 @@ def encode_file(
         for name, values in codes.scores.items():
             parts[name].append(values.astype(score_type(name)))
         n += len(codes)
-        if n * bits > 8 * MOST_BYTES:
-            raise DataError(f"more than {MOST_BYTES:,} bytes of codes; encode into several files")
+        if n * bits > 8 * MAX_BYTES:
+            raise DataError(f"more than {MAX_BYTES:,} bytes of codes; encode into several files")
         if model.metric == "cosine":
             _refuse_zeros(codes)
             J += float(codes.distance.sum())
@@ -201,7 +201,7 @@ def decode_parts(
     path: Path, find: Callable[[str, int], Model]
 ) -> tuple[Header, int, Iterator[Array]]:
     """Return the header, D, and the points in parts, each of shape (n, D); see `decode_file`."""
-    data = read_whole(path, 2 * MOST_BYTES)  # codes, and a codebook
+    data = read_whole(path, 2 * MAX_BYTES)  # codes, and a codebook
     header, packed, codebook = parse(data, str(path))
     if codebook is None:
         model = find(header.model, header.version)
@@ -214,7 +214,7 @@ def decode_parts(
         try:
             check_codebook(codebook, header)
             size = 8 * header.n * codebook.shape[1]
-            check_expansion(str(path), size, len(data), MOST_EXPANSION)
+            check_expansion(str(path), size, len(data), MAX_EXPANSION)
         except ValueError as error:
             raise FormatError(f"{path} doesn't fit model {header.model!r}: {error}") from None
     return header, codebook.shape[1], _decoded(header, packed, codebook)

@@ -24,7 +24,7 @@ _MODES = {1: "L", 3: "RGB"}
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Formats that are read. Other formats start programs, or are rarely used for photographs."""
 
-MOST_PIXELS = 89_478_485
+MAX_PIXELS = 89_478_485
 """Maximum pixels of a picture. Pillow warns of larger ones, because they can fill the memory."""
 
 
@@ -55,10 +55,10 @@ def read_picture(path: str | Path, channels: int) -> NDArray[np.uint8]:
 
 
 def _check_size(path: str | Path, width: int, height: int) -> None:
-    if not 1 <= width * height <= MOST_PIXELS:
+    if not 1 <= width * height <= MAX_PIXELS:
         raise DataError(
             f"can't read the picture {path}: it has {width:,} x {height:,} pixels; expected 1 to "
-            f"{MOST_PIXELS:,}"
+            f"{MAX_PIXELS:,}"
         )
 
 

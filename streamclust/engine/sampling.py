@@ -72,7 +72,7 @@ class Draw:
         rng = np.random.default_rng((*self.seed, number))
         drawn = Drawn(np.empty((0, self.centroids.shape[1])), np.empty(0), 0.0)
         for X, w in blocks:
-            cost = w * partial.assign(X, self.centroids).sqdist
+            cost = w * partial.assign(X, self.centroids).squared_distances
             keys = np.full(len(w), np.inf)
             with np.errstate(over="ignore"):  # a cost that is nearly 0 is never drawn
                 np.divide(rng.standard_exponential(len(w)), cost, out=keys, where=cost > 0.0)

@@ -82,13 +82,13 @@ class Survey:
     seed : int
     sample : int
         Number of points of the sample.
-    most_bytes : int
+    max_bytes : int
         Largest size of all points in memory.
     """
 
     seed: int
     sample: int
-    most_bytes: int
+    max_bytes: int
 
     kind: ClassVar[str] = "survey"
     kernels: ClassVar[str] = SAME
@@ -121,7 +121,7 @@ class Survey:
     ) -> tuple[list[PointsAndTickets], bool]:
         """Return the points to keep. If they don't all fit into memory, drop most of the others."""
         size = sum(chunk.X.nbytes + chunk.w.nbytes for chunk, _ in chunks)
-        whole = whole and size <= self.most_bytes
+        whole = whole and size <= self.max_bytes
         if not whole and sum(len(tickets) for _, tickets in chunks) > 2 * self.sample:
             chunks = [self._smallest(chunks)]
         return chunks, whole

@@ -191,7 +191,7 @@ class BatchEStep:
         fields = self.step.result_to_fields(stats)
         arrays = {"entropy": np.array([entropy])}
         if assigned is not None:
-            arrays |= assigned._asdict()
+            arrays |= {"labels": assigned.labels, "sqdist": assigned.squared_distances}
         if scores is not None:
             arrays["scores"] = scores
         return Fields({**fields.arrays, **arrays}, fields.values)

@@ -98,11 +98,11 @@ class KMeansSearch(Search[KMeansParams]):
     def excess(self, params: KMeansParams, other: KMeansParams, stats: Stats) -> float:
         """Return sum_k n_k ||u_k - u'_k||^2 as a share of J."""
         moved = ((params.centroids - other.centroids) ** 2).sum(axis=1)
-        cost = float(self._cost_per_sqdist(stats, params) @ moved) / stats.mass
+        cost = float(self._cost_per_squared_distance(stats, params) @ moved) / stats.mass
         loss = self.family.loss(stats)
         return cost / loss if loss > 0.0 else cost
 
-    def _cost_per_sqdist(self, stats: Stats, params: KMeansParams) -> Array:
+    def _cost_per_squared_distance(self, stats: Stats, params: KMeansParams) -> Array:
         """Return the cost per squared distance from each optimal centroid, (K,)."""
         return stats.weight
 
@@ -193,11 +193,11 @@ class KMeansSearch(Search[KMeansParams]):
 
     def _clusters(self, centroids: Array, X: Array, mass: Array) -> tuple[Array, Array, Labels]:
         """Return the mass and the inertia of each cluster, (K,), and the points' labels, (M,)."""
-        labels, sqdist = assign(X, centroids)
+        labels, squared_distances = assign(X, centroids)
         K = len(centroids)
         weight, inertia = (
             np.bincount(labels, values, minlength=K).astype(np.float64)  # also if there is no point
-            for values in (mass, mass * sqdist)
+            for values in (mass, mass * squared_distances)
         )
         return weight, inertia, labels
 

@@ -82,5 +82,5 @@ def fit_medoids(X: Array, n_clusters: int, *, n_init: int = 4, seed: int = 0) ->
 def mean_distance(X: Array, w: Array, centres: Array) -> float:
     """Return the weighted mean of the Euclidean distances to the nearest centre."""
     unit = square_unit(X, centres)
-    distance = unit * np.sqrt(assign(X / unit, centres / unit).sqdist)
+    distance = unit * np.sqrt(assign(X / unit, centres / unit).squared_distances)
     return float((w * distance).sum() / w.sum())

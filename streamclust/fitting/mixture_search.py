@@ -44,7 +44,7 @@ _MAX_LEFT_OUT = 2.0
 """Largest share of points that the start leaves out, relative to the share of outliers."""
 
 _MIN_RANGE = 1e-140
-"""Least range of the features for which covariances and their floors are normal numbers."""
+"""Least range of the features for which covariances and their ridges are normal numbers."""
 
 _NEGLIGIBLE = 1e-3
 """Responsibility below which a point is ignored in the split of a component."""

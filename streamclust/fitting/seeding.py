@@ -93,7 +93,7 @@ def draw_in_rounds(X: Array, w: Array, n_clusters: int, rng: np.random.Generator
             raise _too_few(len(chosen), n_clusters)
         size = min(max(1, len(chosen) // _ROUNDS), n_clusters - len(chosen))
         drawn = np.unique(X[_draw_distinct(cost, size, rng)], axis=0)
-        nearest = np.minimum(nearest, assign(X, drawn).sqdist)
+        nearest = np.minimum(nearest, assign(X, drawn).squared_distances)
         cost = w * nearest
         chosen = np.concatenate([chosen, drawn])
     return chosen

@@ -58,7 +58,7 @@ class SphericalSearch(KMeansSearch):
     def _move_points(self, X: Array, w: Array, centroids: Array) -> Array | None:
         return first_variation(X, w, centroids)
 
-    def _cost_per_sqdist(self, stats: Stats, params: KMeansParams) -> Array:
+    def _cost_per_squared_distance(self, stats: Stats, params: KMeansParams) -> Array:
         """Return half of the length r_k of each cluster's sum."""
         averages = stats.averages(otherwise=params.centroids)
         return np.asarray(0.5 * stats.weight * np.linalg.norm(averages, axis=1))

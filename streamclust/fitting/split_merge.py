@@ -31,7 +31,7 @@ _SPLITS = 2
 _GAIN = 1e-3
 """Least gain of a move after EM, in nats per point."""
 
-_LEAST_SHARE = 0.01
+_MIN_SHARE = 0.01
 """Least mass of a component beside a background, relative to the average component."""
 
 _MAX_PRODUCTS = 1 << 34
@@ -120,7 +120,7 @@ def has_few_points(
     if family.outliers == 0.0:
         return np.asarray(size < family.points_needed(D))
     needed, total = family.points_for_shape(D), w.sum()
-    few = (size < needed) | (mass < _LEAST_SHARE * total / len(mass))
+    few = (size < needed) | (mass < _MIN_SHARE * total / len(mass))
     for k in np.flatnonzero(~few & (mass <= family.outliers * total)):
         own = memberships[:, k] > 0.5
         different = distinct_points(X[own], w[own])[1]

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 FORMAT = "streamclust.codes/1"
 
-MOST_EXPANSION = 4096
+MAX_EXPANSION = 4096
 """If the points exceed 1 GiB: the largest ratio of their bytes to the bytes of the file."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_MOST_POINTS = 1 << 53
-_MOST_COMPONENTS = 1 << 31
+_MAX_POINTS = 1 << 53
+_MAX_COMPONENTS = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def parse(data: bytes, where: str) -> tuple[Header, NDArray[np.uint8], Array | N
         if codebook is not None:
             check_codebook(codebook, header)
         n_columns = 1 if codebook is None else codebook.shape[1]
-        check_expansion(where, 8 * header.n * n_columns, len(data), MOST_EXPANSION)
+        check_expansion(where, 8 * header.n * n_columns, len(data), MAX_EXPANSION)
     except DataError as error:
         raise FormatError(str(error)) from None
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
@@ -206,8 +206,8 @@ def _header(meta: dict[str, Any]) -> Header:
     header = Header(
         model=_checked(meta["model"], str, lambda name: _NAME.fullmatch(name) is not None),
         version=_checked(meta["version"], int, lambda version: version >= 1),
-        n=_checked(meta["n"], int, lambda n: 1 <= n <= _MOST_POINTS),
-        n_components=_checked(meta["n_components"], int, lambda K: 1 <= K <= _MOST_COMPONENTS),
+        n=_checked(meta["n"], int, lambda n: 1 <= n <= _MAX_POINTS),
+        n_components=_checked(meta["n_components"], int, lambda K: 1 <= K <= _MAX_COMPONENTS),
         features=tuple(_checked(name, str) for name in _checked(meta["features"], list)),
         distortion=float(_checked(meta["distortion"], float, math.isfinite)),
         peak=float(_checked(meta["peak"], float, lambda peak: 0 < peak < math.inf)),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 EXCERPT_BYTES = 1024
 
-MOST_DEAD = 100_000
+MAX_DEAD = 100_000
 """Maximum number of dead letters per commit; a server accepts about a million arguments."""
 
 Item = TypeVar("Item")

@@ -103,7 +103,7 @@ def assign(X: Points, centroids: Array) -> Assigned:
     Returns
     -------
     Assigned
-        `labels` of shape (N,), `sqdist` of shape (N,) in squared units of the data.
+        `labels` of shape (N,), `squared_distances` of shape (N,) in squared units of the data.
     """
     return kernels_in_use().assign(X, centroids)
 
@@ -228,7 +228,7 @@ def expected_step(
     w: Array,
     patterns: Patterns,
     components: Components,
-    floor: Array,
+    ridge: Array,
     background: Array | None = None,
     scores: PointScores | None = None,
 ) -> Expected:
@@ -245,14 +245,14 @@ def expected_step(
     patterns : Patterns
         The patterns of `X`.
     components : Components
-    floor : array of shape (D,)
+    ridge : array of shape (D,)
         Subtracted from the conditional variances of missing values.
     background : array of shape (P,), optional
         As for `mixture_step`, one number per pattern.
     scores : PointScores, optional
         OUT: the rows of the points with gaps are written.
     """
-    return kernels_in_use().expected_step(X, w, patterns, components, floor, background, scores)
+    return kernels_in_use().expected_step(X, w, patterns, components, ridge, background, scores)
 
 
 def marginal_log_gaussians(

@@ -99,7 +99,7 @@ class Kernels(Protocol):
         w: Array,
         patterns: Patterns,
         components: Components,
-        floor: Array,
+        ridge: Array,
         background: Array | None = ...,
         scores: PointScores | None = ...,
     ) -> Expected:

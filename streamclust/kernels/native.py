@@ -144,9 +144,9 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
     def assign(self, X: Points, centroids: Array) -> Assigned:
         """See `streamclust.kernels.assign`."""
         X, C = _points(X, centroids), _doubles(centroids)
-        labels, sqdist = np.empty(len(X), dtype=np.int64), np.empty(len(X))
-        self._points_call("assign", X, None, C, None, None, labels, sqdist)
-        return Assigned(labels, sqdist)
+        labels, squared_distances = np.empty(len(X), dtype=np.int64), np.empty(len(X))
+        self._points_call("assign", X, None, C, None, None, labels, squared_distances)
+        return Assigned(labels, squared_distances)
 
     def squared_distances(self, X: Points, C: Array) -> Array:
         """See `streamclust.kernels.squared_distances`."""
@@ -171,9 +171,11 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         """See `streamclust.kernels.kmeans_step`."""
         X, w, C = _points(X, centroids), _weights(w, len(X)), _doubles(centroids)
         weight, first = np.zeros(len(C)), np.zeros(C.shape)
-        labels, sqdist = np.empty(len(X), dtype=np.int64), np.empty(len(X))
-        inertia = self._points_call("kmeans_step", X, w, C, weight, first, labels, sqdist)
-        return ClusterSums(weight, first, inertia, Assigned(labels, sqdist))
+        labels, squared_distances = np.empty(len(X), dtype=np.int64), np.empty(len(X))
+        inertia = self._points_call(
+            "kmeans_step", X, w, C, weight, first, labels, squared_distances
+        )
+        return ClusterSums(weight, first, inertia, Assigned(labels, squared_distances))
 
     def kmeans_sums(self, X: Points | StoredPoints, w: Array, centroids: Array) -> Sums:
         """See `streamclust.kernels.kmeans_sums`."""
@@ -216,10 +218,13 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
     ) -> Sampled:
         """See `streamclust.kernels.sample`."""
         labels = np.ascontiguousarray(assigned.labels, dtype=np.int64)
-        w, sqdist = _weights(w, len(labels)), _weights(assigned.sqdist, len(labels))
+        w, squared_distances = (
+            _weights(w, len(labels)),
+            _weights(assigned.squared_distances, len(labels)),
+        )
         picked, probability = np.empty(len(w), dtype=np.int64), np.empty(len(w))
         count = np.zeros(1, dtype=np.int64)
-        points = (w, labels, sqdist, len(w), n_clusters)
+        points = (w, labels, squared_distances, len(w), n_clusters)
         self._call("sample", *points, size, start, picked, probability, count)
         n = int(count[0])
         if n < 0:

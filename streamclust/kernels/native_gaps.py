@@ -75,7 +75,7 @@ class NativeGaps:
         w: Array,
         patterns: Patterns,
         components: Components,
-        floor: Array,
+        ridge: Array,
         background: Array | None = None,
         scores: PointScores | None = None,
     ) -> Expected:
@@ -83,8 +83,8 @@ class NativeGaps:
         means, kind = components.means, components.kind
         arguments = _components(components)
         X, single, groups = _groups(X, patterns, means)
-        w, floor, covariances = _doubles(w), _doubles(floor), _doubles(components.covariances)
-        if w.shape != (len(X),) or floor.shape != means.shape[1:]:
+        w, ridge, covariances = _doubles(w), _doubles(ridge), _doubles(components.covariances)
+        if w.shape != (len(X),) or ridge.shape != means.shape[1:]:
             raise ValueError(f"weights have shape {w.shape}; expected ({len(X)},)")
         log_backgrounds = None if background is None else _doubles(background)
         if log_backgrounds is not None and log_backgrounds.shape != (len(patterns),):
@@ -95,13 +95,13 @@ class NativeGaps:
         weight, first, totals = np.zeros(len(means)), np.zeros(means.shape), np.zeros(2)
         second = np.zeros(arguments[-1].shape)
         if kind == "spherical":
-            floor = np.full(X.shape[1], floor.mean())
-        sums = (covariances, floor, log_backgrounds, weight, first, second, totals, *out)
+            ridge = np.full(X.shape[1], ridge.mean())
+        sums = (covariances, ridge, log_backgrounds, weight, first, second, totals, *out)
         points = (single, self._threads(), X, w, *groups)
         if self._call("expected_step", *points, *arguments, *sums):
             complete = twin_gaps.Complete(self.mixture_step, self.log_gaussians)
             return twin_gaps.expected_step(
-                complete, X, w, patterns, components, floor, background, scores
+                complete, X, w, patterns, components, ridge, background, scores
             )
         if kind == "spherical":
             second = second.mean(axis=1)
@@ -159,8 +159,8 @@ class NativeGaps:
             raise ValueError(f"shapes {X.shape} and {C.shape} don't fit: expected (N, D), (K, D)")
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(X):
             raise ValueError(f"rows are {rows.min()} to {rows.max()}; expected 0 to {len(X) - 1}")
-        labels, sqdist = assigned
-        if not labels.shape == sqdist.shape == (len(X),) or labels.dtype != np.int64:
+        labels, squared_distances = assigned
+        if not labels.shape == squared_distances.shape == (len(X),) or labels.dtype != np.int64:
             raise ValueError(f"labels have shape {labels.shape}; expected ({len(X)},)")
         inertia, weight, first = np.zeros(1), np.zeros(len(C)), np.zeros(C.shape)
         mass = None if w is None else _doubles(w)
@@ -168,7 +168,7 @@ class NativeGaps:
             raise ValueError(f"weights have shape {mass.shape}; expected ({len(X)},)")
         sums = (None, None) if mass is None else (weight, first)
         points = (X, mass, rows, len(rows), *C.shape, C)
-        step = (single, self._threads(), *points, *sums, labels, sqdist, inertia)
+        step = (single, self._threads(), *points, *sums, labels, squared_distances, inertia)
         self._call("partial_step", *step)
         return weight, first, float(inertia[0])
 

@@ -32,10 +32,10 @@ class Components(NamedTuple):
 
 
 class Assigned(NamedTuple):
-    """Nearest centroid of each point: `labels` (N,), and squared distances `sqdist` (N,)."""
+    """Nearest centroid of each point, `labels` (N,), and the `squared_distances` to it (N,)."""
 
     labels: Labels
-    sqdist: Array
+    squared_distances: Array
 
 
 class ClusterSums(NamedTuple):

@@ -86,13 +86,13 @@ def assign(X: Points, centroids: Array) -> Assigned:
     C = centroids - shift
     c_sq = np.einsum("kd,kd->k", C, C)
     labels = np.empty(len(X), dtype=np.intp)
-    sqdist = np.empty(len(X))
+    nearest = np.empty(len(X))
     for tile in _tiles(len(X), *C.shape):
         best, close = _nearest(X[tile] - shift, C, c_sq)
         _decide(X[tile], centroids, close, best)
         labels[tile] = best
-        sqdist[tile] = canonical(X[tile], centroids[best])
-    return Assigned(labels, sqdist)
+        nearest[tile] = canonical(X[tile], centroids[best])
+    return Assigned(labels, nearest)
 
 
 def canonical(X: Points, C: Array) -> Array:
@@ -147,7 +147,7 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     """Assign, then add. The inertia of a chunk is added in eight lanes, point n in lane n mod 8."""
     assigned = assign(X, centroids)
     weight, first = cluster_moments(X, w, assigned.labels, centroids)
-    inertia, cost = 0.0, w * assigned.sqdist
+    inertia, cost = 0.0, w * assigned.squared_distances
     for chunk in chunks(len(X)):
         lane = np.arange(len(cost[chunk])) % 8
         inertia += sum(np.bincount(lane, weights=cost[chunk], minlength=8).tolist())
@@ -171,10 +171,10 @@ def interleave(columns: Sequence[NDArray[Any]], out: Points) -> None:
 
 def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:
     """Sum in the order of the points; if the grid picks none, return the most probable point."""
-    labels, sqdist = assigned
+    labels, distances = assigned
     if not len(w):
         return Sampled(np.empty(0, np.intp), np.empty(0))
-    weight, cost = np.bincount(labels, weights=w, minlength=n_clusters), w * sqdist
+    weight, cost = np.bincount(labels, weights=w, minlength=n_clusters), w * distances
     total = float(np.add.accumulate(cost)[-1])
     tau = size / (np.count_nonzero(weight) / n_clusters + (1.0 if total > 0.0 else 0.0))
     with np.errstate(divide="ignore", over="ignore"):  # for a cluster without points
@@ -299,13 +299,13 @@ def expected_step(
     w: Array,
     patterns: Patterns,
     components: Components,
-    floor: Array,
+    ridge: Array,
     background: Array | None = None,
     scores: PointScores | None = None,
 ) -> Expected:
     """See `streamclust.kernels.expected_step`."""
     complete = twin_gaps.Complete(mixture_step, log_gaussians)
-    return twin_gaps.expected_step(complete, X, w, patterns, components, floor, background, scores)
+    return twin_gaps.expected_step(complete, X, w, patterns, components, ridge, background, scores)
 
 
 marginal_log_gaussians = partial(twin_gaps.marginal_log_gaussians, log_gaussians)

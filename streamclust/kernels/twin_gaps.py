@@ -99,7 +99,7 @@ def expected_step(
     w: Array,
     patterns: Patterns,
     components: Components,
-    floor: Array,
+    ridge: Array,
     background: Array | None = None,
     scores: PointScores | None = None,
 ) -> Expected:
@@ -120,11 +120,11 @@ def expected_step(
         log_likelihood += score
         entropy += float((moments.weight * entropies[part]).sum())
         if roots is None:
-            expected = _EXPECTED[kind](absent, moments, covariances, floor)
+            expected = _EXPECTED[kind](absent, moments, covariances, ridge)
         else:
             A, C = regressions(absent, covariances, roots)
             diagonal = np.arange(absent.shape[1])
-            C[..., diagonal, diagonal] -= absent[:, None, :] * floor
+            C[..., diagonal, diagonal] -= absent[:, None, :] * ridge
             expected = _of_regressions(A, C, moments, kind)
         total = Moments(*(a + b for a, b in zip(total, expected, strict=True)))
     if kind in ("full", "tied"):  # the triangles differ by rounding
@@ -219,20 +219,20 @@ def _of_regressions(A: Array, C: Array, moments: Moments, kind: CovarianceType) 
 
 
 def _of_variances(
-    absent: NDArray[np.bool_], moments: Moments, variances: Array, floor: Array
+    absent: NDArray[np.bool_], moments: Moments, variances: Array, ridge: Array
 ) -> Moments:
     weight, first, second = moments
     missing = weight.T @ absent  # mass of the missing values, (K, D)
-    raw = np.maximum(variances - floor, 0.0)
+    raw = np.maximum(variances - ridge, 0.0)
     return Moments(weight.sum(axis=0), first.sum(axis=0), second.sum(axis=0) + missing * raw)
 
 
 def _of_spheres(
-    absent: NDArray[np.bool_], moments: Moments, variances: Array, floor: Array
+    absent: NDArray[np.bool_], moments: Moments, variances: Array, ridge: Array
 ) -> Moments:
     weight, first, second = moments
     missing = weight.T @ absent.sum(axis=1)
-    raw = np.maximum(variances - floor.mean(), 0.0)
+    raw = np.maximum(variances - ridge.mean(), 0.0)
     second = (second.sum(axis=0) + missing * raw) / absent.shape[1]
     return Moments(weight.sum(axis=0), first.sum(axis=0), second)
 
@@ -293,7 +293,9 @@ def partial_step(
         distances, present = _partial_distances(X[own], centroids)
         assigned.labels[own] = distances.argmin(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):  # NaN for a point without a value
-            assigned.sqdist[own] = distances.min(axis=1) * (X.shape[1] / present.sum(axis=1))
+            assigned.squared_distances[own] = distances.min(axis=1) * (
+                X.shape[1] / present.sum(axis=1)
+            )
     if w is None:
         return np.zeros(len(centroids)), np.zeros(centroids.shape), 0.0
     labels, mass, points = assigned.labels[rows], w[rows], X[rows]
@@ -301,7 +303,7 @@ def partial_step(
     weight, first = cluster_moments(imputed, mass, labels, centroids)
     # Added one by one: the sum of a matrix product depends on the machine.
     nothing = np.zeros(len(mass), np.intp)
-    return weight, first, float(np.bincount(nothing, mass * assigned.sqdist[rows], 1)[0])
+    return weight, first, float(np.bincount(nothing, mass * assigned.squared_distances[rows], 1)[0])
 
 
 def _partial_distances(X: Points, centroids: Array) -> tuple[Array, NDArray[np.bool_]]:

@@ -97,7 +97,7 @@ def e_step(
     params: Mixture,
     X: Points,
     w: Array,
-    floor: Array | float = 0.0,
+    ridge: Array | float = 0.0,
     background: Array | None = None,
     *,
     with_scores: bool = False,
@@ -111,8 +111,8 @@ def e_step(
     params : MixtureParams
     X, w : arrays of shape (N, D) and (N,)
         NaN is a missing value.
-    floor : array of shape (D,), optional
-        The floor that `params.covariances` include; see `GaussianMixture.reg_covar`. The expected
+    ridge : array of shape (D,), optional
+        The ridge that `params.covariances` include; see `GaussianMixture.reg_covar`. The expected
         moments must not include it, because each m-step adds it again.
     background : array of shape (N,), optional
         Log of the density that is added to p(x_o) of each point; see
@@ -144,8 +144,8 @@ def e_step(
     if density is not None:
         density[rows] = complete_density
         scores = kernels.PointScores(density, entropies)
-    floor = np.broadcast_to(floor, means.shape[1:])
-    with_gaps = kernels.expected_step(X, w, patterns, components, floor, pattern_background, scores)
+    ridge = np.broadcast_to(ridge, means.shape[1:])
+    with_gaps = kernels.expected_step(X, w, patterns, components, ridge, pattern_background, scores)
     moments = kernels.Moments(
         *(np.add(a, b, out=a) for a, b in zip(complete_moments, with_gaps.moments, strict=True))
     )

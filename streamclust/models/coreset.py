@@ -214,9 +214,9 @@ def reduce_coreset(coreset: Coreset, means: Array, size: int, rng: np.random.Gen
     """
     if len(coreset.X) <= size:
         return coreset
-    labels, sqdist = partial.assign(coreset.X, means)
-    probability = _inclusion(_sensitivity(coreset.w, labels, sqdist, len(means)), size)
-    order = _by_neighbourhood(coreset, labels, sqdist, means)
+    labels, squared_distances = partial.assign(coreset.X, means)
+    probability = _inclusion(_sensitivity(coreset.w, labels, squared_distances, len(means)), size)
+    order = _by_neighbourhood(coreset, labels, squared_distances, means)
     ticks = np.floor(np.cumsum(probability[order]) + rng.random())
     picked = order[np.flatnonzero(np.diff(ticks, prepend=0.0))]
     if not len(picked):
@@ -270,15 +270,15 @@ def effective_size(coreset: Coreset, means: Array) -> float:
     points of the stream that only decayed. The sensitivities are right after a reduction, which
     makes them equal.
     """
-    labels, sqdist = partial.assign(coreset.X, means)
-    shares = (coreset.w, _sensitivity(coreset.w, labels, sqdist, len(means)))
+    labels, squared_distances = partial.assign(coreset.X, means)
+    shares = (coreset.w, _sensitivity(coreset.w, labels, squared_distances, len(means)))
     return max(float((s / s.max()).sum() ** 2 / ((s / s.max()) ** 2).sum()) for s in shares)
 
 
-def _sensitivity(w: Array, labels: Labels, sqdist: Array, K: int) -> Array:
+def _sensitivity(w: Array, labels: Labels, squared_distances: Array, K: int) -> Array:
     cluster = np.bincount(labels, weights=w, minlength=K)
     share = w / (cluster[labels] * K)
-    cost = w * sqdist
+    cost = w * squared_distances
     total = float(cost.sum())
     return share + cost / total if total > 0.0 else share
 
@@ -294,7 +294,9 @@ def _inclusion(share: Array, size: int) -> Array:
     return np.asarray(np.minimum(1.0, tau * share))
 
 
-def _by_neighbourhood(coreset: Coreset, labels: Labels, sqdist: Array, means: Array) -> Labels:
+def _by_neighbourhood(
+    coreset: Coreset, labels: Labels, squared_distances: Array, means: Array
+) -> Labels:
     """Return the order of the points by cluster, direction from its mean, and distance."""
     # Directions: the signs of the features with the largest deviations, chosen from some points.
     sample = slice(None, None, max(1, len(labels) // _SIGN_SAMPLE))
@@ -308,7 +310,7 @@ def _by_neighbourhood(coreset: Coreset, labels: Labels, sqdist: Array, means: Ar
     np.greater(coreset.X.take(widest, axis=1), middle, out=above[:, : len(widest)])
     direction = np.packbits(above.ravel(), bitorder="little")  # by rows: slower
     # The upper half of a float32 orders distances, exact to 1 %.
-    far = (sqdist / max(float(sqdist.max()), _SMALLEST)).astype(np.float32)
+    far = (squared_distances / max(float(squared_distances.max()), _SMALLEST)).astype(np.float32)
     order = _sorted(far.view(np.uint32) >> np.uint32(16), 1 << 16)
     for key, size in ((direction, 1 << _SIGN_FEATURES), (labels, len(means))):
         order = order[_sorted(key[order], size)]

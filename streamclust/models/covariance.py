@@ -40,11 +40,11 @@ class Covariance(ABC):
         """Return the variance of each feature in each component, shape (K, D)."""
 
     @abstractmethod
-    def add_floor(self, covariances: Array, floor: Array) -> Array:
-        """Return `covariances` with a floor added to their diagonals.
+    def add_ridge(self, covariances: Array, ridge: Array) -> Array:
+        """Return `covariances` with a ridge added to their diagonals.
 
-        `floor` has the shape (D,), or (K, D) with one floor per component; a tied covariance uses
-        the average of these floors.
+        `ridge` has the shape (D,), or (K, D) with one ridge per component; a tied covariance uses
+        the average of these ridges.
         """
 
     @abstractmethod
@@ -130,8 +130,8 @@ def _deviations(variance: Array) -> Array:
 class _Matrices(Covariance):
     """Covariances that are matrices."""
 
-    def add_floor(self, covariances: Array, floor: Array) -> Array:
-        return covariances + floor[..., None] * np.eye(floor.shape[-1])
+    def add_ridge(self, covariances: Array, ridge: Array) -> Array:
+        return covariances + ridge[..., None] * np.eye(ridge.shape[-1])
 
     def root(self, covariances: Array) -> Array:
         try:
@@ -208,8 +208,8 @@ class _Tied(_Matrices):
     def variances(self, covariances: Array, K: int, D: int) -> Array:
         return np.broadcast_to(np.diagonal(covariances), (K, D))
 
-    def add_floor(self, covariances: Array, floor: Array) -> Array:
-        return super().add_floor(covariances, np.atleast_2d(floor).mean(axis=0))
+    def add_ridge(self, covariances: Array, ridge: Array) -> Array:
+        return super().add_ridge(covariances, np.atleast_2d(ridge).mean(axis=0))
 
     def moment(self, covariances: Array, weight: Array) -> Array:
         return float(weight.sum()) * covariances
@@ -234,8 +234,8 @@ class _Diag(_Variances):
     def variances(self, covariances: Array, K: int, D: int) -> Array:
         return covariances
 
-    def add_floor(self, covariances: Array, floor: Array) -> Array:
-        return covariances + floor
+    def add_ridge(self, covariances: Array, ridge: Array) -> Array:
+        return covariances + ridge
 
     def rescale(self, covariances: Array, scale: Array) -> Array:
         return covariances * scale**2
@@ -265,8 +265,8 @@ class _Spherical(_Variances):
     def variances(self, covariances: Array, K: int, D: int) -> Array:
         return np.broadcast_to(covariances[:, None], (K, D))
 
-    def add_floor(self, covariances: Array, floor: Array) -> Array:
-        return np.asarray(covariances + floor.mean(axis=-1))
+    def add_ridge(self, covariances: Array, ridge: Array) -> Array:
+        return np.asarray(covariances + ridge.mean(axis=-1))
 
     def rescale(self, covariances: Array, scale: Array) -> Array:
         if (scale != scale[0]).any():

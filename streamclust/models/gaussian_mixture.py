@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import AnyPoints, Array, CovarianceType, Labels, Points
 
 _ROUNDING = 1e-12
-"""Smallest floor relative to a component's own variance, so that a rounded covariance stays
+"""Smallest ridge relative to a component's own variance, so that a rounded covariance stays
 positive definite. It is far below any useful `reg_covar`."""
 
 _SHIFT_ROUNDING = 64.0 * float(np.finfo(np.float64).eps)
@@ -61,7 +61,7 @@ class MixtureParams:
         full (K, D, D), tied (D, D), diag (K, D), spherical (K,).
     covariance_type : {'full', 'tied', 'diag', 'spherical'}
     spread : array of shape (D,), optional
-        The variance of each feature, to which the floor of the next m-step is relative. Published
+        The variance of each feature, to which the ridge of the next m-step is relative. Published
         models don't have it.
     """
 
@@ -99,7 +99,7 @@ class GaussianMixture:
         Number of components K, at least 1.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     reg_covar : float, default=1e-6
-        Floor added to each variance, relative to the variance of the feature over all data, so that
+        Ridge added to each variance, relative to the variance of the feature over all data, so that
         the fit doesn't depend on the units. That variance is robust to a few far points
         (`streamclust.models.spread.robust_variance`). A feature that never varies gets the average
         variance of the features, or 1 if no feature varies.
@@ -173,7 +173,7 @@ class GaussianMixture:
     ) -> MixtureParams:
         """Return the m-step of hard assignments: gamma_nk is 1 for k = `labels[n]`, else 0.
 
-        A component without points keeps its mean of `means` (K, D). The floor is relative to
+        A component without points keeps its mean of `means` (K, D). The ridge is relative to
         `spread` (D,), the variance of each feature.
         """
         gamma = np.zeros((len(X), len(means)))
@@ -230,11 +230,11 @@ class GaussianMixture:
         self, params: MixtureParams, X: Points, w: Array, *, with_scores: bool
     ) -> conditionals.Step:
         spread = self.spread(params) if self.reg_covar > 0.0 else None
-        floor = 0.0 if spread is None else self.reg_covar * spread
+        ridge = 0.0 if spread is None else self.reg_covar * spread
         background = None
         if self.outliers > 0.0:
             background = np.asarray(self.log_background(params, X))
-        return conditionals.e_step(params, X, w, floor, background, with_scores=with_scores)
+        return conditionals.e_step(params, X, w, ridge, background, with_scores=with_scores)
 
     def log_background(self, params: MixtureParams, X: Points) -> Array | float:
         """Return the log-density of the background relative to the mixture.
@@ -258,21 +258,21 @@ class GaussianMixture:
     def m_step(self, stats: Stats, params: MixtureParams) -> MixtureParams:
         """Return weights, means and covariances that maximise the expected log-likelihood.
 
-        A floor, `reg_covar` times a variance, is added to the variances of each component. The
+        A ridge, `reg_covar` times a variance, is added to the variances of each component. The
         variance is `params.spread`, or that of the statistics if `spread` is None. Two exceptions:
 
         * All variances of a component of nearly equal points (one far point, or duplicates) are
-          below the floor. If the other components have most of the mass, such a component gets
+          below the ridge. If the other components have most of the mass, such a component gets
           their average covariance. Otherwise its likelihood would grow without bound for small
-          floors.
-        * The rounding error is larger than the floor if a component is very wide, or its mean has
-          moved very far. The floor is then the possible rounding error, and negative eigenvalues
+          ridges.
+        * The rounding error is larger than the ridge if a component is very wide, or its mean has
+          moved very far. The ridge is then the possible rounding error, and negative eigenvalues
           are raised to that error too.
         """
-        return self.m_step_with_floor(stats, params, np.ones(len(stats.weight)))
+        return self.m_step_with_ridge(stats, params, np.ones(len(stats.weight)))
 
-    def m_step_with_floor(self, stats: Stats, params: MixtureParams, share: Array) -> MixtureParams:
-        """Return the m-step; the floor of component k is multiplied by `share[k]`."""
+    def m_step_with_ridge(self, stats: Stats, params: MixtureParams, share: Array) -> MixtureParams:
+        """Return the m-step; the ridge of component k is multiplied by `share[k]`."""
         weight = np.where(stats.alive, stats.weight, 0.0)
         total = float(weight.sum())
         if total == 0.0:
@@ -283,9 +283,9 @@ class GaussianMixture:
         spread = params.spread
         if spread is None:
             spread = self._variance(weight, means, second)
-        floor = self.reg_covar * spread
+        ridge = self.reg_covar * spread
         variances = self.covariance.variances(estimate, *means.shape)
-        equal = (variances <= floor).all(axis=1)
+        equal = (variances <= ridge).all(axis=1)
         others_mass = float(weight[~equal].sum())
         if others_mass < total < 2.0 * others_mass:
             estimate = estimate.copy()
@@ -295,14 +295,14 @@ class GaussianMixture:
             rounding = np.maximum(
                 _ROUNDING * variances, _SHIFT_ROUNDING * means.shape[1] * moved * moved
             )
-            if (rounding > floor).any():
-                floor = np.maximum(floor, rounding)
+            if (rounding > ridge).any():
+                ridge = np.maximum(ridge, rounding)
         if (share != 1.0).any():
-            floor = share[:, None] * floor
-        covariances = self.covariance.add_floor(estimate, floor)
+            ridge = share[:, None] * ridge
+        covariances = self.covariance.add_ridge(estimate, ridge)
         new = MixtureParams(weight / total, means, covariances, self.covariance_type, params.spread)
         if self.reg_covar > 0.0 and not usable(new) and np.isfinite(covariances).all():
-            covariances = self.covariance.add_floor(self.covariance.repaired(estimate), floor)
+            covariances = self.covariance.add_ridge(self.covariance.repaired(estimate), ridge)
             new = replace(new, covariances=covariances)
         return new
 
@@ -318,7 +318,7 @@ class GaussianMixture:
         return max(_MIN_POINTS, 2.0 * needed)
 
     def spread(self, params: MixtureParams) -> Array | None:
-        """Return the variance of each feature, shape (D,), to which the floor is relative."""
+        """Return the variance of each feature, shape (D,), to which the ridge is relative."""
         if params.spread is not None:
             return params.spread
         second = self.covariance.moment(params.covariances, params.weights)
@@ -339,7 +339,7 @@ class GaussianMixture:
         return split(stats, dying)
 
     def points_needed(self, n_features: int) -> int:
-        """Return the least number of points with a nonsingular covariance without a floor."""
+        """Return the least number of points with a nonsingular covariance without a ridge."""
         return n_features + 1 if self.covariance_type == "full" else 2
 
     def reorder(self, params: MixtureParams, order: Labels) -> MixtureParams:

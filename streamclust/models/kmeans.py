@@ -183,8 +183,11 @@ class KMeans:
         sums = step(X, w, params.centroids)
         if sums.inertia < _UNDERFLOW * count:
             sums = _step_of_small(step, X, w, params.centroids, sums)
-        stats, sqdist = self._stats(params, *sums[:3], count), sums.assigned.sqdist
-        scores = 0.5 * sqdist if self._cosine else sqdist
+        stats, squared_distances = (
+            self._stats(params, *sums[:3], count),
+            sums.assigned.squared_distances,
+        )
+        scores = 0.5 * squared_distances if self._cosine else squared_distances
         return BatchStep(stats, sums.assigned, scores if outputs.scores else None)
 
     def _stats(
@@ -259,7 +262,7 @@ class KMeans:
 
     def score_points(self, params: KMeansParams, X: Array) -> Array:
         """Return the squared distance to the nearest centroid, or 1 - cos, shape (N,)."""
-        return self.nearest(params, X).sqdist
+        return self.nearest(params, X).squared_distances
 
     def nearest(self, params: KMeansParams, X: Array) -> kernels.Assigned:
         """Return the nearest centroid of each point, and the squared distance to it, or 1 - cos."""
@@ -331,6 +334,6 @@ def _step_of_small(
     unit = square_unit(X, centroids)
     if unit == 1.0:
         return sums
-    weight, first, inertia, (labels, sqdist) = step(X / unit, w, centroids / unit)
-    assigned = kernels.Assigned(labels, sqdist * unit * unit)
+    weight, first, inertia, (labels, squared_distances) = step(X / unit, w, centroids / unit)
+    assigned = kernels.Assigned(labels, squared_distances * unit * unit)
     return kernels.ClusterSums(weight, first * unit, inertia * unit * unit, assigned)

@@ -38,9 +38,9 @@ def assign(X: Points, centroids: Array) -> kernels.Assigned:
     assigned = kernels.Assigned(np.empty(len(X), np.int64), np.empty(len(X)))
     if len(complete):
         nearest = kernels.assign(X.take(complete, axis=0), centroids)
-        assigned.labels[complete], assigned.sqdist[complete] = nearest
+        assigned.labels[complete], assigned.squared_distances[complete] = nearest
     kernels.partial_step(X, None, gappy, centroids, assigned)
-    _check(assigned.sqdist)
+    _check(assigned.squared_distances)
     return assigned
 
 
@@ -56,9 +56,9 @@ def squared_distances(X: Points, centroids: Array) -> Array:
         return kernels.squared_distances(X, centroids)
     step = max(1, _CELLS // len(centroids))
     parts = [X[start : start + step] for start in range(0, len(X), step)]
-    sqdist = np.concatenate([_squared_distances_with_gaps(part, centroids) for part in parts])
-    _check(sqdist)
-    return sqdist
+    distances = np.concatenate([_squared_distances_with_gaps(part, centroids) for part in parts])
+    _check(distances)
+    return distances
 
 
 def _squared_distances_with_gaps(X: Points, centroids: Array) -> Array:
@@ -92,9 +92,9 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> kernels.ClusterSums:
     complete, gappy = kernels.split_rows(X)
     sums = kernels.kmeans_step(X.take(complete, axis=0), w[complete], centroids)
     assigned = kernels.Assigned(np.empty(len(X), np.int64), np.empty(len(X)))
-    assigned.labels[complete], assigned.sqdist[complete] = sums.assigned
+    assigned.labels[complete], assigned.squared_distances[complete] = sums.assigned
     weight, first, inertia = kernels.partial_step(X, w, gappy, centroids, assigned)
-    _check(assigned.sqdist)
+    _check(assigned.squared_distances)
     return kernels.ClusterSums(
         sums.weight + weight, sums.first + first, sums.inertia + inertia, assigned
     )

@@ -59,18 +59,18 @@ def reseed(
     """
     if len(stats.weight) == 1:
         return stats, ()
-    labels, sqdist = partial.assign(X, stats.reference)
+    labels, squared_distances = partial.assign(X, stats.reference)
     if has_gaps(X):
         own_centroids = stats.reference.take(labels, axis=0)
         X = partial.filled(X, own_centroids)
-        sqdist = _squared_distance(X, own_centroids)
+        squared_distances = _squared_distance(X, own_centroids)
     revived = []
     for k in dying:
         # Without cluster k its points belong to the nearest other cluster.
         others = np.delete(np.arange(len(stats.reference)), k)
         nearest = kernels.assign(stats.reference[[k]], stats.reference[others]).labels[0]
         own, neighbour = labels == k, int(others[nearest])
-        owners, away = np.where(own, neighbour, labels), sqdist.copy()
+        owners, away = np.where(own, neighbour, labels), squared_distances.copy()
         away[own] = _squared_distance(X[own], stats.reference[neighbour])
         cost = w * away
         if not cost.max() > 0.0:
@@ -78,12 +78,12 @@ def reseed(
         centroid = X[rng.choice(len(X), p=cost / cost.sum())]
         distance = _squared_distance(X, centroid)
         moving = distance < away
-        sqdist_after = np.where(moving, distance, away)
-        if not (w * (sqdist - sqdist_after)).sum() > 0.0:
+        squared_distances_after = np.where(moving, distance, away)
+        if not (w * (squared_distances - squared_distances_after)).sum() > 0.0:
             continue
         stats = _absorb(stats, k, neighbour, X[own], w[own])
         stats = _move(stats, k, centroid, X[moving], w[moving], owners[moving])
-        labels, sqdist = np.where(moving, k, owners), sqdist_after
+        labels, squared_distances = np.where(moving, k, owners), squared_distances_after
         revived.append(int(k))
     return stats, tuple(revived)
 

@@ -1,6 +1,6 @@
 """The variance of each feature: a robust estimate that doesn't decay with the statistics.
 
-The floor of the covariances of a mixture is relative to the variance of each feature. The running
+The ridge of the covariances of a mixture is relative to the variance of each feature. The running
 statistics can't give this variance. After a pause they may consist of one point, whose variance is
 zero; and one sentinel value such as 2147483647 makes their variance nearly infinite. So the
 variance is an M-estimate with bounded influence (Huber 1981, section 5.2). It is estimated from the

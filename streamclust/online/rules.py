@@ -54,11 +54,11 @@ class Rules(ABC, Generic[P]):
         return found
 
     def spread(self, params: P) -> Array | None:
-        """Return the variance of each feature, (D,), that the floor is relative to, or None."""
+        """Return the variance of each feature, (D,), that the ridge is relative to, or None."""
         return None
 
     def with_spread(self, params: P, spread: Array) -> P:
-        """Return parameters whose next m-step has a floor relative to `spread` (D,)."""
+        """Return parameters whose next m-step has a ridge relative to `spread` (D,)."""
         return params
 
     def if_too_many_outliers(
@@ -156,8 +156,8 @@ class MixtureRules(Rules[MixtureParams]):
             Sigma_k = (S_k + nu_k Sigma'_k + n_k nu_k / (n_k + nu_k) d d^T) / (n_k + nu_k)
 
         with d = m_k - mu'_k. The additional points count for the mixing weights too. A component
-        with a prior keeps its covariance if its points lie within the floor of the last mean, as
-        duplicates do: such points have no information about a shape.
+        with a prior keeps its covariance if the variances of its points about the last mean are at
+        most the ridge, as those of duplicates are: such points have no information about a shape.
 
         Parameters
         ----------
@@ -175,18 +175,18 @@ class MixtureRules(Rules[MixtureParams]):
         second = covariance.moment(params.covariances, nu)
         last = kernels.Moments(nu, np.zeros_like(params.means), second)
         both = merge(Stats(*last, params.means, family.covariance_type, 0.0, 0.0), stats)
-        # The last covariances have their floor already.
+        # The last covariances have their ridge already.
         share = stats.weight / both.weight
         if family.covariance_type == "tied":
             share = np.full(len(nu), stats.mass / both.mass)
-        new = family.m_step_with_floor(both, params, share)
+        new = family.m_step_with_ridge(both, params, share)
         if family.covariance_type != "tied" and params.spread is not None:
             around_last_means = covariance.estimate(
                 second_about(stats, params.means), stats.weight, params.covariances
             )
-            floor = family.reg_covar * params.spread
+            ridge = family.reg_covar * params.spread
             keeps_covariance = (
-                covariance.variances(around_last_means, *params.means.shape) <= floor
+                covariance.variances(around_last_means, *params.means.shape) <= ridge
             ).all(axis=1)
             keeps_covariance &= nu > 0.0
             new.covariances[keeps_covariance] = params.covariances[keeps_covariance]
@@ -194,11 +194,11 @@ class MixtureRules(Rules[MixtureParams]):
         return replace(new, weights=weights / weights.sum())
 
     def spread(self, params: MixtureParams) -> Array | None:
-        """Return the variance of each feature, shape (D,), that the floor is relative to."""
+        """Return the variance of each feature, shape (D,), that the ridge is relative to."""
         return self.family.spread(params)
 
     def with_spread(self, params: MixtureParams, spread: Array) -> MixtureParams:
-        """Return parameters whose next m-step has a floor relative to `spread` (D,)."""
+        """Return parameters whose next m-step has a ridge relative to `spread` (D,)."""
         return params if params.spread is spread else replace(params, spread=spread)
 
     def if_too_many_outliers(

@@ -147,8 +147,8 @@ class LearnerState(Generic[P]):
     scaling : Scaling or None
         The scales of the features, from the warm-up. All other parts are in scaled units.
     spread : Spread or None
-        The stored variance of each feature, which floors of covariances are relative to; None for
-        K-means.
+        The stored variance of each feature, to which the ridge of the covariances is relative;
+        None for K-means.
     scores : ScoreMemory or None
         The distribution of scores, if the learner stores it.
     feature_distribution : FeatureDistribution or None

@@ -57,7 +57,7 @@ _HEAVY = 3.0
 above this. Far points would then take the centroids of K-means; a mixture describes them by a few
 wide components."""
 
-_LEAST_VARIANCE = 1e-6
+_MIN_VARIANCE = 1e-6
 """Floor of variances in the BIC, relative to the average variance of all points."""
 
 _MAX_COVARIANCE_FEATURES = 16
@@ -107,7 +107,7 @@ def kmeans_bic(params: KMeansParams, sample: Sample) -> float:
     size = np.bincount(labels, minlength=K)
     if (size < D + 2).any():
         return FEW_POINTS_PENALTY
-    least = max(_LEAST_VARIANCE * float(sample.X.var(axis=0).mean()), np.finfo(np.float64).tiny)
+    least = max(_MIN_VARIANCE * float(sample.X.var(axis=0).mean()), np.finfo(np.float64).tiny)
     groups = (sample.X[labels == k] for k in range(K))
     covariances = np.array([np.cov(X.T, bias=True).reshape(D, D) for X in groups])
     covariances += least * np.eye(D)

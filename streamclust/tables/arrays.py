@@ -28,7 +28,7 @@ from streamclust.tables.npy import (
 from streamclust.tables.options import TableOptions
 from streamclust.tables.times import EventTimes
 
-MOST_EXPANSION = 256
+MAX_EXPANSION = 256
 """Largest ratio of unpacked to compressed bytes, for arrays above 1 GiB."""
 
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
@@ -201,7 +201,7 @@ def _unpacked_rows(
     size = header.n * header.row_bytes
     if size != info.file_size - member.tell():
         raise unreadable(label)
-    check_expansion(label, size, info.compress_size, MOST_EXPANSION)
+    check_expansion(label, size, info.compress_size, MAX_EXPANSION)
     if header.fortran and header.n_columns > 1:  # a row isn't contiguous
         if size > SMALL_BYTES:
             raise DataError(f"{label} is too large in Fortran order; save it in C order or as .npy")

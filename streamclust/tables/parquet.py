@@ -20,7 +20,7 @@ from streamclust.tables.chunk import Chunk, Request, checked, join, short, sift
 from streamclust.tables.columns import Selection, expanded, list_names, select
 from streamclust.tables.times import EventTimes
 
-MOST_EXPANSION = 256
+MAX_EXPANSION = 256
 """Largest ratio of unpacked to stored bytes, for tables above 1 GiB."""
 
 _BUFFER_BYTES = 1 << 16
@@ -32,7 +32,7 @@ def read_parquet(path: str, request: Request, groups: range | None = None) -> It
     with opened_parquet(path, request) as file:
         table = _Table(file, request)
         values = file.metadata.num_rows * len(table.chosen.numeric)
-        check_expansion(request.label, 8 * values, Path(path).stat().st_size, MOST_EXPANSION)
+        check_expansion(request.label, 8 * values, Path(path).stat().st_size, MAX_EXPANSION)
         start, selected = 0, None if groups is None else list(groups)
         if groups is not None:
             start = sum(file.metadata.row_group(group).num_rows for group in range(groups.start))

@@ -16,7 +16,7 @@ ColumnKind = Literal["number", "integer", "time", "text", "empty"]
 Role = Literal["feature", "time", "label", "index", "constant", "ignored"]
 
 _TIME_NAMES = ("time", "date", "ts", "epoch", "when", "created", "updated", "_at")
-_MOST_DISTINCT = 0.5
+_MAX_DISTINCT = 0.5
 """Largest share of distinct texts in a label column, because labels repeat."""
 
 _TIMES = 1e8, 1e20
@@ -112,7 +112,7 @@ def _role(
     if kind == "time" or (kind in ("integer", "number") and _is_epoch(name, values)):
         return "time"
     if kind in ("text", "empty"):
-        is_label = 0 < distinct <= max(1, _MOST_DISTINCT * len(values))
+        is_label = 0 < distinct <= max(1, _MAX_DISTINCT * len(values))
         return "label" if is_label else "ignored"
     return "constant" if distinct == 1 and len(values) > 1 else "feature"
 

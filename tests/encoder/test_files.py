@@ -273,7 +273,7 @@ def test_points_are_decoded_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_more_codes_than_can_be_decoded_are_not_encoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamclust.encoder.files.MOST_BYTES", 100)
+    monkeypatch.setattr("streamclust.encoder.files.MAX_BYTES", 100)
     with pytest.raises(DataError, match="more than 100 bytes of codes; encode into several files"):
         encode_file(model_of(4), [blobs(401)], tmp_path / "codes")
     assert list(tmp_path.iterdir()) == []

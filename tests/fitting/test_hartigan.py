@@ -50,7 +50,7 @@ def test_a_move_is_made_where_one_lowers_the_inertia_and_none_elsewhere(
     moved = hartigan(X, w, rest.params.centroids)
     if best < (1.0 - 1e-9) * before:
         assert moved is not None
-        after = float(w @ kernels.assign(X, moved).sqdist)
+        after = float(w @ kernels.assign(X, moved).squared_distances)
         assert after <= best * (1.0 + 1e-9)
     elif best > (1.0 - 1e-14) * before:
         assert moved is None

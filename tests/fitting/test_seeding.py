@@ -95,10 +95,10 @@ def test_the_start_is_within_the_promised_factor_of_the_best(K: int) -> None:
     """Arthur & Vassilvitskii (2007, theorem 3.1): E[J] <= 8 (ln K + 2) J_best."""
     X, owners = blobs(50, 20.0 * np.random.default_rng(K).normal(size=(K, 2)), seed=K)
     centres = np.stack([X[owners == k].mean(axis=0) for k in range(K)])
-    best = kernels.assign(X, centres).sqdist.sum()
+    best = kernels.assign(X, centres).squared_distances.sum()
     rng = np.random.default_rng(0)
     J = [
-        kernels.assign(X, kmeans_plusplus(X, np.ones(len(X)), K, rng)).sqdist.sum()
+        kernels.assign(X, kmeans_plusplus(X, np.ones(len(X)), K, rng)).squared_distances.sum()
         for _ in range(20)
     ]
     assert np.mean(J) <= 8.0 * (np.log(K) + 2.0) * best

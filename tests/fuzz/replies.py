@@ -47,7 +47,7 @@ _LABELS = frozenset((b"label", b"l" * 300, b"\r\n"))
 _VERSIONS = (0, 1, -7, 2**64 - 1, 10**40, 10**2000)
 _DISTANCES = (0.0, -0.0, 1e-5, 1e-4, 0.1, 1.0, 123456.789, 1e15, 1e16, 1e22, 5e-324, 1.7e308)
 _ODD_DISTANCES = (-1.5, -1e-300, np.nan, np.inf, -np.inf)
-_MOST_CUTS = 300
+_MAX_CUTS = 300
 _ANNOUNCED = re.compile(rb"\*\d{6}")
 """An array so large that hiredis would take its time to make room for it."""
 
@@ -124,7 +124,7 @@ def _try(data: bytes, rng: random.Random, tally: dict[str, int]) -> None:
             "hiredis reads another reply"
         )
     cuts: Sequence[int] = range(len(data))
-    for cut in cuts if len(data) < _MOST_CUTS else rng.sample(cuts, _MOST_CUTS):
+    for cut in cuts if len(data) < _MAX_CUTS else rng.sample(cuts, _MAX_CUTS):
         _scan(data[:cut])
     found = _scan(data)
     if found is None:

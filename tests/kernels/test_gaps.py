@@ -197,7 +197,7 @@ def test_arguments_that_would_read_other_memory_are_refused(native_kernel: str) 
         (X[:, :3], w, gappy, C, assigned),
         (X, w[:5], gappy, C, assigned),
         (X, w, gappy + len(X), C, assigned),
-        (X, w, gappy, C, kernels.Assigned(assigned.labels[:5], assigned.sqdist)),
+        (X, w, gappy, C, kernels.Assigned(assigned.labels[:5], assigned.squared_distances)),
     ):
         with pytest.raises(ValueError, match=r"expected|isn't"):
             kernels.partial_step(*wrong)

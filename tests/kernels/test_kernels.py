@@ -47,7 +47,7 @@ def test_assign_finds_the_nearest_centroid_at_any_size(
     expected = by_differences(X, C)
     found = kernels.assign(X, C)
     assert_array_equal(found.labels, expected.argmin(axis=1))
-    assert_allclose(found.sqdist, expected.min(axis=1), rtol=1e-13)
+    assert_allclose(found.squared_distances, expected.min(axis=1), rtol=1e-13)
 
 
 @cases("N, K, D", awkward_shapes())
@@ -83,7 +83,7 @@ def test_assign_keeps_unit_spread_apart_where_clusters_are_1e8_apart(each_kernel
     X = np.concatenate([places + rng.normal(size=(3, 2)) for _ in range(300)])
     found, expected = kernels.assign(X, C), by_differences(X, C)
     assert_array_equal(found.labels, expected.argmin(axis=1))
-    assert_allclose(found.sqdist, expected.min(axis=1), rtol=1e-12)
+    assert_allclose(found.squared_distances, expected.min(axis=1), rtol=1e-12)
     assert_allclose(kernels.squared_distances(X, C), expected, rtol=1e-9)
 
 
@@ -108,7 +108,7 @@ def test_equal_points_are_at_distance_exactly_zero(places: Array, data: st.DataO
     rows = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=6))
     X = places[rows]
     assert (kernels.squared_distances(X, places)[np.arange(len(rows)), rows] == 0.0).all()
-    assert (kernels.assign(X, places).sqdist == 0.0).all()
+    assert (kernels.assign(X, places).squared_distances == 0.0).all()
 
 
 def test_cluster_moments_are_the_weighted_sums_of_each_cluster(each_kernel: str) -> None:
@@ -190,13 +190,13 @@ def test_the_size_of_a_tile_decides_nothing(cells: int, monkeypatch: pytest.Monk
     X, w, C = rng.normal(size=(333, 5)), rng.random(333), rng.normal(size=(7, 5))
     root = COVARIANCES["full"].root(random_covariances("full", 7, 5, rng))
     shares = np.log(np.full(7, 1.0 / 7.0))
-    labels, sqdist = kernels.assign(X, C)
+    labels, squared_distances = kernels.assign(X, C)
     moments, score = kernels.mixture_step(X, w, shares, C, root, "full")
     monkeypatch.setattr(twin, "_TILE_CELLS", cells)
-    again, sqdist_again = kernels.assign(X, C)
+    again, squared_distances_again = kernels.assign(X, C)
     moments_again, score_again = kernels.mixture_step(X, w, shares, C, root, "full")
     assert_array_equal(again, labels)
-    assert_array_equal(sqdist_again, sqdist)
+    assert_array_equal(squared_distances_again, squared_distances)
     for one, other in zip(moments_again, moments, strict=True):
         assert_allclose(one, other, rtol=1e-12, atol=1e-12)
     assert score_again == pytest.approx(score, rel=1e-12)

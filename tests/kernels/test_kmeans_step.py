@@ -33,9 +33,9 @@ def agree(X: Points, w: Array, C: Array) -> None:
     )
     for name in NATIVE:
         with native(name):
-            labels, sqdist = kernels.assign(X, C)
+            labels, squared_distances = kernels.assign(X, C)
             assert_array_equal(labels, expected.labels)
-            assert_array_equal(sqdist, expected.sqdist)
+            assert_array_equal(squared_distances, expected.squared_distances)
             assert_array_equal(kernels.squared_distances(X, C), distances)
             found = (
                 *kernels.kmeans_step(X, w, C),
@@ -172,11 +172,11 @@ def test_a_few_points_get_the_same_bits_as_many(
     rng = np.random.default_rng(K)
     C = np.round(rng.normal(size=(K, 5)), 1)
     X = np.round(rng.normal(size=(64, 5)), 1).astype(dtype)  # many ties
-    labels, sqdist = kernels.assign(X, C)
+    labels, squared_distances = kernels.assign(X, C)
     for n in range(1, 12):
         few = kernels.assign(X[:n], C)
         assert_array_equal(few.labels, labels[:n])
-        assert_array_equal(few.sqdist, sqdist[:n])
+        assert_array_equal(few.squared_distances, squared_distances[:n])
 
 
 @cases("D", [1, 7, 16])

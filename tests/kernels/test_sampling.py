@@ -20,19 +20,19 @@ def batch(n: int, K: int, seed: int = 0) -> tuple[Array, Assigned]:
 
 
 def sensitivity(w: Array, assigned: Assigned) -> Array:
-    labels, sqdist = assigned
+    labels, squared_distances = assigned
     K = labels.max() + 1
     share = w / (np.bincount(labels, weights=w)[labels] * K)
-    return np.asarray(share + w * sqdist / (w @ sqdist))
+    return np.asarray(share + w * squared_distances / (w @ squared_distances))
 
 
 @needs_native
 @pytest.mark.parametrize("size", [0.01, 1.0, 20.0, 1e4])
 def test_all_kernels_draw_the_same_points(size: float) -> None:
     for n, K in ((n, K) for n in (0, *each_size(), 5000) for K in (1, 3, 97)):
-        w, (labels, sqdist) = batch(n, K)
+        w, (labels, squared_distances) = batch(n, K)
         for unit in (1.0, 1e-200, 1e200):
-            arguments = (w, Assigned(labels, unit * sqdist), K, size, 0.3)
+            arguments = (w, Assigned(labels, unit * squared_distances), K, size, 0.3)
             expected = twin.sample(*arguments)
             for name in NATIVE:
                 with native(name):

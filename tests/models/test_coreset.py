@@ -42,7 +42,7 @@ def same(a: Coreset, b: Coreset) -> bool:
 
 def cost(coreset: Coreset, means: Array) -> float:
     """J of any centroids."""
-    return float(coreset.w @ kernels.assign(coreset.X, means).sqdist)
+    return float(coreset.w @ kernels.assign(coreset.X, means).squared_distances)
 
 
 sizes = st.integers(0, 20)
@@ -114,11 +114,11 @@ def test_neighbours_are_of_one_cluster_and_direction_by_distance(K: int, gaps: b
     labels[:2] = 0, K - 1
     means = 1e15 * (rng.normal(size=(K, 10)) + np.array([0] * 8 + [900, 900]))
     offset = 1e15 * rng.normal(size=(n, 10)) * np.array([9, 8, 7, 6, 5, 4, 3, 2, 1, 1]) ** 2
-    X, sqdist = means[labels] + offset, (offset**2).sum(axis=1)
+    X, squared_distances = means[labels] + offset, (offset**2).sum(axis=1)
     if gaps:
         X[::7, 0] = np.nan
     # When the points are put in order
-    order = _by_neighbourhood(Coreset(X, np.ones(n)), labels, sqdist, means)
+    order = _by_neighbourhood(Coreset(X, np.ones(n)), labels, squared_distances, means)
     # Then it is that of the cluster, the signs of the widest features, and the distance
     assert sorted(order.tolist()) == list(range(n))
     direction = (X[:, :8] > means[labels, :8]) @ (1 << np.arange(8))
@@ -126,7 +126,7 @@ def test_neighbours_are_of_one_cluster_and_direction_by_distance(K: int, gaps: b
     assert (np.diff(group) >= 0).all()
     same_group = np.diff(group) == 0
     assert same_group.sum() > 20
-    far = sqdist[order]
+    far = squared_distances[order]
     assert (far[1:] >= 0.99 * far[:-1])[same_group].all()
 
 
@@ -228,10 +228,10 @@ def test_the_effective_size_is_that_of_the_points_that_still_say_something() -> 
 def test_the_effective_size_is_that_of_the_sensitivities_if_weights_are_uneven(unit: float) -> None:
     # Given points of the same small cost, so that their weights differ much
     X, means = unit * blobs(30, CENTRES)[0], unit * CENTRES
-    labels, sqdist = kernels.assign(X, means)
-    w = 1e-3 * unit**2 / sqdist
+    labels, squared_distances = kernels.assign(X, means)
+    w = 1e-3 * unit**2 / squared_distances
     # Then the size follows from s_n = w_n / (K W_k) + w_n d_n / sum_i w_i d_i
-    mass, cost = np.bincount(labels, weights=w), w * sqdist
+    mass, cost = np.bincount(labels, weights=w), w * squared_distances
     s = w / (len(means) * mass[labels]) + cost / cost.sum()
     assert s.sum() ** 2 / (s**2).sum() > 1.5 * w.sum() ** 2 / (w**2).sum()
     assert effective_size(Coreset(X, w), means) == pytest.approx(s.sum() ** 2 / (s**2).sum())

@@ -1,4 +1,4 @@
-"""What each covariance type does: estimates, floors, factors and halves."""
+"""What each covariance type does: estimates, ridges, factors and halves."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_repaired_matrix_is_symmetric_to_the_last_bit() -> None:
 @kinds
 def test_the_floor_is_added_to_every_variance(kind: CovarianceType) -> None:
     covariances = random_covariances(kind, 3, 2, np.random.default_rng(0))
-    added = COVARIANCES[kind].add_floor(covariances, np.array([1.0, 3.0])) - covariances
+    added = COVARIANCES[kind].add_ridge(covariances, np.array([1.0, 3.0])) - covariances
     wanted: dict[str, Any] = {
         "full": [[1.0, 0.0], [0.0, 3.0]], "tied": [[1.0, 0.0], [0.0, 3.0]],
         "diag": [1.0, 3.0], "spherical": 2.0,
@@ -149,12 +149,12 @@ def test_the_floor_is_added_to_every_variance(kind: CovarianceType) -> None:
 @kinds
 def test_each_component_may_have_a_floor_of_its_own(kind: CovarianceType) -> None:
     covariances = random_covariances(kind, 3, 2, np.random.default_rng(0))
-    floor = np.array([[1.0, 3.0], [2.0, 4.0], [6.0, 8.0]])
+    ridge = np.array([[1.0, 3.0], [2.0, 4.0], [6.0, 8.0]])
     wanted = {
-        "full": np.stack([np.diag(row) for row in floor]), "tied": np.diag([3.0, 5.0]),
-        "diag": floor, "spherical": np.array([2.0, 3.0, 7.0]),
+        "full": np.stack([np.diag(row) for row in ridge]), "tied": np.diag([3.0, 5.0]),
+        "diag": ridge, "spherical": np.array([2.0, 3.0, 7.0]),
     }  # fmt: skip
-    added = COVARIANCES[kind].add_floor(covariances, floor) - covariances
+    added = COVARIANCES[kind].add_ridge(covariances, ridge) - covariances
     assert_allclose(added, wanted[kind], atol=1e-14)
 
 

@@ -364,7 +364,7 @@ def of_stats(
     params = MixtureParams(np.full(K, 1.0 / K), about, np.ones((K, D)), "diag", np.ones(D))
     stats, shares = Stats(*moments, about, "diag", 0.0, sum(weight)), np.ones(K)
     shares[0] = share
-    return family.m_step_with_floor(stats, params, shares).covariances
+    return family.m_step_with_ridge(stats, params, shares).covariances
 
 
 def test_the_floor_is_at_least_the_rounding_error_of_the_moments() -> None:

@@ -185,13 +185,15 @@ def test_points_whose_squares_underflow_have_the_sums_and_distances_of_larger_on
     assert found.assigned.labels.tolist() == wanted.assigned.labels.tolist()
     assert found.scores is not None
     smallest = 2.0**-1074
-    assert_allclose(found.scores, unit**2 * wanted.assigned.sqdist, rtol=1e-12, atol=smallest)
+    assert_allclose(
+        found.scores, unit**2 * wanted.assigned.squared_distances, rtol=1e-12, atol=smallest
+    )
     distances = family.distances(small, unit * X)
     assert_allclose(distances, unit * family.distances(large, X), rtol=1e-12)
     square = family.squared_distances(small, unit * X)
     assert_allclose(square, unit**2 * family.squared_distances(large, X), rtol=1e-9, atol=smallest)
     nearest = family.nearest(small, unit * X)
-    assert_allclose(nearest.sqdist, square.min(axis=1), rtol=1e-12, atol=smallest)
+    assert_allclose(nearest.squared_distances, square.min(axis=1), rtol=1e-12, atol=smallest)
     assert nearest.labels.tolist() == wanted.assigned.labels.tolist()
 
 

@@ -79,9 +79,12 @@ def test_points_of_one_pattern_have_the_bits_of_their_present_features(D: int, d
     centroids = rng.normal(size=(7, D))
     found = partial.assign(X, centroids)
     for rows, absent in zip(find_patterns(X).rows, find_patterns(X).absent, strict=True):
-        labels, sqdist = kernels.assign(X[rows][:, ~absent], centroids[:, ~absent])
+        labels, squared_distances = kernels.assign(X[rows][:, ~absent], centroids[:, ~absent])
         assert_array_equal(found.labels[rows], labels)
-        assert found.sqdist[rows].tobytes() == (sqdist * (D / (~absent).sum())).tobytes()
+        assert (
+            found.squared_distances[rows].tobytes()
+            == (squared_distances * (D / (~absent).sum())).tobytes()
+        )
 
 
 def test_without_a_gap_the_bits_are_those_of_complete_points() -> None:

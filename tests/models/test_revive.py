@@ -65,7 +65,7 @@ def streams(draw: st.DrawFn) -> tuple[Stats, Array, Array]:
 
 def inertia(X: Array, w: Array, places: Array) -> float:
     """J of a batch."""
-    return float((w * kernels.assign(X, places).sqdist).sum())
+    return float((w * kernels.assign(X, places).squared_distances).sum())
 
 
 def without(stats: Stats, dying: set[int]) -> Stats:

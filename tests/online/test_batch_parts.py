@@ -79,7 +79,7 @@ def test_all_engines_return_the_bits_of_one_thread(
             assert found.assigned is not None
             assert whole.assigned is not None
             assert_array_equal(found.assigned.labels, whole.assigned.labels)
-            assert_array_equal(found.assigned.sqdist, whole.assigned.sqdist)
+            assert_array_equal(found.assigned.squared_distances, whole.assigned.squared_distances)
         assert (found.scores is not None) == wanted.scores
         if found.scores is not None and step.scores is not None and whole.scores is not None:
             assert_array_equal(found.scores, step.scores)

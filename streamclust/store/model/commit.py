@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.failpoints import passing
 from streamclust.formats.codecs.common import show
-from streamclust.formats.dead import MOST_DEAD
+from streamclust.formats.dead import MAX_DEAD
 from streamclust.formats.state_points import Change
 from streamclust.store.ids import BEGINNING, LESS
 from streamclust.store.model.alert_stream import ALERTS
@@ -224,7 +224,7 @@ def commit(
     if contents.model is not None:
         facts = {**contents.model.summary(), "model_id": contents.model_id or None}
         note = json.dumps(facts, sort_keys=True)
-    dead = contents.dead[-min(keep_dead, MOST_DEAD) :]
+    dead = contents.dead[-min(keep_dead, MAX_DEAD) :]
     letters = (
         part
         for letter in dead

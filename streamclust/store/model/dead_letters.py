@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 
-_MOST_ENTRIES = 100_000
+_MAX_ENTRIES = 100_000
 """Maximum entries of a rejected batch that one script requeues."""
 
-_MOST_KINDS = 1000
+_MAX_KINDS = 1000
 """Maximum number of kinds of reasons; rarer ones are counted together."""
 
 OTHER_REASONS = "other reasons"
@@ -148,7 +148,7 @@ def count_reasons(letters: Iterable[StoredLetter]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for letter in letters:
         kind = reason_kind(letter.reason)
-        counts[kind if kind in counts or len(counts) < _MOST_KINDS else OTHER_REASONS] += 1
+        counts[kind if kind in counts or len(counts) < _MAX_KINDS else OTHER_REASONS] += 1
     return counts
 
 
@@ -269,14 +269,14 @@ def requeue(client: redis.Redis, keys: Keys, part: Requeue, layout: Layout | Non
     if not _in_one_slot(client, keys.dead, part.stream):
         answer = _requeue_in_steps(client, keys, part)
     else:
-        words = part.first, part.last, _MOST_ENTRIES, *part.letters
+        words = part.first, part.last, _MAX_ENTRIES, *part.letters
         answer = client.eval(_REQUEUE, 2, keys.dead, part.stream, *words)  # type: ignore[arg-type]
     if isinstance(answer, int):
         return answer
     return {
         b"DONE": "requeued or removed meanwhile",
         b"GONE": "no longer in the stream",
-        b"MANY": f"in a batch of more than {_MOST_ENTRIES:,} entries",
+        b"MANY": f"in a batch of more than {_MAX_ENTRIES:,} entries",
         b"WIDE": "with more than 3,500 fields",
     }[answer]
 
@@ -353,10 +353,10 @@ def _in_one_slot(client: Any, *keys: str | bytes) -> bool:
 
 
 def _requeue_in_steps(client: redis.Redis, keys: Keys, part: Requeue) -> Any:
-    entries: Any = client.xrange(part.stream, part.first, part.last, count=_MOST_ENTRIES + 1)
+    entries: Any = client.xrange(part.stream, part.first, part.last, count=_MAX_ENTRIES + 1)
     if not entries:
         return b"GONE"
-    if len(entries) > _MOST_ENTRIES:
+    if len(entries) > _MAX_ENTRIES:
         return b"MANY"
     if not client.xdel(keys.dead, *part.letters):
         return b"DONE"

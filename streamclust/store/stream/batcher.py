@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.formats.dead import MOST_DEAD, DeadBlock, DeadLetters, DeadPoint
+from streamclust.formats.dead import MAX_DEAD, DeadBlock, DeadLetters, DeadPoint
 from streamclust.formats.lost import Gap
 from streamclust.formats.points import DeadPoints, Decoded, detect_first
 from streamclust.store.reply.point_buffer import PointBuffer
@@ -118,7 +118,7 @@ class Batcher:
         *,
         most: int = 0,
         learned: int = 0,
-        keep_dead: int = MOST_DEAD,
+        keep_dead: int = MAX_DEAD,
     ) -> None:
         self._spec = spec
         self._layout = layout

@@ -69,7 +69,7 @@ class ReadSize:
     ) -> None:
         self.most = READ_ENTRIES if most is None else min(most, READ_ENTRIES)
         self.entry_bytes = read_bytes / FIRST_READ
-        self._most_bytes = self._bytes = read_bytes
+        self._max_bytes = self._bytes = read_bytes
         self._on_less = on_less
         self._reads = 0
 
@@ -81,10 +81,10 @@ class ReadSize:
     def record(self, entries: RawEntries) -> None:
         """Record the entries of a read; the last entry is enough."""
         self.entry_bytes = max(float(entries[-1:].size), self.entry_bytes / 2.0)
-        if self._bytes < self._most_bytes:
+        if self._bytes < self._max_bytes:
             self._reads += 1
             if self._reads == _READS_UNTIL_MORE:
-                self._bytes, self._reads = min(2 * self._bytes, self._most_bytes), 0
+                self._bytes, self._reads = min(2 * self._bytes, self._max_bytes), 0
 
     def read(
         self,

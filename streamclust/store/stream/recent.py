@@ -24,7 +24,7 @@ LARGEST_REPLY = 4 << 20
 _FIRST = 16
 """Entries of the first read, while the number of points per entry is unknown."""
 
-_MOST_ENTRIES = 2_000
+_MAX_ENTRIES = 2_000
 
 _EMPTY = 16
 """Number of reads without a new entry after which the newest ID is compared."""
@@ -77,7 +77,7 @@ class RecentReader:
             If the newest entry is too large.
         """
         wanted = _FIRST if not self._per_entry else most / self._per_entry
-        count = int(min(max(wanted, 1), most, _MOST_ENTRIES))
+        count = int(min(max(wanted, 1), most, _MAX_ENTRIES))
         start = f"({self._last}" if self._last else "-"
         entries = self._read(start, count)
         if not entries:
