@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,8 @@ class Covariance(ABC):
         A component without mass gets its covariance from `otherwise`.
         """
         mass = weight.reshape(-1, *[1] * (second.ndim - 1))
+        if (weight > 0.0).all():
+            return np.asarray(second / mass)
         return np.where(mass > 0.0, second / np.where(mass > 0.0, mass, 1.0), otherwise)
 
     @abstractmethod
@@ -123,6 +126,14 @@ def symmetric(covariances: Array) -> Array:
     return np.asarray(0.5 * (covariances + transposed))
 
 
+@lru_cache(maxsize=8)
+def _identity(D: int) -> Array:
+    """Return the identity matrix; each m-step needs it."""
+    identity = np.eye(D)
+    identity.flags.writeable = False
+    return identity
+
+
 def _deviations(variance: Array) -> Array:
     return np.sqrt(np.where(variance > 0.0, variance, 1.0))
 
@@ -131,7 +142,7 @@ class _Matrices(Covariance):
     """Covariances that are matrices."""
 
     def add_ridge(self, covariances: Array, ridge: Array) -> Array:
-        return covariances + ridge[..., None] * np.eye(ridge.shape[-1])
+        return covariances + ridge[..., None] * _identity(ridge.shape[-1])
 
     def root(self, covariances: Array) -> Array:
         try:

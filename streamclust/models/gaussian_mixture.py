@@ -83,6 +83,8 @@ class MixtureParams:
     @cached_property
     def log_weights(self) -> Array:
         """Log pi_k; -inf for a component of weight 0."""
+        if self.weights.min() > 0.0:
+            return np.asarray(np.log(self.weights))
         out = np.full(len(self.weights), -np.inf)
         np.log(self.weights, out=out, where=self.weights > 0.0)
         return out
@@ -269,11 +271,15 @@ class GaussianMixture:
           moved very far. The ridge is then the possible rounding error, and negative eigenvalues
           are raised to that error too.
         """
-        return self.m_step_with_ridge(stats, params, np.ones(len(stats.weight)))
+        return self.m_step_with_ridge(stats, params, None)
 
-    def m_step_with_ridge(self, stats: Stats, params: MixtureParams, share: Array) -> MixtureParams:
-        """Return the m-step; the ridge of component k is multiplied by `share[k]`."""
-        weight = np.where(stats.alive, stats.weight, 0.0)
+    def m_step_with_ridge(
+        self, stats: Stats, params: MixtureParams, share: Array | None
+    ) -> MixtureParams:
+        """Return the m-step; the ridge of component k is multiplied by `share[k]`, if given."""
+        weight = stats.weight
+        if not stats.alive.all():
+            weight = np.where(stats.alive, weight, 0.0)
         total = float(weight.sum())
         if total == 0.0:
             return params
@@ -285,11 +291,12 @@ class GaussianMixture:
             spread = self._variance(weight, means, second)
         ridge = self.reg_covar * spread
         variances = self.covariance.variances(estimate, *means.shape)
-        equal = (variances <= ridge).all(axis=1)
-        others_mass = float(weight[~equal].sum())
-        if others_mass < total < 2.0 * others_mass:
-            estimate = estimate.copy()
-            estimate[equal] = second[~equal].sum(axis=0) / others_mass
+        below = variances <= ridge
+        if below.any() and (equal := below.all(axis=1)).any():
+            others_mass = float(weight[~equal].sum())
+            if others_mass < total < 2.0 * others_mass:
+                estimate = estimate.copy()
+                estimate[equal] = second[~equal].sum(axis=0) / others_mass
         if self.reg_covar > 0.0:
             moved = means - stats.reference
             rounding = np.maximum(
@@ -297,7 +304,7 @@ class GaussianMixture:
             )
             if (rounding > ridge).any():
                 ridge = np.maximum(ridge, rounding)
-        if (share != 1.0).any():
+        if share is not None and (share != 1.0).any():
             ridge = share[:, None] * ridge
         covariances = self.covariance.add_ridge(estimate, ridge)
         new = MixtureParams(weight / total, means, covariances, self.covariance_type, params.spread)

@@ -159,7 +159,15 @@ def recentre(stats: Stats, reference: Array) -> Stats:
     second = stats.second
     if second is not None and stats.covariance_type is not None:
         second = second + _SHIFTS[stats.covariance_type](d, stats.first, first)
-    return replace(stats, first=first, second=second, reference=reference)
+    return Stats(
+        weight=stats.weight,
+        first=first,
+        second=second,
+        reference=reference,
+        covariance_type=stats.covariance_type,
+        objective=stats.objective,
+        count=stats.count,
+    )
 
 
 def _shift_full(d: Array, f: Array, g: Array) -> Array:
