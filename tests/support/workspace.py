@@ -141,12 +141,20 @@ class Workspace:
 
     def committed(self, model: str) -> int:
         """Points in the committed state."""
-        meta, _ = self.state(model)
+        meta = self._meta(model)
         return int(meta["learner"]["points"]) if meta else 0
 
     def position(self, model: str) -> dict[str, str]:
-        meta, _ = self.state(model)
-        return dict(meta["position"])
+        return dict(self._meta(model)["position"])
+
+    def _meta(self, model: str) -> dict[str, Any]:
+        """What is in the committed state besides arrays; empty if there is none.
+
+        Without the coreset, which is large: tests wait for points, and so ask again and again.
+        """
+        with self._polling() as client:
+            data: Any = client.get(self.keys(model).state)
+        return unpack(data, FORMAT, "state")[1] if data is not None else {}
 
     def state(self, model: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         """What was learned and up to where, bit for bit; empty if there is nothing.

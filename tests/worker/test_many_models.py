@@ -17,35 +17,37 @@ from tests.support.waiting import wait_until
 from tests.support.workers import WorkerProcess
 from tests.support.workspace import Workspace
 
-MODELS = 48
 STEADY: dict[str, Any] = {  # nothing depends on how long things take
     "batch": {"size": 60, "linger": "1d"},
     "commit": {"points": 60, "every": "1d"},
-    "publish": {"points": 240, "every": "1d"},
+    "publish": {"points": 120, "every": "1d"},
     "coreset": {"points": 60},
 }
 
 
-def names() -> list[str]:
-    return [f"m{number}" for number in range(MODELS)]
+def names(count: int) -> list[str]:
+    return [f"m{number}" for number in range(count)]
 
 
-def configured(workspace: Workspace, prefix: str = "", **worker: Any) -> Workspace:
-    """Write the models, which read the same streams under any prefix."""
+def configured(workspace: Workspace, count: int, prefix: str = "", **worker: Any) -> Workspace:
+    """Write the models, which read the same streams under any prefix.
+
+    Few are mixtures: the fit of their warm-up takes long.
+    """
     models = {
-        prefix + name: (mixture if number % 2 else kmeans)(workspace.stream(name), **STEADY)
-        for number, name in enumerate(names())
+        prefix + name: (mixture if number % 8 == 0 else kmeans)(workspace.stream(name), **STEADY)
+        for number, name in enumerate(names(count))
     }
     return workspace.write(models, worker={"lease": "2s", "health_ttl": "2s", **worker})
 
 
-def feed(client: redis.Redis, workspace: Workspace, seed: int) -> None:
-    for number, name in enumerate(names()):
-        add_blocks(client, workspace.stream(name), blobs(240, seed=1000 * seed + number))
+def feed(client: redis.Redis, workspace: Workspace, count: int, seed: int) -> None:
+    for number, name in enumerate(names(count)):
+        add_blocks(client, workspace.stream(name), blobs(120, seed=1000 * seed + number))
 
 
-def all_committed(client: redis.Redis, workspace: Workspace, points: int) -> bool:
-    states: Any = client.mget([workspace.keys(name).state for name in names()])
+def all_committed(client: redis.Redis, workspace: Workspace, count: int, points: int) -> bool:
+    states: Any = client.mget([workspace.keys(name).state for name in names(count)])
     return all(state and b'\\"points\\":%d' % points in state for state in states)
 
 
@@ -61,40 +63,42 @@ def own_connections(client: redis.Redis, worker: WorkerProcess) -> int:
 
 
 def test_many_models_share_threads_and_connections_through_kills(workspace: Workspace) -> None:
-    configured(workspace, idle_after="200ms")
+    count = 24  # more than the threads and the connections that a worker may have
+    configured(workspace, count, idle_after="200ms")
     with workspace.client as client:
         # Given many models with a backlog
-        feed(client, workspace, 1)
+        feed(client, workspace, count, 1)
         with WorkerProcess(workspace) as worker:
-            worker.wait(lambda: all_committed(client, workspace, 240))
+            worker.wait(lambda: all_committed(client, workspace, count, 120))
             # Then they share threads and connections
             assert proc(worker, "Threads") <= cores_of_process() + 8
             assert own_connections(client, worker) <= 16
             # and news reaches each of them
-            feed(client, workspace, 2)
-            worker.wait(lambda: all_committed(client, workspace, 480))
+            feed(client, workspace, count, 2)
+            worker.wait(lambda: all_committed(client, workspace, count, 240))
             # When the worker is killed in the middle of its work
-            feed(client, workspace, 3)
-            worker.wait(lambda: workspace.committed("m7") > 480)
+            feed(client, workspace, count, 3)
+            worker.wait(lambda: workspace.committed("m7") > 240)
             worker.send(signal.SIGKILL)
         with WorkerProcess(workspace) as worker:
-            worker.wait_for("model_resumed", MODELS)
-            worker.wait(lambda: all_committed(client, workspace, 720))
+            worker.wait_for("model_resumed", count)
+            worker.wait(lambda: all_committed(client, workspace, count, 360))
             assert worker.leave() == 0
             assert not worker.events("lease_lost")
     # Then each model is the same as one that was learned in peace, bit for bit
-    configured(workspace, prefix="quiet-").drain()
-    for name in names():
+    configured(workspace, count, prefix="quiet-").drain()
+    for name in names(count):
         assert workspace.state(name) == workspace.state(f"quiet-{name}"), name
 
 
 def test_forty_open_files_are_enough(workspace: Workspace) -> None:
-    configured(workspace)
+    count = 48  # more than the files
+    configured(workspace, count)
     with workspace.client as client, WorkerProcess(workspace) as worker:
-        worker.wait_for("model_created", MODELS)
+        worker.wait_for("model_created", count)
         resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (40, 40))
-        feed(client, workspace, 1)
-        worker.wait(lambda: all_committed(client, workspace, 240))
+        feed(client, workspace, count, 1)
+        worker.wait(lambda: all_committed(client, workspace, count, 120))
         assert worker.leave() == 0
         assert not worker.events("model_failed")
 
@@ -102,14 +106,13 @@ def test_forty_open_files_are_enough(workspace: Workspace) -> None:
 def test_a_flood_does_not_delay_the_others(workspace: Workspace) -> None:
     # Given models with a backlog that takes long, and one that gets a point now and then
     prompt: dict[str, Any] = {"batch": {"linger": "10ms"}, "commit": {"every": "10ms"}}
-    floods = [f"flood-{number}" for number in range(6)]
-    models = {name: kmeans(workspace.stream(name), K=48) for name in floods}
-    light = workspace.stream("light")
+    floods = [f"flood-{number}" for number in range(cores_of_process() + 2)]
+    flood, light = workspace.stream("flood"), workspace.stream("light")
+    models = {name: kmeans(flood, K=24) for name in floods}
     workspace.write({**models, "light": kmeans(light, **prompt)})
-    backlog = blobs(150_000, D=8)
+    backlog = blobs(30_000, D=8)
     with workspace.client as client:
-        for name in floods:
-            add_blocks(client, workspace.stream(name), backlog, block=1000)
+        add_blocks(client, flood, backlog, block=1000)
         add_blocks(client, light, blobs(90))
         with WorkerProcess(workspace) as worker:
             worker.wait(lambda: workspace.committed("light") == 90)
@@ -124,7 +127,7 @@ def test_a_flood_does_not_delay_the_others(workspace: Workspace) -> None:
 
 def test_a_worker_without_the_right_to_watch_streams_asks_again(workspace: Workspace) -> None:
     # Given a server that knows no CLIENT TRACKING, and more models than reader threads
-    models = {name: kmeans(workspace.stream(name)) for name in names()[:8]}
+    models = {name: kmeans(workspace.stream(name)) for name in names(8)}
     workspace.write(models)
     with workspace.client as client:
         client.execute_command("ACL", "SETUSER", "default", "-client|tracking")
@@ -144,7 +147,7 @@ def test_a_worker_without_the_right_to_watch_streams_asks_again(workspace: Works
 
 
 def test_models_with_a_fault_of_the_server_all_return(workspace: Workspace) -> None:
-    models = {name: kmeans(workspace.stream(name)) for name in names()[:20]}
+    models = {name: kmeans(workspace.stream(name)) for name in names(20)}
     workspace.write(models)
     with workspace.client as client, WorkerProcess(workspace) as worker:
         for name in models:
@@ -167,7 +170,7 @@ def test_a_server_that_hangs_delays_the_end_once_and_not_once_per_model(
     workspace: Workspace,
 ) -> None:
     # Given a worker with many models that have something to commit
-    names_ = names()[:30]
+    names_ = names(30)
     late: dict[str, Any] = {"commit": {"every": "1d"}, "publish": {"every": "1d"}}
     with proxy_before(workspace.url) as proxy:
         behind = Workspace(workspace.folder, proxy.url, workspace.namespace)
