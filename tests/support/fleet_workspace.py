@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from itertools import count
 from typing import Any, cast
 
@@ -12,12 +13,15 @@ import numpy as np
 import redis
 import structlog
 from click.testing import CliRunner
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from streamclust.cli._server import opened_server
 from streamclust.cli.main import cli
 from streamclust.config import load_settings
 from streamclust.errors import ServerUnreachableError
 from streamclust.runtime.job import Job
+from streamclust.store.model.workers import WorkerReport, read_workers
 from streamclust.store.server.connect import Address, open_server
 from streamclust.worker.run_models import run_model
 from tests.support.model_settings import kmeans
@@ -45,9 +49,17 @@ class FleetWorkspace(Workspace):
         found: Any = redis.RedisCluster.from_url(f"redis://{nodes.partition(',')[0]}", protocol=2)
         return cast("redis.Redis", found)
 
-    def _polling(self) -> AbstractContextManager[redis.Redis]:
-        """A new connection for each poll, since the primary may change."""
-        return self.client
+    @cached_property
+    def _kept(self) -> redis.Redis:
+        """A client that tries again, since the primary may change between two polls."""
+        client = self.client
+        if not self.url.startswith("redis+cluster://"):  # a cluster's client does this itself
+            client.set_retry(Retry(ExponentialBackoff(cap=0.5, base=0.02), 10))
+        return client
+
+    def workers(self) -> list[WorkerReport]:
+        """Return the reports of all live workers."""
+        return read_workers(self._kept, self.namespace)
 
     def learn(self) -> None:
         """Learn all that is there, as `worker --until-idle` does, without a process of its own."""
@@ -119,6 +131,6 @@ def _feed(workspace: FleetWorkspace, streams: tuple[str, ...], stop: threading.E
     blocks = (blobs(BLOCK, seed=number) for number in count())
     while not stop.wait(0.01):
         with suppress(redis.ConnectionError, ServerUnreachableError), workspace.client as client:
-            while not stop.wait(0.03):
+            while not stop.wait(0.06):
                 for stream in streams:
                     add_blocks(client, stream, next(blocks), BLOCK)

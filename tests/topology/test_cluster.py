@@ -308,13 +308,13 @@ def test_the_worker_follows_moved_slots_and_outlasts_a_cluster_that_is_down(
     workspace.write({"m": eager(*streams)})
     with WorkerProcess(workspace) as worker:
         with feeding(workspace, *streams):
-            worker.wait(lambda: workspace.committed("m") > 300)
+            worker.wait(lambda: workspace.committed("m") > 150)
             # When the slots of a stream and of the model move to other nodes
             for key in (streams[0], state):
                 cluster.move(key, (cluster.owner(key) + 1) % 3)
                 points = workspace.committed("m")
                 # Then the worker finds them there
-                worker.wait(lambda before=points: workspace.committed("m") > before + 300)
+                worker.wait(lambda before=points: workspace.committed("m") > before + 150)
             assert not worker.events("server_lost")
         worker.wait(lambda: workspace.position("m") == workspace.last_ids(*streams))
         # When a node goes that has nothing of this, and takes the cluster down with it
@@ -327,7 +327,7 @@ def test_the_worker_follows_moved_slots_and_outlasts_a_cluster_that_is_down(
         worker.wait_for("server_back")
         with feeding(workspace, *streams):
             points = workspace.committed("m")
-            worker.wait(lambda: workspace.committed("m") > points + 300)
+            worker.wait(lambda: workspace.committed("m") > points + 150)
         worker.wait(lambda: workspace.position("m") == workspace.last_ids(*streams))
         assert worker.leave() == 0
     learned_once(workspace, *streams)

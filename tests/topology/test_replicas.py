@@ -33,7 +33,7 @@ def test_a_shard_that_fails_over_costs_time_and_what_it_loses_is_told(
     old = cluster.nodes[first]
     with fleet.replica(tmp_path, cluster, first) as new, WorkerProcess(workspace) as worker:
         with feeding(workspace, beside, elsewhere):
-            worker.wait(lambda: workspace.committed("m") > 300)
+            worker.wait(lambda: workspace.committed("m") > 150)
             # When the replica takes over from the living primary
             fleet.take_over(new)
             # Then the session ends with the history that it began with, and nothing was lost
@@ -59,7 +59,7 @@ LOST = "commits_lost"
 
 def learns_on(workspace: FleetWorkspace, worker: WorkerProcess) -> None:
     points = workspace.committed("m")
-    worker.wait(lambda: workspace.committed("m") > points + 300)
+    worker.wait(lambda: workspace.committed("m") > points + 150)
 
 
 def role(node: Node) -> str:

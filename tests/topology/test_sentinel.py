@@ -39,7 +39,7 @@ def goes_on(workspace: FleetWorkspace, watched: Watched) -> Iterator[None]:
     workspace.write({"m": eager(stream)})
     with WorkerProcess(workspace) as worker:
         with feeding(workspace, stream):
-            worker.wait(lambda: workspace.committed("m") > 600)
+            worker.wait(lambda: workspace.committed("m") > 300)
             version = workspace.newest("m").version
             yield
             worker.wait_for("server_lost")

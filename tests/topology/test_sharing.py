@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamclust.store.model.workers import WorkerReport, read_workers
-from streamclust.store.server.connect import Address, open_server
 from tests.support.fleet import Cluster, Watched
 from tests.support.fleet_workspace import EAGER, FleetWorkspace
 from tests.support.model_settings import kmeans
@@ -15,13 +13,8 @@ from tests.support.points import add_blocks, blobs
 from tests.support.waiting import wait_until
 from tests.support.workers import WorkerProcess
 
-NAMES = [f"m{number}" for number in range(8)]
+NAMES = [f"m{number}" for number in range(4)]
 STEADY = {**EAGER, "batch": {"size": 30, "linger": "1d"}}
-
-
-def reports(workspace: FleetWorkspace) -> list[WorkerReport]:
-    with open_server(Address(workspace.url)) as server:
-        return read_workers(server.client(), workspace.namespace)
 
 
 def feed(workspace: FleetWorkspace, seed: int) -> None:
@@ -44,7 +37,7 @@ def two_workers(workspace: FleetWorkspace) -> Iterator[tuple[WorkerProcess, Work
     feed(workspace, 1)
     with WorkerProcess(workspace) as first, WorkerProcess(workspace) as second:
         first.wait(lambda: learned(workspace, 90))
-        first.wait(lambda: [report.asleep for report in reports(workspace)] == [4, 4])
+        first.wait(lambda: [report.asleep for report in workspace.workers()] == [2, 2])
         yield first, second
 
 
@@ -64,7 +57,7 @@ def test_workers_share_the_models_of_a_cluster(
         # When one dies while its models sleep
         first.kill()
         # Then the other takes them
-        second.wait(lambda: [report.held for report in reports(workspace)] == [8])
+        second.wait(lambda: [report.held for report in workspace.workers()] == [4])
         feed(workspace, 2)
         second.wait(lambda: learned(workspace, 180))
         assert second.leave() == 0
@@ -80,9 +73,9 @@ def test_workers_share_the_models_of_the_next_primary(
         watched.primary.kill()
         first.wait_for("server_back")
         second.wait_for("server_back")
-        wait_until(lambda: sum(report.held for report in reports(workspace)) == 8)
+        wait_until(lambda: sum(report.held for report in workspace.workers()) == 4)
         first.kill()
-        second.wait(lambda: [report.held for report in reports(workspace)] == [8])
+        second.wait(lambda: [report.held for report in workspace.workers()] == [4])
         feed(workspace, 2)
         second.wait(lambda: learned(workspace, 180))
         assert second.leave() == 0
