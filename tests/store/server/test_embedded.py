@@ -501,6 +501,8 @@ def test_machine_without_a_server_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     (workspace / "sitecustomize.py").write_text("import platform; platform.machine = lambda: 'vax'")
+    # No client library is imported, which would take longer than the rest of the start.
+    (workspace / "valkey.py").write_text("raise ImportError")
     monkeypatch.setenv("PYTHONPATH", str(workspace))
     with pytest.raises(ServerError, match=r"no server for this machine \(.*vax.*set redis\.url to"):
         EmbeddedServer.acquire(tmp_path / "data")
