@@ -91,8 +91,10 @@ def by_river(kind: str, K: Any, batches: list[Any]) -> Any:
 
 
 def test_neither_library_is_imported_before_its_face_is() -> None:
+    # and a worker imports no readers of files
     code = (
         "import sys, streamclust.worker.daemon; assert 'scipy' not in sys.modules;"
+        "assert not [name for name in sys.modules if name.startswith('streamclust.tables')];"
         "import streamclust, streamclust.client, streamclust.worker.daemon, streamclust.demo;"
         "streamclust.StreamLearner(streamclust.KMeans(2)).init();"
         "assert not {'sklearn', 'river', 'pandas'} & set(sys.modules)"

@@ -64,7 +64,7 @@ def start_shared() -> None:
     server.ensure_running = lambda: None  # which waits for it, and so is for its parent only
 
 
-class _Forked:
+class Forked:
     """A process that has started; with the methods of a Popen.
 
     Its output goes to the two files, its input is empty.
@@ -155,13 +155,13 @@ def _program(words: list[str]) -> None:
     runpy.run_path(words[0], run_name="__main__")
 
 
-class ForkedCommand(_Forked):
+class ForkedCommand(Forked):
     """A `streamclust` with these words."""
 
     work = staticmethod(_command)
 
 
-class ForkedProgram(_Forked):
+class ForkedProgram(Forked):
     """A Python program: its file, and its arguments."""
 
     work = staticmethod(_program)

@@ -1,36 +1,21 @@
-"""A worker of the model `m` that is killed at an instant: python -m tests.support.killed_worker."""
+"""A worker of the model `m` that is killed at an instant."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 from streamclust import failpoints
+from tests.support.forked import Forked
 from tests.support.waiting import LIMIT
 from tests.support.workers import drain
-from tests.support.workspace import Workspace
-
-ROOT = Path(__file__).parents[2]
+from tests.support.workspace import Workspace, environment
 
 
-def die_at(workspace: Workspace, instant: failpoints.Instant) -> None:
-    """Run a worker that gets a kill -9 when it first comes by `instant`; return when it is dead."""
-    arguments = [str(workspace.folder), workspace.url, workspace.namespace, instant]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.killed_worker", *arguments],
-        cwd=ROOT,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
-
-
-def main() -> None:
+def _die(words: list[str]) -> None:
     """Be the victim."""
-    folder, url, namespace, instant = sys.argv[1:]
+    folder, url, namespace, instant = words
 
     def watcher(here: failpoints.Instant) -> None:
         if here == instant:
@@ -40,5 +25,16 @@ def main() -> None:
     drain(Workspace(Path(folder), url, namespace))
 
 
-if __name__ == "__main__":
-    main()
+class _Victim(Forked):
+    work = staticmethod(_die)
+
+
+def die_at(workspace: Workspace, instant: failpoints.Instant) -> None:
+    """Run a worker that gets a kill -9 when it first comes by `instant`; return when it is dead."""
+    folder = workspace.folder
+    words = [str(folder), workspace.url, workspace.namespace, instant]
+    victim = _Victim(words, folder, environment(), folder / "victim.log", folder / "victim.log")
+    try:
+        assert victim.wait(LIMIT) == -signal.SIGKILL
+    finally:
+        victim.kill()

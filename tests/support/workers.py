@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -108,6 +110,12 @@ class CommandProcess(_Background):
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def peak_mib(self) -> int:
+        """Return the most memory that it has had so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        [found] = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        return int(found) // 1024
 
 
 class WorkerProcess(CommandProcess):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +17,6 @@ MIB = 1 << 20
 LAYOUT = Layout("float64", "f8", None, (), 2, strict=False)
 
 
-def peak_mib(pid: int) -> int:
-    """Return the most memory that a process has had."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    [found] = re.findall(r"VmHWM:\s+(\d+) kB", status)
-    return int(found) // 1024
-
-
 def test_entries_that_are_large_or_too_large_cost_no_more_than_is_stated(
     workspace: Workspace,
 ) -> None:
@@ -36,7 +27,7 @@ def test_entries_that_are_large_or_too_large_cost_no_more_than_is_stated(
     with WorkerProcess(workspace) as worker, workspace.client as client:
         add_blocks(client, stream, blobs(3000))
         worker.wait(lambda: workspace.committed("m") == 3000)
-        before = peak_mib(worker.process.pid)
+        before = worker.peak_mib()
         # When one of 100 MB comes, and among small ones 40 of 3.5 MiB
         command: Any = client.execute_command
         command("XADD", stream, "*", "f8", bytes(100_000_000), "d", 2)
@@ -47,7 +38,7 @@ def test_entries_that_are_large_or_too_large_cost_no_more_than_is_stated(
         add_blocks(client, stream, blobs(3000, seed=1))
         worker.wait(lambda: workspace.committed("m") == 6000 + 40 * points)
         # Then its memory has grown by no more than 32 MiB and 16 times the largest entry
-        grown = peak_mib(worker.process.pid) - before
+        grown = worker.peak_mib() - before
         assert grown < 32 + 16 * 4, f"by {grown} MiB"
         assert worker.leave() == 0
     # and the largest is a dead letter

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -13,8 +11,8 @@ from redis import Redis
 
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_blocks, add_entry, add_points, blobs
-from tests.support.waiting import LIMIT
-from tests.support.workspace import STREAMCLUST, Workspace, environment
+from tests.support.workers import WorkerProcess
+from tests.support.workspace import Workspace
 
 # ---- until idle
 
@@ -203,40 +201,25 @@ def test_given_centroids_say_the_length_of_a_point(workspace: Workspace) -> None
 # ---- bounds
 
 
-PEAK = """
-import resource, subprocess, sys
-
-subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
-
-
-def peak_memory(workspace: Workspace, points: int) -> int:
-    """Return the kilobytes that a worker needs at most to drain so many points.
-
-    A small process of its own measures it: a child's figure begins with its parent's size.
-    """
-    stream = workspace.stream(str(points))
+def peak_memory(workspace: Workspace, times: int) -> int:
+    """Return the MiB that a worker needs at most to learn `times` 100,000 points, of 6.4 MB."""
+    stream, X = workspace.stream(str(times)), blobs(100_000, D=8)
+    name = f"m{times}"
     with workspace.client as client:
-        add_blocks(client, stream, blobs(points, D=8), block=500)
-    workspace.write({f"m{points}": kmeans(stream)})
-    measured = subprocess.run(
-        [sys.executable, "-c", PEAK, STREAMCLUST, "worker", "--until-idle"],
-        cwd=workspace.folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=2 * LIMIT,
-    )
-    assert workspace.committed(f"m{points}") == points
+        for _ in range(times):
+            add_blocks(client, stream, X, block=500)
+    workspace.write({name: kmeans(stream, batch={"linger": "10ms"}, commit={"every": "100ms"})})
+    with WorkerProcess(workspace) as worker:
+        worker.wait(lambda: workspace.committed(name) == times * len(X))
+        peak = worker.peak_mib()
+        assert worker.leave() == 0
     with workspace.client as client:
         client.delete(stream)
-    return int(measured.stdout) // (1024 if sys.platform == "darwin" else 1)
+    return peak
 
 
 def test_memory_does_not_grow_with_the_backlog(workspace: Workspace) -> None:
-    grown = peak_memory(workspace, 2_400_000) - peak_memory(workspace, 800_000)
-    # The larger backlog has 100,000 KB more, and both have more than may wait. How far the reader
-    # is ahead at the peak differs from run to run by up to 13,000 KB.
-    assert grown < 24_000
+    grown = peak_memory(workspace, 18) - peak_memory(workspace, 6)
+    # The larger backlog has 77 MB more, and both have more than may wait. How far the reader is
+    # ahead at the peak differs from run to run by up to 13 MB.
+    assert grown < 24
