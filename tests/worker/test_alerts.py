@@ -190,12 +190,16 @@ def test_a_killed_worker_writes_each_alert_once_and_in_order(
     done = threading.Event()
     far: list[int] = []
 
+    X = blobs(20, seed=1)
+    X[-1] += [300.0, 0.0]
+
     def more() -> None:
         n = 200
-        while not done.wait(0.005):
-            feed(workspace, 20, seed=1, far=1)
-            n += 20
-            far.append(n - 1)
+        with workspace.client as client:
+            while not done.wait(0.02):
+                add_points(client, workspace.stream(), X)
+                n += 20
+                far.append(n - 1)
 
     feeder = threading.Thread(target=more)
     feeder.start()

@@ -156,7 +156,7 @@ def test_a_server_that_dies_and_comes_back_costs_nothing(tmp_path: Path, namespa
         with WorkerProcess(workspace) as worker:
             with workspace.client as client:
                 worker.wait_for("model_created")
-                add_blocks(client, "points", blobs(6000))
+                add_blocks(client, "points", blobs(3000))
             worker.wait(lambda: workspace.committed("m") > 300)
             # When its server is killed, and is away for a while
             server.kill()
@@ -164,14 +164,14 @@ def test_a_server_that_dies_and_comes_back_costs_nothing(tmp_path: Path, namespa
                 pass
             server.start()
             # Then it goes on
-            worker.wait(lambda: workspace.committed("m") == 6000)
+            worker.wait(lambda: workspace.committed("m") == 3000)
             worker.wait_for("server_back")
             # and the same once more
             server.kill()
             server.start()
             with workspace.client as client:
                 add_blocks(client, "points", blobs(600, seed=1))
-            worker.wait(lambda: workspace.committed("m") == 6600)
+            worker.wait(lambda: workspace.committed("m") == 3600)
             worker.wait_for("server_back", 2)
             assert worker.leave() == 0
             # and each outage was said once
@@ -179,8 +179,8 @@ def test_a_server_that_dies_and_comes_back_costs_nothing(tmp_path: Path, namespa
             assert len(worker.events("server_back")) == 2
             assert not worker.events("standby_started")
         # and each point counts once
-        assert workspace.newest("m").points == 6600
-        assert workspace.newest("m").mass.sum() == pytest.approx(6600, abs=1e-6)
+        assert workspace.newest("m").points == 3600
+        assert workspace.newest("m").mass.sum() == pytest.approx(3600, abs=1e-6)
 
 
 def test_it_can_be_told_to_leave_while_the_server_is_away(tmp_path: Path, namespace: str) -> None:
@@ -247,13 +247,13 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing(workspace: Workspace)
     workspace.write({"m": kmeans(stream, **EAGER)})
     with WorkerProcess(workspace) as sleeper, workspace.client as client:
         sleeper.wait_for("model_created")
-        add_blocks(client, stream, blobs(6000))
+        add_blocks(client, stream, blobs(3000))
         sleeper.wait(lambda: workspace.committed("m") > 300)
         sleeper.send(signal.SIGSTOP)
         with WorkerProcess(workspace) as second:
-            second.wait(lambda: workspace.committed("m") == 6000)
+            second.wait(lambda: workspace.committed("m") == 3000)
             second.wait_for("model_published")
-            second.wait(lambda: workspace.newest("m").points == 6000)
+            second.wait(lambda: workspace.newest("m").points == 3000)
             # When it wakes up, with another one at its work
             before = written(workspace)
             sleeper.send(signal.SIGCONT)
@@ -269,9 +269,9 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing(workspace: Workspace)
         # and is of use again when the other has left
         sleeper.wait_for("model_resumed")
         add_blocks(client, stream, blobs(600, seed=1))
-        sleeper.wait(lambda: workspace.committed("m") == 6600)
+        sleeper.wait(lambda: workspace.committed("m") == 3600)
         assert sleeper.leave() == 0
-    assert workspace.newest("m").mass.sum() == pytest.approx(6600, abs=1e-6)
+    assert workspace.newest("m").mass.sum() == pytest.approx(3600, abs=1e-6)
     assert [model.version for model in workspace.versions("m")] == list(
         range(1, workspace.newest("m").version + 1)
     )

@@ -127,9 +127,12 @@ def test_a_killed_worker_leaves_no_hole_and_no_double(workspace: Workspace) -> N
     workspace.write({"m": kmeans(workspace.stream(), encode=True, **EAGER)})
     done = threading.Event()
 
+    X = blobs(20, seed=1)
+
     def more() -> None:
-        while not done.wait(0.005):
-            feed(workspace, 20, seed=1)
+        with workspace.client as client:
+            while not done.wait(0.02):
+                add_points(client, workspace.stream(), X)
 
     feeder = threading.Thread(target=more)
     feeder.start()

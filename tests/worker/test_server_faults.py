@@ -23,7 +23,7 @@ from tests.support.waiting import LIMIT, wait_until
 from tests.support.workers import WorkerThread, drain
 from tests.support.workspace import Workspace
 
-N = 3000
+N = 1500
 COMMIT = b"newest ~= own_token"
 """Words of the commit's script, and of no other request."""
 READ = b"XREAD"
@@ -33,7 +33,7 @@ STEADY: dict[str, Any] = {  # nothing depends on how long things take
     "commit": {"points": 120, "every": "1h"},
     "publish": {"points": 600, "every": "1h"},
 }
-FILL = "for i = 1, 200000 do redis.call('SET', KEYS[1] .. i, 'x') end"
+FILL = "for i = 1, 40000 do redis.call('SET', KEYS[1] .. i, 'x') end"
 LOST, BACK = "server_lost", "server_back"
 LESS = "read_size_reduced"
 
@@ -185,7 +185,7 @@ def test_a_server_that_is_killed_and_may_lose_writes(
 
 def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path, namespace: str) -> None:
     # Given a server that loads for half a minute, and tells its clients so after each 1,024 keys
-    with own_server(tmp_path, "", "always", "--key-load-delay", "150") as server:
+    with own_server(tmp_path, "", "always", "--key-load-delay", "750") as server:
         workspace = Workspace(tmp_path, server.url, namespace)
         workspace.write({"m": kmeans(workspace.stream(), commit={"every": "50ms"})})
         with WorkerThread(workspace) as worker, workspace.client as client:
