@@ -132,9 +132,9 @@ def test_a_stream_begun_again_is_left_alone_unless_told_otherwise(any_workspace:
 @pytest.mark.parametrize(
     ("policy", "least", "most"),  # only whole nodes of up to 100 entries are removed
     [
-        ({"kind": "none"}, 900, 900),
+        ({"kind": "none"}, 450, 450),
         ({"kind": "learned"}, 1, 100),
-        ({"kind": "length", "entries": 350}, 350, 450),
+        ({"kind": "length", "entries": 150}, 150, 250),
         ({"kind": "age", "age": "1s"}, 1, 100),
     ],
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
@@ -145,14 +145,14 @@ def test_learned_entries_are_trimmed_as_the_config_says(
     workspace, stream = any_workspace, any_workspace.stream()
     workspace.write({"m": kmeans(stream, trim=policy, **EAGER)})
     with workspace.client as client:
-        add_points(client, stream, blobs(900), FIRST)
+        add_points(client, stream, blobs(450), FIRST)
         worker = drain(workspace)
         assert least <= client.xlen(stream) <= most
         # and a worker that goes on finds no gap in that
         add_points(client, stream, blobs(30, seed=1), FIRST + 10**6)
     assert not worker.events(TRIMMED)
     assert not drain(workspace).events(TRIMMED)
-    assert workspace.committed("m") == 930
+    assert workspace.committed("m") == 480
     assert row(workspace)["lost"] == {"entries": 0, "unknown": 0, "restarts": 0}
 
 

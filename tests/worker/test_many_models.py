@@ -147,7 +147,7 @@ def test_a_worker_without_the_right_to_watch_streams_asks_again(workspace: Works
 
 
 def test_models_with_a_fault_of_the_server_all_return(workspace: Workspace) -> None:
-    models = {name: kmeans(workspace.stream(name)) for name in names(20)}
+    models = {name: kmeans(workspace.stream(name)) for name in names(12)}
     workspace.write(models)
     with workspace.client as client, WorkerProcess(workspace) as worker:
         for name in models:
@@ -170,7 +170,7 @@ def test_a_server_that_hangs_delays_the_end_once_and_not_once_per_model(
     workspace: Workspace,
 ) -> None:
     # Given a worker with many models that have something to commit
-    names_ = names(30)
+    names_ = names(12)
     late: dict[str, Any] = {"commit": {"every": "1d"}, "publish": {"every": "1d"}}
     with proxy_before(workspace.url) as proxy:
         behind = Workspace(workspace.folder, proxy.url, workspace.namespace)
@@ -183,4 +183,4 @@ def test_a_server_that_hangs_delays_the_end_once_and_not_once_per_model(
                 add_blocks(client, workspace.stream(name), blobs(90, seed=1))
             # When the server takes requests and answers none, and the worker is asked to leave
             proxy.hang()
-            assert worker.leave() == 0  # 30 models times 10 s would be more than the test's limit
+            assert worker.leave() == 0  # 12 models times 10 s would be more than the test's limit

@@ -94,14 +94,14 @@ def test_points_with_gaps_are_learned_and_encoded(
 def test_after_a_kill_the_model_is_that_of_a_quiet_run(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    X, points = gapped(600), {**LEARN, "features": NAMES}
+    X, points = gapped(300), {**LEARN, "features": NAMES}
     settings = mixture(workspace.stream(), points=points, **FEW)
     with workspace.client as client:
         add_points(client, workspace.stream(), X)
     workspace.write({"m": settings})
     die_at(workspace, "landed")  # the first commit is that of the new model
     die_at(workspace, "landed")
-    assert 0 < workspace.committed("m") < 600
+    assert 0 < workspace.committed("m") < 300
     drain(workspace)
     folder = tmp_path / "quiet"
     folder.mkdir()
@@ -109,7 +109,7 @@ def test_after_a_kill_the_model_is_that_of_a_quiet_run(
     quiet.write({"m": settings})
     drain(quiet)
     (one, arrays), (other, quiet_arrays) = workspace.state("m"), quiet.state("m")
-    assert one["learner"]["points"] == 600
+    assert one["learner"]["points"] == 300
     assert one["missing"] == other["missing"] == int(np.isnan(X).sum())
     assert arrays == quiet_arrays
     assert workspace.newest("m").means.tobytes() == quiet.newest("m").means.tobytes()

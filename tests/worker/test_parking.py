@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.commands import shown
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, blobs
 from tests.support.waiting import wait_until
@@ -30,8 +31,8 @@ OF_ANOTHER_TYPE = ("stream", "state", "models", "dead", "proposal", "lease", "to
 
 
 def status(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    done = run(workspace.folder, "status", "--json")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = shown(workspace, "status", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
     return {row["model"]: row for row in json.loads(done.stdout)}
 
 
@@ -80,7 +81,7 @@ def test_models_that_fail_are_parked_while_the_others_go_on(workspace: Workspace
             assert checked.stdout == "good: alive, learning, 90 points\n"
             lines = checked.stderr.splitlines()
             assert {line.partition(": failed: ")[0] for line in lines} == bad
-            wait_until(lambda: shows_failures(run(workspace.folder, "metrics").stdout, names))
+            wait_until(lambda: shows_failures(shown(workspace, "metrics").stdout, names))
             # while the good one is learned
             add_blocks(client, workspace.stream("good"), blobs(300, seed=1))
             worker.wait(lambda: workspace.committed("good") == 390)

@@ -224,13 +224,13 @@ def test_missing_values_are_learned_after_a_reload(workspace: Workspace) -> None
         worker.wait(lambda: len(workspace.dead("a")) == 1)
         # When the setting changes while points arrive
         workspace.write(settings("learn"))
-        add_points(client, stream, blobs(3_000, seed=1))
+        add_points(client, stream, blobs(900, seed=1))
         code, [answer] = reload(workspace)
-        add_points(client, stream, blobs(3_000, seed=2))
+        add_points(client, stream, blobs(900, seed=2))
         client.xadd(stream, {"x0": "10"})
         # Then all points are learned, the later ones with a missing value too
         assert (code, answer["changed"], answer["kept"]) == (0, 1, 0)
-        worker.wait(lambda: workspace.committed("a") == 6_121)
+        worker.wait(lambda: workspace.committed("a") == 1_921)
         assert len(workspace.dead("a")) == 1
         # and it can't be changed back, since the state holds such a point
         workspace.write(settings("reject"))
@@ -238,7 +238,7 @@ def test_missing_values_are_learned_after_a_reload(workspace: Workspace) -> None
         assert (code, answer["changed"], answer["kept"]) == (1, 0, 1)
         assert "missing" in answer["refused"]["a"]
         client.xadd(stream, {"x1": "10"})
-        worker.wait(lambda: workspace.committed("a") == 6_122)
+        worker.wait(lambda: workspace.committed("a") == 1_922)
         # The refused point is still there for a requeue
         [letter] = workspace.dead("a")
         assert b"missing" in letter[b"reason"]

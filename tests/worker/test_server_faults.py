@@ -152,7 +152,7 @@ def test_a_read_that_blocks_for_ever_does_not_hold_up_the_end(workspace: Workspa
 def test_a_server_that_is_killed_and_may_lose_writes(
     tmp_path: Path, namespace: str, appendfsync: str, loses: bool
 ) -> None:
-    n = 900
+    n = 480
     with own_server(tmp_path, appendfsync=appendfsync) as server:
         workspace = Workspace(tmp_path, server.url, namespace)
         each_batch = {**STEADY, "commit": {"points": 60, "every": "1h"}}

@@ -10,6 +10,7 @@ import pytest
 
 from streamclust.store.model.lease import LeaseValue
 from streamclust.worker.sharing import Peer, Sharing
+from tests.support.exhaustive import some
 
 LEASE = 10.0
 TICK = 1.0
@@ -321,7 +322,7 @@ def test_no_model_is_handed_to_a_worker_that_does_not_wait_for_it() -> None:
     assert not set(first) & set(second)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", some(range(20), *range(8)))
 def test_whatever_happens_each_model_has_one_worker_soon(seed: int) -> None:
     # Given workers that come, go, die and are paused at random
     world = World(random.Random(seed).choice([1, 2, 7, 60]), seed)  # noqa: S311

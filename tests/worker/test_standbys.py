@@ -87,7 +87,7 @@ def _placed(standbys: Standbys, client: redis.Redis, keys: Keys, stack: ExitStac
 
 
 def test_a_second_worker_takes_all_models_of_one_that_was_killed(workspace: Workspace) -> None:
-    names = [f"m{number}" for number in range(20)]
+    names = [f"m{number}" for number in range(12)]
     workspace.write({name: kmeans(workspace.stream(name)) for name in names})
     with workspace.client as client, WorkerProcess(workspace) as first:
         for name in names:
