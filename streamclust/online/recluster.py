@@ -203,12 +203,13 @@ class ReclusterPolicy(Generic[P]):
         params, stats = state.params, state.stats
         if params is None or stats is None:
             return state, False
-        core, mass, before = state.coreset.points, stats.mass, state.recluster
-        better = None if candidate is None else judge(self.family, params, core, mass, candidate)
+        core, before = state.coreset.points, state.recluster
+        behind = stats.mass / float(w.mean())  # in points, whatever the unit of the weights is
+        better = None if candidate is None else judge(self.family, params, core, behind, candidate)
         if candidate is not None and better is not None:
             candidate = self.family.m_step(better, candidate)
             better = better if usable(candidate) else None
-        interval = self.interval(mass / float(w.mean()))
+        interval = self.interval(behind)
         if candidate is None or better is None:
             loss = self._comparable_loss(params, self.family.e_step(params, core.X, core.w), core)
             if self.family.min_components is None:  # if K adapts, the interval stays

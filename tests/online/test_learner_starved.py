@@ -136,9 +136,9 @@ def test_without_points_the_prior_is_the_answer(kind: CovarianceType) -> None:
 def test_one_sentinel_leaves_components_as_narrow_as_the_data(
     kind: CovarianceType, sentinel: float, place: int, forgetting: Forgetting
 ) -> None:
-    X, _ = blobs(1500, CENTRES, seed=3)
+    X, _ = blobs(1000, CENTRES, seed=3)
     X[place, :2] = sentinel
-    learner = StreamLearner(mixture_of(kind, 5), forgetting, warm_up=500, reseeds=1, coreset=1000)
+    learner = StreamLearner(mixture_of(kind, 5), forgetting, warm_up=500, reseeds=1, coreset=600)
     state, _ = learn(learner, X, 250)
     narrow = deviations(learned(state)).max(axis=1)
     assert np.count_nonzero(narrow < 1.3) >= min(4, len(narrow))
@@ -179,7 +179,8 @@ def test_units_change_nothing_but_units(
         X, _ = blobs(300, CENTRES, seed=5)
         X[7] = 1e6
         X[900:] = X[900:] + 3.0  # in batches of three, after pauses
-        learner = StreamLearner(mixture_of(kind, 5), forgetting, warm_up=500, coreset=250)
+        family = mixture_of(kind, 5)
+        learner = StreamLearner(family, forgetting, warm_up=500, n_init=2, coreset=250)
         state = learner.init()
         cuts = [0, 500, 900, *range(903, 960, 3)]
         for k, (start, stop) in enumerate(pairwise(cuts)):
@@ -197,7 +198,8 @@ def test_a_shift_by_1e8_changes_nothing_but_the_means(kind: CovarianceType) -> N
     ends = []
     for shift in (0.0, 1e8):
         X, _ = blobs(300, CENTRES, seed=5)
-        learner = StreamLearner(mixture_of(kind, 4), HalfLifeTime(10.0), warm_up=500)
+        family = mixture_of(kind, 4)
+        learner = StreamLearner(family, HalfLifeTime(10.0), warm_up=500, n_init=2, coreset=300)
         state = learner.init()
         cuts = [0, 500, 900, *range(903, 960, 3)]
         for k, (start, stop) in enumerate(pairwise(cuts)):
@@ -250,7 +252,8 @@ def test_only_ratios_of_weights_count(name: str, weight: float, forgetting: Forg
     for unit in (1.0, weight):
         X, _ = blobs(300, CENTRES, seed=5)
         w = unit * np.random.default_rng(0).choice([0.0, 0.5, 1.0, 2.0], len(X))
-        learner = StreamLearner(family_of(name, 4), forgetting, warm_up=500, coreset=250)
+        family = family_of(name, 4)
+        learner = StreamLearner(family, forgetting, warm_up=300, n_init=1, coreset=150)
         state = learner.init()
         for k, start in enumerate(range(0, 1200, 60)):
             part = slice(start, start + 60)
