@@ -91,7 +91,7 @@ def test_ten_steps_of_em_are_those_of_scikit_learn(
     start = start_of(family, X)
     data = InMemory(family, X, np.ones(len(X)), np.random.default_rng(0))
     run = run_em(family, start, data, tol=-np.inf, max_iter=10)
-    for steps in range(1, 11):
+    for steps in (1, 2, 10):
         theirs = sklearn_after(steps, X, start, reg_covar)
         assert -run.history[steps] == pytest.approx(theirs.score(X), rel=1e-9)
     assert_allclose(run.params.weights, theirs.weights_, rtol=1e-9)

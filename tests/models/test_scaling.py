@@ -323,7 +323,12 @@ def test_a_stream_is_learned_alike_at_any_scale(family: Any, scale: Any, unit: f
     found = []
     for factor in (1.0, unit):
         learner = StreamLearner(
-            family, HalfLife(300), warm_up=100, scale=scale, drift=Drift(on_drift="recluster")
+            family,
+            HalfLife(300),
+            warm_up=100,
+            scale=scale,
+            drift=Drift(on_drift="recluster"),
+            coreset=200,
         )
         state = learner.init()
         for batch in np.split(np.concatenate([clusters(500, 2), clusters(500, 2) + 90.0]), 40):

@@ -25,8 +25,9 @@ PLACES = 12.0 * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [3.0, 3.0], [4.0, 
 HALF_LIFE = 1000.0
 
 
-def adapting(name: str) -> StreamLearner[Any]:
-    return StreamLearner(family_of(name, 12, least=2), HalfLife(HALF_LIFE), warm_up=300)
+def adapting(name: str, coreset: int | None = 800) -> StreamLearner[Any]:
+    family = family_of(name, 8, least=2)
+    return StreamLearner(family, HalfLife(HALF_LIFE), warm_up=300, coreset=coreset)
 
 
 def learn(
@@ -74,7 +75,7 @@ def test_survivors_keep_their_numbers_and_none_is_given_twice(name: str) -> None
 
 
 def test_what_the_dead_had_is_forgotten() -> None:
-    learner = adapting("kmeans")
+    learner = adapting("kmeans", coreset=None)  # it keeps all points
     state, _, _ = learn(learner, learner.init(), [0, 1, 2, 3], 2000)
     state, _, died = learn(learner, state, [0, 2, 3], 1000)
     assert len(died) == 1
@@ -84,7 +85,7 @@ def test_what_the_dead_had_is_forgotten() -> None:
 
 
 def test_without_forgetting_nobody_dies() -> None:
-    learner = StreamLearner(KMeans(12, min_clusters=2), warm_up=300)
+    learner = StreamLearner(KMeans(8, min_clusters=2), warm_up=300, coreset=800)
     state, _, _ = learn(learner, learner.init(), [0, 1, 2, 3], 2000)
     state, born, died = learn(learner, state, [0], 6000)
     assert not born | died
@@ -92,7 +93,8 @@ def test_without_forgetting_nobody_dies() -> None:
 
 
 def test_never_fewer_than_the_smallest_number_are_left() -> None:
-    learner = StreamLearner(KMeans(12, min_clusters=3), HalfLife(HALF_LIFE), warm_up=300)
+    family = KMeans(8, min_clusters=3)
+    learner = StreamLearner(family, HalfLife(HALF_LIFE), warm_up=300, coreset=800)
     state, _, _ = learn(learner, learner.init(), [0, 1, 2, 3], 2000)
     state, _, _ = learn(learner, state, [0], 4000)
     assert len(state.ids) == 3

@@ -33,8 +33,8 @@ def subtopics(n: int, K: int, D: int, seed: int = 0) -> Any:
 
 
 def test_one_pass_is_within_one_percent_of_the_best_of_ten_batch_runs() -> None:
-    X, family = subtopics(12_000, 60, 96), KMeans(20, metric="cosine")
-    best = min(fit(family, X, n_init=1, seed=seed).loss for seed in range(10))
+    X, family = subtopics(8000, 60, 96), KMeans(20, metric="cosine")
+    best = fit(family, X, n_init=10).loss
     state, _ = learn(StreamLearner(family), X, size=1024)
     assert state.params is not None
     assert mean_loss(X, state.params.centroids) < 1.01 * best

@@ -233,7 +233,8 @@ def squared_errors(seed: int) -> list[float]:
     family = GaussianMixture(2, "spherical")
     start = MixtureParams(np.full(2, 0.5), 0.75 * truth, np.ones(2), "spherical")
     best = run_em(family, start, InMemory(family, X, np.ones(len(X)), rng), tol=1e-9).params
-    learner = StreamLearner(family, PowerSchedule(kappa=0.6, hold=20.0, average=True))
+    forgetting = PowerSchedule(kappa=0.6, hold=20.0, average=True)
+    learner = StreamLearner(family, forgetting, coreset=0)  # averages aren't fitted to it
     state = learner.init(start)
     for batch in X.reshape(-1, 5, 1):
         state, _ = learner.update(state, batch)

@@ -118,7 +118,7 @@ def test_an_update_leaves_the_state_that_it_was_given_as_it_was(name: str, warm_
 def test_the_same_feed_and_seed_give_the_same_bits(name: str, forgetting: Forgetting) -> None:
     X, _ = blobs(150, CENTRES)
     X[200:] += 40.0  # so that components die and are revived on the way
-    small: dict[str, Any] = {"warm_up": 90, "coreset": 60}
+    small: dict[str, Any] = {"warm_up": 90, "coreset": 60, "n_init": 2}
     ends = [
         bits(learn(StreamLearner(family_of(name, 4), forgetting, **small, seed=seed), X)[0])
         for seed in (3, 3, 4)
@@ -237,12 +237,13 @@ def test_bad_points_are_refused_while_warming_up_and_after(
 @families
 @pytest.mark.parametrize("scale", ["none", "standard"])
 def test_float32_points_are_learned_like_their_float64_values(name: str, scale: Any) -> None:
-    X = blobs(400, CENTRES)[0].astype(np.float32)
-    X[700:] += 40.0  # so that components die and are revived, and a drift is found
+    X = blobs(300, CENTRES)[0].astype(np.float32)
+    X[600:] += 40.0  # so that components die and are revived, and a drift is found
     learner = StreamLearner(
         family_of(name, 4),
         HalfLife(points=90.0),
         warm_up=90,
+        n_init=2,
         scale=scale,
         drift=Drift(on_drift="recluster"),
         coreset=60,

@@ -34,7 +34,8 @@ def test_other_units_or_another_origin_change_nothing_but_units(
 ) -> None:
     X, _ = blobs(150, CENTRES)
     X[300:] += np.linspace(0.0, 5.0, 150)[:, None]  # it drifts
-    learner = StreamLearner(family_of(name, 3), HalfLife(points=80.0), warm_up=90, n_init=1)
+    family = family_of(name, 3)
+    learner = StreamLearner(family, HalfLife(points=80.0), warm_up=90, n_init=1, coreset=90)
     here, _ = learn(learner, X)
     moved = scale * X + shift
     there, _ = learn(learner, moved)
@@ -66,12 +67,12 @@ def test_a_feature_that_stands_still_for_ages_and_then_jumps_is_learned_again(na
     # Its variance has faded to 1e-210 of what it was when it moves, and all densities underflow.
     rng = np.random.default_rng(0)
     places = np.tile([[0.0, 0.0], [30.0, 0.0]], (10, 1))
-    learner = StreamLearner(family_of(name, 2), HalfLife(points=20.0), warm_up=20, coreset=0)
+    learner = StreamLearner(family_of(name, 2), HalfLife(points=10.0), warm_up=20, coreset=0)
     state, _ = learner.update(learner.init(), places + rng.normal(size=(20, 2)))
-    for _ in range(700):
+    for _ in range(350):
         noise = rng.normal(size=(20, 2)) * [1.0, 0.0]
         state, _ = learner.update(state, places + noise)
-    for _ in range(500):  # full covariances take their time to fall apart again
+    for _ in range(250):  # full covariances take their time to fall apart again
         state, info = learner.update(state, 5.0 + places + rng.normal(size=(20, 2)))
     assert state.params is not None
     assert info.loss is not None

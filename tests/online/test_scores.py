@@ -484,7 +484,7 @@ def with_outliers(learner: StreamLearner[Any], batches: int = 60) -> LearnerStat
 
 @pytest.mark.parametrize("family", [KMeans(4), GaussianMixture(4)], ids=["kmeans", "full"])
 def test_flagged_points_are_not_learned_if_so_wished(family: Any) -> None:
-    learner = StreamLearner(family, HalfLife(5000), anomaly=Anomaly(0.01))
+    learner = StreamLearner(family, HalfLife(5000), anomaly=Anomaly(0.01), coreset=1000)
     assert np.abs(with_outliers(learner).params.means).max() > 100.0  # type: ignore[union-attr]
     without = replace(learner, anomaly=Anomaly(0.01, learn_flagged=False))
     state = with_outliers(without)

@@ -25,7 +25,7 @@ FAMILIES = ("kmeans", *COVARIANCE_TYPES)
 REACH = 10.0
 """Largest |coordinate| of the points and centres that are drawn."""
 
-laws = examples(45)
+laws = examples(45, part=5)
 
 
 @dataclass(frozen=True)
