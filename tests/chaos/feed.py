@@ -86,7 +86,7 @@ class Feed:
             for name, points in zip(MODELS, map(self._points, MODELS), strict=True)
         }
 
-    def extend(self, client: redis.Redis, points: int = 700) -> None:
+    def extend(self, client: redis.Redis, points: int = 350) -> None:
         """Append the next instalment, `points` and more to each stream."""
         for model in MODELS:
             for stream in self.streams(model):

@@ -38,12 +38,12 @@ MODEL = "kmeans"
 INSTANTS = ("computing", "reading", "committing", "landed", "waiting")
 """Where the thread hangs: at 'reading' the reader, else the learning thread."""
 
-BATCH, POINTS = 60, 1200
+BATCH, POINTS = 60, 600
 WORKER = {"lease": f"{LEASE}s", "health_ttl": f"{LEASE}s", "stall": f"{STALL}s"}
 WHOLE: dict[str, Any] = {  # batches end where they are full, so that pauses leave no trace
     "batch": {"size": BATCH, "linger": "1h"},
     "commit": {"points": 2 * BATCH, "every": "100ms"},
-    "publish": {"points": 600, "every": "1h"},
+    "publish": {"points": 300, "every": "1h"},
 }
 
 
@@ -58,7 +58,7 @@ def hung(folder: Path, url: str, instant: str, rng: random.Random) -> list[str]:
     prefix = f"hung-{uuid4().hex[:8]}"
     models = {MODEL: kmeans(prefix, **WHOLE)}
     workspace = a_workspace(folder / "hung", url, models)
-    target = Target(MODEL, instant, 1 if instant == "reading" else rng.randint(2, 8))
+    target = Target(MODEL, instant, 1 if instant == "reading" else rng.randint(2, 4))
     with ExitStack() as stack, workspace.client as client:
         hangs = Victim(workspace.folder, target, until_idle=False)
         stack.callback(hangs.kill)

@@ -7,6 +7,7 @@ on it is ``streamclust worker``. What it shows stands in memory that it shares w
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import mmap
 import os
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import scipy.optimize
 from redis.connection import Connection
 
 import streamclust.cli.worker
@@ -28,6 +30,7 @@ import streamclust.worker.daemon
 from streamclust import failpoints
 from streamclust.cli.main import cli
 from tests.chaos.feed import MODELS
+from tests.support.waiting import LONGEST, SHARE
 
 LIMIT = 120.0
 """Seconds that anything may take on a busy machine."""
@@ -189,13 +192,15 @@ class Victim:
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Return when the condition holds or the process has left of itself."""
-        deadline = time.monotonic() + LIMIT
+        start = time.monotonic()
         while not (self.exited() or condition()):
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - start
+            if waited > LIMIT:
                 os.kill(self._pid, signal.SIGABRT)  # so that its log says where it hangs
-                os.waitpid(self._pid, 0)
+                _, status = os.waitpid(self._pid, 0)
+                self._code = os.waitstatus_to_exitcode(status)
                 raise AssertionError(f"nothing for {LIMIT} s; its log ends:\n{self._tail(100)}")
-            time.sleep(0.002)
+            time.sleep(min(max(SHARE * waited, 0.002), LONGEST))
         if self._code not in (None, 0):
             raise AssertionError(f"it left with {self._code}; its log ends:\n{self._tail()}")
 
@@ -241,6 +246,11 @@ def _live(folder: Path, log: Path, watcher: _Watcher, until_idle: bool) -> NoRet
         os._exit(code)
 
 
-assert streamclust.cli.worker, "imported here, once, and not in every victim"
+assert scipy.optimize, "imported here, once, and not in every victim"
+assert streamclust.cli.worker
 assert streamclust.refit.schedule
 assert streamclust.worker.daemon
+
+# The collector neither visits nor copies what each victim shares with this process.
+gc.collect()
+gc.freeze()

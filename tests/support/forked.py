@@ -127,10 +127,10 @@ def _run(
 ) -> None:
     """Do the work in its folder, with its environment and files."""
     _enter(folder, environment)
-    for name, file in (("stdout", stdout), ("stderr", stderr)):
-        stream = file.open("a", encoding="utf-8")
-        os.dup2(stream.fileno(), ("stdin", "stdout", "stderr").index(name))
-        setattr(sys, name, stream)
+    for number, name, file in ((1, "stdout", stdout), (2, "stderr", stderr)):
+        with file.open("ab") as opened:
+            os.dup2(opened.fileno(), number)
+        setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
     work(words)
 
 

@@ -49,10 +49,10 @@ def run_command(
 
 
 def run_program(
-    folder: Path, file: Path, environment: Mapping[str, str], limit: float
+    folder: Path, file: Path, environment: Mapping[str, str], limit: float, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a Python program to its end."""
-    return _run(ForkedProgram, folder, [str(file)], environment, limit)
+    return _run(ForkedProgram, folder, [str(file), *arguments], environment, limit)
 
 
 def _run(
