@@ -7,23 +7,27 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from PIL import Image
 
 from streamclust.cli.main import cli
-from tests.support import small_demo
+from streamclust.demo import plan
+from streamclust.demo.view import PlainView
 from tests.support.exhaustive import is_exhaustive
 
 LIMIT = 300.0
+QUICK = plan.quick_plan
+SMALL = {"pixels": 15_000, "rows": 6_000}
 PICTURES = ("pictures.png", "palette.png", "mixture.png", "score.png")
 
 
@@ -72,6 +76,40 @@ def wait_for_line(process: subprocess.Popen[str], beginning: str) -> None:
     raise AssertionError(f"the output ended without {beginning!r}")
 
 
+@contextmanager
+def keeping_temporary_files(folder: Path) -> Iterator[None]:
+    """Let this process, and those that it starts, keep temporary files in `folder`."""
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+
+
+@contextmanager
+def small_plan() -> Iterator[None]:
+    """Let the quick demonstration have fewer points: it needs a third of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "quick_plan", lambda seed: replace(QUICK(seed), **SMALL))
+        yield
+
+
+def planned() -> plan.Plan:
+    """Return the plan of `finished`."""
+    return QUICK() if is_exhaustive() else replace(QUICK(), **SMALL)
+
+
+def demonstrated(tmp_path: Path, *words: str) -> Result:
+    """Run a small demonstration within the test's process, to its end.
+
+    The server and the worker are processes. The test's process has imported scikit-learn and
+    matplotlib already, which otherwise takes longer than the demonstration.
+    """
+    with keeping_temporary_files(tmp_path / "tmp"), small_plan():
+        out = str(tmp_path / "out")
+        return CliRunner().invoke(cli, ["demo", "--quick", "--out", out, *words])
+
+
 @dataclass(frozen=True)
 class Finished:
     """A demonstration that has ended."""
@@ -95,20 +133,24 @@ class Finished:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One quick demonstration for all tests that only look at what it left.
 
-    It has half the pixels, except in `make test-all`.
+    It is a small one in the test's process; in `make test-all`, it is that of a user.
     """
     folder = tmp_path_factory.mktemp("demo")
-    program = ["-m", "streamclust"] if is_exhaustive() else ["-P", small_demo.__file__]
-    done = subprocess.run(
-        [sys.executable, *program, "demo", "--quick", "--json", "--out", "out"],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**environment(folder / "tmp"), "STREAMCLUST_LOG__LEVEL": "error"},
-        timeout=LIMIT,
-        check=False,
-    )
-    return Finished(folder, done.returncode, done.stdout, done.stderr)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STREAMCLUST_LOG__LEVEL", "error")
+        if not is_exhaustive():
+            result = demonstrated(folder, "--json")
+            return Finished(folder, result.exit_code, result.stdout, result.stderr)
+        done = subprocess.run(
+            [sys.executable, "-m", "streamclust", "demo", "--quick", "--json", "--out", "out"],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env=environment(folder / "tmp"),
+            timeout=LIMIT,
+            check=False,
+        )
+        return Finished(folder, done.returncode, done.stdout, done.stderr)
 
 
 def test_it_ends_well(finished: Finished) -> None:
@@ -150,14 +192,14 @@ def test_palettes_come_close_to_full_batch_fits(finished: Finished) -> None:
 
 def test_mixture_is_about_as_good_as_a_full_batch_fit_or_better(finished: Finished) -> None:
     mixture = finished.report["mixture"]
-    assert mixture["points"] == 12_000
+    assert mixture["points"] == planned().rows
     assert mixture["gap"] > -3.0  # nats per point; one pass may end in a better optimum
     assert mixture["gap"] == mixture["log_likelihood"] - mixture["batch_log_likelihood"]
 
 
 def test_worker_learned_everything_and_left(finished: Finished) -> None:
     worker = finished.report["worker"]
-    assert worker["points"] == 2 * (60_000 if is_exhaustive() else small_demo.PIXELS) + 12_000
+    assert worker["points"] == 2 * planned().pixels + planned().rows
     assert worker["exit_code"] == 0
     assert worker["cpu_seconds"] > 0.0
     assert min(worker["versions"].values()) >= 5
@@ -176,15 +218,22 @@ def test_settings_of_the_worker_are_left_to_be_used_again(finished: Finished) ->
 
 
 def test_server_and_data_are_gone(finished: Finished) -> None:
-    assert list((finished.folder / "tmp").iterdir()) == []
-    assert processes(finished.folder) == []
+    assert_nothing_is_left(finished.folder)
+
+
+STOPPED = "stopped; the worker and the server have ended, and their data is deleted\n"
+
+
+def assert_nothing_is_left(folder: Path) -> None:
+    assert list((folder / "tmp").iterdir()) == []
+    assert processes(folder) == []
 
 
 @pytest.mark.parametrize(
     ("moment", "number"),
     [
         ("Starting", signal.SIGINT),
-        ("Sending", signal.SIGINT),
+        pytest.param("Sending", signal.SIGINT, marks=pytest.mark.exhaustive),
         pytest.param("KMeans", signal.SIGTERM, marks=pytest.mark.exhaustive),
     ],
 )
@@ -195,25 +244,44 @@ def test_an_interrupt_leaves_nothing_behind(
         wait_for_line(process, moment)
         process.send_signal(number)
         _, messages = process.communicate(timeout=LIMIT)
-    assert process.returncode == 130
-    assert messages == "stopped; the worker and the server have ended, and their data is deleted\n"
-    assert list((tmp_path / "tmp").iterdir()) == []
-    assert processes(tmp_path) == []
+    assert (process.returncode, messages) == (130, STOPPED)
+    assert_nothing_is_left(tmp_path)
 
 
-def test_a_worker_that_dies_is_an_error_of_one_line(tmp_path: Path) -> None:
-    with running(tmp_path) as process:
-        wait_for_line(process, "Sending")
+def when_points_are_sent(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Act as soon as the demonstration says that it sends points."""
+    say = PlainView.say
+
+    def say_and_act(view: PlainView, text: str) -> None:
+        say(view, text)
+        if text.startswith("Sending"):
+            act()
+
+    monkeypatch.setattr(PlainView, "say", say_and_act)
+
+
+def test_an_interrupt_while_points_are_sent_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    when_points_are_sent(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGINT))
+    result = demonstrated(tmp_path)
+    assert (result.exit_code, result.stderr) == (130, STOPPED)
+    assert_nothing_is_left(tmp_path)
+
+
+def test_a_worker_that_dies_is_an_error_of_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill_the_worker() -> None:
         (worker,) = [pid for pid, command in processes(tmp_path) if " worker " in command]
         os.kill(worker, signal.SIGKILL)
-        _, messages = process.communicate(timeout=LIMIT)
+
+    when_points_are_sent(monkeypatch, kill_the_worker)
+    result = demonstrated(tmp_path)
     log = tmp_path / "out" / "worker.log"
-    assert (process.returncode, messages) == (
-        1,
-        f"error: the worker ended with exit code -9; see {log}\n",
-    )
-    assert list((tmp_path / "tmp").iterdir()) == []
-    assert processes(tmp_path) == []
+    expected = f"error: the worker ended with exit code -9; see {log}\n"
+    assert (result.exit_code, result.stderr) == (1, expected)
+    assert_nothing_is_left(tmp_path)
 
 
 @pytest.mark.parametrize(
