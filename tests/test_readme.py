@@ -74,6 +74,12 @@ def test_each_page_runs_after_the_readme(page: Path, learned: Path, tmp_path: Pa
         run(folder, "server", "stop")
 
 
+def test_a_command_that_fails_in_a_shell_is_noticed(tmp_path: Path) -> None:
+    block = Block(README, 1, "sh", "echo 1 | streamclust no-such-command", "")
+    with pytest.raises(AssertionError, match="No such command 'no-such-command'"):
+        run_block(block, tmp_path)
+
+
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
 def test_a_block_that_is_not_run_says_why(page: Path) -> None:
     for block in blocks(page):

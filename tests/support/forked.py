@@ -197,6 +197,25 @@ def _run_with_streams(
     _command(words)
 
 
+def fork_command(
+    words: list[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    streams: list[int],
+    session: bool = False,
+) -> Any:
+    """Fork a `streamclust` with these words and standard streams; return its process."""
+    copies = [_Descriptor(stream) for stream in streams]
+    process = _FORKS.Process(
+        target=_run_with_streams,
+        args=(words, folder, dict(environment), copies, session),
+        daemon=True,
+    )
+    process.start()
+    assert process.pid is not None
+    return process
+
+
 class PipedCommand(subprocess.Popen[str]):
     """A `streamclust` with these words, which is forked; otherwise a Popen with `text=True`."""
 
@@ -210,17 +229,9 @@ class PipedCommand(subprocess.Popen[str]):
         ends = (pipes[0], pipes[3], pipes[5])  # the child's
         with open(os.devnull) as nothing:  # noqa: PTH123
             own = (nothing.fileno(), 1, 2)
-            streams = [
-                _Descriptor(mine if end == -1 else end) for end, mine in zip(ends, own, strict=True)
-            ]
-            variables = dict(os.environ if environment is None else environment)
-            self._process = _FORKS.Process(
-                target=_run_with_streams,
-                args=(words, folder or Path.cwd(), variables, streams, session),
-                daemon=True,
-            )
-            self._process.start()
-        assert self._process.pid is not None
+            streams = [mine if end == -1 else end for end, mine in zip(ends, own, strict=True)]
+            variables = os.environ if environment is None else environment
+            self._process = fork_command(words, folder or Path.cwd(), variables, streams, session)
         self.pid = self._process.pid
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]

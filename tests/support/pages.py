@@ -33,6 +33,7 @@ import yaml
 
 from streamclust.config import Settings
 from tests.support.forked import WITHOUT
+from tests.support.shell import forked_streamclust
 from tests.support.workspace import environment, run_command, run_program
 
 LANGUAGES = ("sh", "console", "python", "yaml", "json", "js", "text")
@@ -73,8 +74,8 @@ def run_block(block: Block, folder: Path, without: Sequence[str] = ()) -> None:
     """Run a block in a folder, and check its result.
 
     `without` names modules that can't be imported, such as those of extras that the page doesn't
-    name. Simple commands and programs are forked from a process that has imported streamclust,
-    which takes less time than a start of Python.
+    name. Commands of streamclust and programs in Python are forked from a process that has imported
+    streamclust, which takes less time than a start of Python.
     """
     if block.language == "text" or block.reason:
         return
@@ -120,13 +121,14 @@ class _Shell:
         return self.environment | {WITHOUT: " ".join(self.without)}
 
     def run(self, command: list[str]) -> str:
-        """Run a program in a new process."""
-        with tempfile.TemporaryDirectory() as name:
+        """Run a program in a new process; a `streamclust` that it starts is forked."""
+        with tempfile.TemporaryDirectory() as name, forked_streamclust() as programs:
             Path(name, "sitecustomize.py").write_text(_BLOCK.format(names=list(self.without)))
+            path = f"{programs}{os.pathsep}{self.environment['PATH']}"
             done = subprocess.run(
                 command,
                 cwd=self.folder,
-                env=self.environment | {"PYTHONPATH": name},
+                env=self.forked | {"PYTHONPATH": name, "PATH": path},
                 capture_output=True,
                 text=True,
                 timeout=LIMIT,
