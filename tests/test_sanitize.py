@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(bool(sanitize.why_not()), reason=sanitize.why_no
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("sanitize") / "native.so"
-    sanitize.build(path, kernels.available()[1:2], optimize="-O0")
+    sanitize.build(path, kernels.available()[1:2], quick=True)
     return path
 
 
