@@ -10,7 +10,7 @@ import ctypes
 import hashlib
 import struct
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ class UnavailableError(Exception):
     """Raised when the native library is missing or can't be used."""
 
 
+@cache
 def sources_hash() -> str:
     """Return the hash of the C++ sources; the build stores it in the library."""
     digest = hashlib.sha256()
@@ -59,13 +60,18 @@ def load() -> ctypes.CDLL:
     if not LIBRARY.exists():
         raise UnavailableError("not built: no C++ compiler was found at installation")
     try:
-        library = ctypes.CDLL(str(LIBRARY))
+        library = _opened(LIBRARY)
         built_from = sources(library)
     except (OSError, AttributeError) as error:
         raise UnavailableError(f"can't be loaded: {error}") from None
     if built_from != sources_hash():
         raise UnavailableError("built from other sources")
     return library
+
+
+@cache
+def _opened(path: Path) -> ctypes.CDLL:
+    return ctypes.CDLL(str(path))
 
 
 def sources(library: ctypes.CDLL) -> str:
@@ -108,12 +114,7 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
 
     @cached_property
     def _functions(self) -> dict[str, Callable[..., int]]:
-        functions: dict[str, Callable[..., int]] = {}
-        for name, types in _ARGUMENTS.items():
-            function = self.library[f"{name}_{self.name}"]
-            function.argtypes = types
-            functions[name] = function
-        return functions
+        return _functions_of(self.library, self.name)
 
     def _call(self, function: str, *arguments: Any) -> int:
         """Call a function with the addresses of arrays, which must be contiguous.
@@ -332,3 +333,13 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
 
 _STEP = struct.Struct("15q")
 """A `KmeansStep` of src/kmeans.hpp. Conversions by ctypes would take longer than a small step."""
+
+
+@cache
+def _functions_of(library: ctypes.CDLL, target: str) -> dict[str, Callable[..., int]]:
+    functions: dict[str, Callable[..., int]] = {}
+    for name, types in _ARGUMENTS.items():
+        function = library[f"{name}_{target}"]
+        function.argtypes = types
+        functions[name] = function
+    return functions
