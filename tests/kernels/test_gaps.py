@@ -25,7 +25,7 @@ def points(D: int, rng: np.random.Generator, n: int = 300) -> Array:
     """Return points of three common patterns, and points of rare ones."""
     common = np.isnan(with_gaps(np.zeros((3, D)), 0.5))[rng.integers(3, size=n)]
     X = np.where(common, np.nan, 2.0 * rng.normal(size=(n, D)))
-    return np.concatenate([X, with_gaps(2.0 * rng.normal(size=(60, D)), 0.3)])
+    return np.concatenate([X, with_gaps(2.0 * rng.normal(size=(35, D)), 0.3)])
 
 
 def mixture(kind: CovarianceType, K: int, D: int, rng: np.random.Generator) -> Any:
@@ -79,7 +79,7 @@ def test_all_kernels_agree_with_components_that_overlap_and_that_lie_apart(
     kind: CovarianceType, width: float
 ) -> None:
     rng, K, D = np.random.default_rng(0), 9, 12
-    model, X = mixture(kind, K, D, rng), with_gaps(rng.normal(size=(400, D)), 0.3)
+    model, X = mixture(kind, K, D, rng), with_gaps(rng.normal(size=(280, D)), 0.3)
     means = width * model.means
     model, X = model._replace(means=means), X + means[rng.integers(K, size=len(X))]
     w, patterns, floor = rng.random(len(X)), find_patterns(X), np.linspace(1e-3, 1e-1, D)
