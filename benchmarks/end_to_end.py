@@ -389,8 +389,8 @@ def page(report: dict[str, Any]) -> str:
 ## The whole daemon
 
 `python benchmarks/end_to_end.py --page` wrote this section ({processor()}).
-The server runs on the same machine; {os.getloadavg()[0]:.1f} programs were running on
-{os.cpu_count()} processors at the end.
+The server runs on the same machine. It has {os.cpu_count()} processors, and its load average at
+the end was {os.getloadavg()[0]:.1f}.
 
 The table compares a worker with bare readers of the same filled stream. The worker learns K-means
 (K {K}, D {D}), with commits, versions and warm-up. The bare readers only read and decode:
@@ -400,7 +400,7 @@ The table compares a worker with bare readers of the same filled stream. The wor
 | read + decode | redis-py and hiredis, COUNT 1,024 (64 for blocks) |
 | COUNT x 4 | the same, with four times the COUNT |
 | hiredis | hiredis on a socket; it sends the next read before it decodes a reply |
-| read only | as the first, without decoding |
+| read only | redis-py and hiredis as in the first row, without decoding |
 
 {table(["entries", *header.split("|")], rows)}
 
@@ -408,25 +408,26 @@ Blocks are measured on {sizes[0]:.0f} M and {sizes[1]:.0f} M points.
 
 * **What limits the bare readers.** They use redis-py's lists and
   `streamclust.formats.points.decode`. For named fields and JSON, the conversion of text to numbers
-  is the limit, with one Python call per number or per entry. For single raw points, hiredis is the
-  limit, because it makes an object per field.
+  is the limit: it needs one Python call per number or per entry. For single raw points, hiredis
+  is the limit, because it makes an object per field.
 * **Why the worker is faster.** It makes no objects. Native code finds the entries in the bytes of
-  the reply and decodes them there, without the interpreter lock.
+  the reply and decodes them there. Meanwhile it releases the interpreter lock.
 * **What limits the worker.** For named fields, it is the server. For the other formats, it is the
   learner thread and the fits of the coreset, because three threads and the server share
-  {os.cpu_count()} processors. At the start of a stream the worker waits for these fits. Their
-  number is the same for each doubling of the stream, so their share of the time falls.
+  {os.cpu_count()} processors. At the start of a stream the worker waits for these fits. Each
+  doubling of the stream adds the same number of fits, so their share of the time falls.
 
 {table(["entries", "ingest, of a bare pipeline", "points/s: ingest", "bare pipeline"], ingested)}
 
-A bare pipeline is a simple loop of `pipe.xadd(stream, dict)`, which is executed every 500 entries.
+The bare pipeline is a loop of `pipe.xadd(stream, dict)`. The loop executes the pipeline after every
+500 entries.
 
 **Start-up**, the best of several runs: `streamclust --help` takes {1000 * start["help"]:.0f} ms. A
 worker reads for the first time {1000 * start["worker_to_first_read"]:.0f} ms after its start. Its
 imports take these times in ms, measured by `python -X importtime`: {imported}.
 
-Resident memory of a worker: {", ".join(f"{mib:.0f} MiB after {n / 1e6:.1f} M" for n, mib in kept)}
-points.
+Resident memory of a worker, by millions of points learned:
+{", ".join(f"{mib:.0f} MiB at {n / 1e6:.1f}" for n, mib in kept)}.
 
 ![Memory of a worker](pictures/memory.png)
 """

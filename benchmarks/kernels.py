@@ -257,10 +257,10 @@ def report(results: Row) -> str:
 ## Kernels
 
 `python benchmarks/kernels.py --page` wrote this section from one run with one thread per program.
-Each table has ratios first. The other columns are million points per second of processor time.
-Each figure is from the best of {results["repeat"]} repetitions, in which the programs take turns.
+In each table, the first columns are ratios. The others are million points per second of processor
+time. Each figure is from the best of {results["repeat"]} repetitions, in which the programs take turns.
 The median repetition took {noise:.2f} times as long as the best. At the start,
-{results["load"][0]:.1f} programs were running on {os.cpu_count()} processors.
+the load average of the {os.cpu_count()} processors was {results["load"][0]:.1f}.
 
 {results["machine"]}.
 
@@ -297,8 +297,8 @@ components share each point.
 
 From 9 features on, streamclust leaves out pairs of a point and a component with a responsibility
 below e^-40 (4e-18). If components lie apart, most pairs are left out
-([internals](internals/kernels.md)). The roofline also counts the pairs that are left out, so a
-mixture can lie above the limit there.
+([internals](internals/kernels.md)). The roofline also counts these pairs. So in the plot, a mixture
+can lie above the limit.
 
 The gain is smallest for large mixtures that have just started. For diagonal and spherical
 covariances, scikit-learn uses matrix products of x and x^2, which lose digits if the data are far
@@ -316,9 +316,9 @@ relative to the NumPy version:
 ### Large codebooks
 
 Time grows as N K D, memory as K D. "of sgemm" is the speed relative to a float32 matrix product.
-"besides" is the memory that a step needs beside the codebook and the points: up to three copies of
-the codebook, in other formats, and a tile of points with its scores (64 bytes per centroid). No
-step allocates an array of N times K.
+"besides" is the memory that a step needs in addition to the codebook and the points: up to three
+copies of the codebook, in other formats, and a tile of points with its scores (64 bytes per
+centroid). No step allocates an array of N times K.
 
 {large_table(results["large"], peaks)}
 """

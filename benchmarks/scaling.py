@@ -158,8 +158,8 @@ def page(points: list[Curve], components: list[Curve], features: list[Curve]) ->
     return f"""
 ## How cost grows
 
-`python benchmarks/scaling.py --page` wrote this section. It has the processor time of one thread
-({processor()}).
+`python benchmarks/scaling.py --page` wrote this section. The tables have the processor time of one
+thread ({processor()}).
 
 {feed}
 
@@ -173,8 +173,8 @@ frequent, so their share of the time falls.
 {table(["D (K 64)", *header], more)}
 
 Over the last four sizes, the slope is {ours.slope():.2f} in K and {wide.slope():.2f} in D. At small
-K D, most of the time are fixed costs of a batch (calls, checks, the m-step). So four times the
-components cost little more.
+K D, most of the time goes to fixed costs per batch (calls, checks, the m-step). So four times as
+many components cost little more.
 
 ![Cost against points, components and features](pictures/scaling.png)
 """
