@@ -8,19 +8,31 @@ import pytest
 import redis
 
 from streamclust.store.model.keys import Keys
-from streamclust.store.server.connect import Address, Server, open_server
+from streamclust.store.server.connect import Address, Server, find_server
 from tests.support.commits import take
 
 
 @pytest.fixture
 def server(address: Address) -> Iterator[Server]:
-    with open_server(address) as found:
+    with find_server(address) as found:
         yield found
 
 
+@pytest.fixture(scope="session")
+def clients() -> Iterator[dict[str, redis.Redis]]:
+    """A client of each server."""
+    found: dict[str, redis.Redis] = {}
+    yield found
+    for client in found.values():
+        client.close()
+
+
 @pytest.fixture
-def client(server: Server) -> redis.Redis:
-    return server.client()
+def client(address: Address, clients: dict[str, redis.Redis]) -> redis.Redis:
+    """The same client for all tests: most need no more than one connection."""
+    if address.url not in clients:
+        clients[address.url] = find_server(address).client()
+    return clients[address.url]
 
 
 @pytest.fixture

@@ -45,41 +45,8 @@ from streamclust.store.server.supervisor import (
     read_endpoint,
     try_lock,
 )
+from tests.support.embedded_user import User
 from tests.support.waiting import wait_until
-
-USER = """
-import sys
-from pathlib import Path
-from streamclust.store.server.embedded import EmbeddedServer
-
-with EmbeddedServer.acquire(Path(sys.argv[1])) as server:
-    print(server.port, flush=True)
-    sys.stdin.read()
-"""
-
-
-class User:
-    """A process that uses the server until it is told to leave."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", USER, str(data_dir)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def port(self) -> int:
-        assert self.process.stdout is not None
-        return int(self.process.stdout.readline())
-
-    def leave(self) -> None:
-        self.process.communicate(timeout=30)
-        assert self.process.returncode == 0
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 def locked(data_dir: Path, name: str) -> bool:
@@ -171,7 +138,7 @@ def test_commands_share_one_server_until_the_last_has_left(
 
 
 def test_first_users_at_once_start_one_server(data_dir: Path, user: Callable[[], User]) -> None:
-    users = [user() for _ in range(4)]
+    users = [user() for _ in range(3)]
     assert len({each.port() for each in users}) == 1
     assert (data_dir / LOG_FILE).read_text().count("Ready to accept connections") == 1
 
@@ -393,9 +360,14 @@ def test_supervisor_asked_to_end_stops_the_server(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]", '{"port": 1}'])
-def test_broken_note_of_a_power_loss_is_no_hindrance(data_dir: Path, left: str) -> None:
+def test_broken_note_of_a_power_loss_is_no_note(tmp_path: Path, left: str) -> None:
+    (tmp_path / ENDPOINT_FILE).write_text(left)
+    assert read_endpoint(tmp_path) is None
+
+
+def test_broken_note_of_a_power_loss_is_no_hindrance(data_dir: Path) -> None:
     data_dir.mkdir()
-    (data_dir / ENDPOINT_FILE).write_text(left)
+    (data_dir / ENDPOINT_FILE).write_text('{"port": 1}')
     with EmbeddedServer.acquire(data_dir) as server, client(server) as connection:
         assert connection.ping()
 
@@ -421,11 +393,7 @@ def test_server_of_a_deleted_folder_stops(data_dir: Path) -> None:
 
 def test_children_of_a_user_are_no_users(data_dir: Path) -> None:
     with EmbeddedServer.acquire(data_dir):
-        child = subprocess.Popen(
-            [sys.executable, "-c", "import sys; sys.stdin.read()"],
-            stdin=subprocess.PIPE,
-            close_fds=False,
-        )
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, close_fds=False)
     with child:
         wait_until(lambda: stopped(data_dir))
         assert child.poll() is None
@@ -437,40 +405,46 @@ def test_ctrl_c_in_the_terminal_reaches_neither_process(data_dir: Path) -> None:
             assert os.getsid(pid) != os.getsid(0)
 
 
-def test_closing_twice_leaves_other_users_alone(data_dir: Path) -> None:
-    with EmbeddedServer.acquire(data_dir) as stays, client(stays) as connection:
-        leaves = EmbeddedServer.acquire(data_dir)
-        leaves.close()
-        leaves.close()
-        assert connection.ping()
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A server that no test stops."""
+    with EmbeddedServer.acquire(tmp_path_factory.mktemp("embedded") / "data") as server:
+        yield server
 
 
-def test_password_is_in_one_private_file(data_dir: Path) -> None:
-    with EmbeddedServer.acquire(data_dir) as server:
-        password = server.password.encode()
-        files = [path for path in data_dir.rglob("*") if path.is_file()]
-        assert [path.name for path in files if password in path.read_bytes()] == [ENDPOINT_FILE]
-        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-        assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
-    assert server.password not in repr(read_endpoint(data_dir))
+def test_password_is_in_one_private_file(shared: EmbeddedServer) -> None:
+    password, folder = shared.password.encode(), shared.data_dir
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert [path.name for path in files if password in path.read_bytes()] == [ENDPOINT_FILE]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    endpoint = read_endpoint(folder)
+    assert endpoint is not None
+    assert shared.password not in repr(endpoint)
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
-def test_password_is_in_no_list_of_processes(data_dir: Path) -> None:
-    with EmbeddedServer.acquire(data_dir) as server:
-        for pid in (supervisor_pid(data_dir), server_pid(server)):
-            command = Path(f"/proc/{pid}/cmdline").read_text()
-            assert command
-            assert server.password not in command
+def test_password_is_in_no_list_of_processes(shared: EmbeddedServer) -> None:
+    for pid in (supervisor_pid(shared.data_dir), server_pid(shared)):
+        command = Path(f"/proc/{pid}/cmdline").read_text()
+        assert command
+        assert shared.password not in command
 
 
-def test_server_asks_for_the_password(data_dir: Path) -> None:
+def test_server_asks_for_the_password(shared: EmbeddedServer) -> None:
     with (
-        EmbeddedServer.acquire(data_dir) as server,
-        redis.Redis(server.host, server.port, retry=Retry(NoBackoff(), 0)) as stranger,
+        redis.Redis(shared.host, shared.port, retry=Retry(NoBackoff(), 0)) as stranger,
         pytest.raises(redis.AuthenticationError),
     ):
         stranger.ping()
+
+
+def test_closing_twice_leaves_other_users_alone(shared: EmbeddedServer) -> None:
+    leaves = EmbeddedServer.acquire(shared.data_dir)
+    leaves.close()
+    leaves.close()
+    with client(shared) as connection:
+        assert connection.ping()
 
 
 def test_file_in_place_of_the_folder_is_said(tmp_path: Path) -> None:
