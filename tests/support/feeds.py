@@ -54,11 +54,17 @@ class Feed:
     def start(self) -> dict[str, str]:
         return dict.fromkeys(self.streams, "0-0")
 
-    def add(self, stream: int, flat: Sequence[bytes], entry_id: str = "") -> str:
+    def add(
+        self,
+        stream: int,
+        flat: Sequence[bytes],
+        entry_id: str = "",
+        client: redis.Redis | None = None,
+    ) -> str:
         """Add an entry, by default under an ID after all others; return the ID."""
         self.seq += 1
         entry_id = entry_id or f"{1000 + self.seq}-{self.seq % 3}"
-        raw: Any = self.client
+        raw: Any = self.client if client is None else client
         raw.execute_command("XADD", self.streams[stream], entry_id, *flat)
         self.added.append((self.streams[stream], entry_id))
         return entry_id
@@ -67,8 +73,10 @@ class Feed:
         self, X: np.ndarray[Any, Any], kind: str = "float64", block: int = 1, stream: int = 0
     ) -> None:
         w = np.ones(len(X)) / 2 if LAYOUTS[kind].weight_field else None
-        for flat in encode(X, LAYOUTS[kind], w, block):
-            self.add(stream, flat)
+        with self.client.pipeline(transaction=False) as together:
+            for flat in encode(X, LAYOUTS[kind], w, block):
+                self.add(stream, flat, client=together)
+            together.execute()
 
     def batches(
         self,

@@ -6,7 +6,6 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,22 +19,30 @@ from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Address, open_server
 from tests.support.commits import dump, ids, letters, of_version, take
-from tests.support.servers import answers, free_port, running
-from tests.support.waiting import wait_until
+from tests.support.servers import redis_server
 
 pytestmark = pytest.mark.every_server
 
 
-@pytest.fixture(params=[get_binary_path(), REDIS_SERVER_PATH], ids=["valkey9", "redis6.2"])
-def own_client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[redis.Redis]:
-    """A client of a server that no other test has."""
-    port = free_port()
-    url = f"redis://127.0.0.1:{port}"
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with running([str(request.param), *options], tmp_path):
-        wait_until(lambda: answers(url))
-        with open_server(Address(url)) as server:
-            yield server.client()
+@pytest.fixture(
+    scope="module", params=[get_binary_path(), REDIS_SERVER_PATH], ids=["valkey9", "redis6.2"]
+)
+def own_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The URL of a server that no other file of tests has."""
+    with redis_server(request.param, tmp_path_factory.mktemp("own")) as url:
+        yield url
+
+
+@pytest.fixture
+def own_client(own_server: str) -> Iterator[redis.Redis]:
+    """A client of that server, which is empty and has all the memory."""
+    with open_server(Address(own_server)) as server:
+        client = server.client()
+        yield client
+        client.config_set("maxmemory", 0)
+        client.flushall()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from streamclust.store.stream.batches import Batch, Batcher, batches
 from streamclust.store.stream.reader import StreamReader
 from tests.support.feeds import ANY, Feed, a_feed, bits, grid
 
-LARGEST = 1 << 20
+LARGEST = 1 << 17
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def feed(server: Server, client: redis.Redis) -> Feed:
     """Small entries, large ones, one that is too large, and small ones again."""
     feed = a_feed(server, client, 2)
     feed.add_points(grid(100))
-    feed.add_points(grid(9000, 100), block=20_000)  # 144 kB
-    for start in range(10_000, 210_000, 20_000):
-        feed.add_points(grid(20_000, start), block=20_000)  # 320 kB each
-    feed.add_points(grid(100_000), block=100_000)  # 1.6 MB
+    feed.add_points(grid(1100, 100), block=2500)  # 18 kB
+    for start in range(10_000, 35_000, 2500):
+        feed.add_points(grid(2500, start), block=2500)  # 40 kB each
+    feed.add_points(grid(12_500), block=12_500)  # 200 kB
     feed.add_points(grid(100, 300_000), stream=1)
     feed.add_points(grid(100, 400_000))
     return feed
@@ -56,12 +56,12 @@ def bounded(feed: Feed, position: dict[str, str], size: int = 1000) -> list[Batc
 def test_only_the_entry_that_is_too_large_is_refused(feed: Feed) -> None:
     found = bounded(feed, feed.start)
     numbers = np.concatenate([batch.X[:, 0] for batch in found]).astype(int)
-    expected = [*range(9100), *range(10_000, 210_000), *range(300_000, 300_100)]
+    expected = [*range(1200), *range(10_000, 35_000), *range(300_000, 300_100)]
     assert sorted(numbers) == [*expected, *range(400_000, 400_100)]
     [letter] = [letter for batch in found for letter in batch.dead]
     assert (letter.stream, letter.index, letter.data) == (feed.streams[0], -1, b"")
-    assert letter.reason.endswith("at most 1048576 are read (batch.max_entry_bytes)")
-    assert 1_600_000 < int(letter.reason.partition(" ")[0]) < 1_600_200
+    assert letter.reason.endswith("at most 131072 are read (batch.max_entry_bytes)")
+    assert 200_000 < int(letter.reason.partition(" ")[0]) < 200_200
     # and the position is past it
     assert found[-1].position[feed.streams[0]] == feed.added[-1][1]
 

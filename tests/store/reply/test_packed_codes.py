@@ -16,9 +16,12 @@ from streamclust.models.quantize import Codes
 from streamclust.store.model.code_stream import write_codes
 from streamclust.store.reply import native as wire
 from streamclust.store.reply.packed_codes import as_rows, pack_points
+from tests.support.exhaustive import examples
 from tests.support.replies import Entry, needs_native, packed
 
 pytestmark = needs_native
+
+LAW = examples(100)
 
 DISTANCES = st.floats(0.0, allow_nan=False, allow_infinity=False)
 
@@ -50,6 +53,7 @@ def natively(entries: list[Entry], codes: Codes, version: int = 1) -> bytes | No
     return as_rows(found) if found else None
 
 
+@LAW
 @given(st.lists(DISTANCES, min_size=1, max_size=25), st.integers(1, 2**62))
 def test_they_are_the_same(distances: list[float], version: int) -> None:
     entries, codes = entries_of(len(distances)), codes_of(distances)
@@ -74,6 +78,7 @@ def test_entries_of_other_fields_are_left_to_python(other: list[bytes]) -> None:
 ANY = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@LAW
 @given(st.lists(st.tuples(DISTANCES, ANY, ANY), min_size=1, max_size=25), st.booleans())
 def test_scores_are_the_same(numbers: list[tuple[float, ...]], has_cosine: bool) -> None:
     distances, one, two = (list(each) for each in zip(*numbers, strict=True))

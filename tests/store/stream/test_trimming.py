@@ -14,6 +14,10 @@ from streamclust.store.stream import trimming
 from streamclust.store.stream.position import mirror
 from streamclust.store.stream.trimming import remove_up_to, trim
 
+_ADD = """
+for id in string.gmatch(ARGV[1], '%d+') do redis.call('XADD', KEYS[1], id .. '-0', 'x', '1') end
+"""
+
 NODE = 100
 """Entries in one node of a stream; only whole nodes are removed."""
 
@@ -27,10 +31,7 @@ def ids(client: redis.Redis, stream: str) -> list[int]:
 
 
 def add(client: redis.Redis, stream: str, numbers: range) -> None:
-    with client.pipeline(transaction=False) as pipe:
-        for number in numbers:
-            pipe.xadd(stream, {"x": 1}, id=f"{number}-0")
-        pipe.execute()
+    client.eval(_ADD, 1, stream, " ".join(map(str, numbers)))
 
 
 @pytest.fixture
