@@ -258,8 +258,8 @@ def report(results: Row) -> str:
 
 `python benchmarks/kernels.py --page` wrote this section from one run with one thread per program.
 In each table, the first columns are ratios. The others are million points per second of processor
-time. Each figure is from the best of {results["repeat"]} repetitions, in which the programs take turns.
-The median repetition took {noise:.2f} times as long as the best. At the start,
+time. Each figure is from the best of {results["repeat"]} repetitions, in which the programs take
+turns. The median repetition took {noise:.2f} times as long as the best. At the start,
 the load average of the {os.cpu_count()} processors was {results["load"][0]:.1f}.
 
 {results["machine"]}.
