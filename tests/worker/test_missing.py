@@ -201,13 +201,13 @@ def test_the_share_of_missing_values_is_reported(workspace: Workspace) -> None:
 
 
 def test_refit_and_score_use_what_is_there(workspace: Workspace, tmp_path: Path) -> None:
-    X = gapped(600)
+    X = gapped(300)
     workspace.write({"m": mixture(workspace.stream(), points={**LEARN, "features": NAMES}, **FEW)})
     with workspace.client as client:
         add_points(client, workspace.stream(), X)
     drain(workspace)
     report = refit(workspace, force=True)
-    assert report.points == 600
+    assert report.points == 300
     model = workspace.newest("m")
     assert model.reason == "refit"
     assert_allclose(-model.score_samples(X).mean(), report.loss, rtol=1e-6)
@@ -217,16 +217,16 @@ def test_refit_and_score_use_what_is_there(workspace: Workspace, tmp_path: Path)
     with open_job(workspace) as job:
         for selection in (Selection(Span()), Selection(Span(), (path,))):
             _, score = score_live(job, selection)
-            assert score.points == 600
+            assert score.points == 300
             assert score.log_likelihood_per_point is not None
             assert_allclose(-score.log_likelihood_per_point, report.loss, rtol=1e-6)
         _, score = score_live(job, Selection(Span(), from_coreset=True))
-        assert_allclose(score.weight, 600)
+        assert_allclose(score.weight, 300)
     with Client(workspace.url, namespace=workspace.namespace) as client:
         found = client.model("m")
         filled = found.impute(X)
         assert_allclose(np.asarray(filled)[~np.isnan(X)], X[~np.isnan(X)])
-        assert np.abs(np.asarray(filled) - blobs(600, 1, 3))[np.isnan(X)].mean() < 1.0
+        assert np.abs(np.asarray(filled) - blobs(300, 1, 3))[np.isnan(X)].mean() < 1.0
 
 
 def test_a_model_learns_gaps_in_the_warm_up_with_one_feature_that_is_rare(
