@@ -23,7 +23,7 @@ from tests.support.servers import own_server
 from tests.support.workers import WorkerProcess
 from tests.support.workspace import Workspace
 
-BACKLOG = 15_000
+BACKLOG = 12_000
 BATCH = 60  # whole batches only, so that no boundary depends on how long a feed pauses
 SLOW: dict[str, Any] = {
     "batch": {"size": BATCH, "linger": "30s"},

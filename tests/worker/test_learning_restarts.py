@@ -64,10 +64,12 @@ def test_a_state_in_one_value_is_carried_over(fixture: WorkerFixture) -> None:
     [
         {"kind": "kmeans"},
         {"kind": "gaussian_mixture", "covariance_type": "full"},
-        {"kind": "gaussian_mixture", "covariance_type": "diag"},
+        pytest.param(
+            {"kind": "gaussian_mixture", "covariance_type": "diag"}, marks=pytest.mark.exhaustive
+        ),
         {"kind": "kmeans", "forgetting": {"kind": "power", "average": True}},
         {"kind": "gaussian_mixture", "forgetting": {"kind": "time", "half_life": "9s"}},
-        {"kind": "kmeans", "scale": "robust"},
+        pytest.param({"kind": "kmeans", "scale": "robust"}, marks=pytest.mark.exhaustive),
         {"kind": "kmeans", "drift": {"detector": "adwin"}},
         {"kind": "kmeans", "anomaly": {"rate": 0.05, "learn_flagged": False}},
         {"kind": "gaussian_mixture", "scale": "robust", "anomaly": {"rate": 0.05}},

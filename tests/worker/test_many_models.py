@@ -110,7 +110,7 @@ def test_a_flood_does_not_delay_the_others(workspace: Workspace) -> None:
     flood, light = workspace.stream("flood"), workspace.stream("light")
     models = {name: kmeans(flood, K=24) for name in floods}
     workspace.write({**models, "light": kmeans(light, **prompt)})
-    backlog = blobs(30_000, D=8)
+    backlog = blobs(20_000, D=8)
     with workspace.client as client:
         add_blocks(client, flood, backlog, block=1000)
         add_blocks(client, light, blobs(90))

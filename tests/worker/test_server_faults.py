@@ -315,17 +315,23 @@ def test_a_server_that_refuses_for_a_while(
 
 def test_a_server_that_is_busy_with_a_script(any_workspace: Workspace) -> None:
     workspace = any_workspace
-    workspace.write({"m": kmeans(workspace.stream(), commit={"every": "50ms"})})
+    eager: dict[str, Any] = {
+        "commit": {"points": 60, "every": "50ms"},
+        "batch": {"size": 60, "linger": "20ms"},
+    }
+    workspace.write({"m": kmeans(workspace.stream(), **eager)})
     with WorkerThread(workspace, timeout=1.0) as worker, workspace.client as client:
         add_blocks(client, workspace.stream(), blobs(300))
         worker.wait(lambda: workspace.committed("m") == 300)
-        # When a script runs without end: a read that waits gets no answer, all others get BUSY
+        # When a script runs without end while the worker has a backlog, and so soon asks
+        add_blocks(client, workspace.stream(), blobs(6000, seed=2))
         with busy(workspace):
+            # Then it gets BUSY, or no answer to a read that waits
             said = worker.wait_for(LOST)["error"]
             assert "no answer in time" in said or "BUSY" in said
-        # Then the worker goes on once the script is killed
+        # and the worker goes on once the script is killed
         add_blocks(client, workspace.stream(), blobs(300, seed=1))
-        worker.wait(lambda: workspace.committed("m") == 600)
+        worker.wait(lambda: workspace.committed("m") == 6600)
         worker.wait_for(BACK)
         assert len(worker.events(LOST)) == 1
 
