@@ -10,10 +10,11 @@ import pytest
 from streamclust.errors import FormatError
 from streamclust.formats.codes import decode_fields
 from streamclust.formats.model import decode_model, encode_model
+from tests.support.commands import shown
 from tests.support.model_settings import kmeans
 from tests.support.points import Points, add_blocks
 from tests.support.workers import drain
-from tests.support.workspace import Workspace, run
+from tests.support.workspace import Workspace
 
 PLACES = np.array([-30.0, 0.0, 30.0, 60.0])
 SETTINGS: dict[str, Any] = {
@@ -60,11 +61,11 @@ def test_clusters_come_and_go_and_keep_their_numbers(workspace: Workspace) -> No
     versions = workspace.versions("m")
     assert [m.reason for m in versions].count("resize") == 2
     first, last = versions[0].version, versions[-1].version
-    told = run(workspace.folder, "models", "diff", "m", str(first), str(last)).stdout.splitlines()
+    told = shown(workspace, "models", "diff", "m", str(first), str(last)).stdout.splitlines()
     assert [line.split()[0] for line in told if "died" in line] == [str(gone)]
     assert [line.split()[0] for line in told if "born" in line] == ["3"]
-    shown = run(workspace.folder, "models", "show", "m").stdout.splitlines()
-    assert [line.split()[0] for line in shown[-3:]] == [str(n) for n in sorted([*left, 3])]
+    lines = shown(workspace, "models", "show", "m").stdout.splitlines()
+    assert [line.split()[0] for line in lines[-3:]] == [str(n) for n in sorted([*left, 3])]
     with workspace.client as client:
         entry_id, fields = client.xrevrange(workspace.keys("m").codes(), count=1)[0]
     coded = decode_fields(entry_id.decode(), fields, "codes")
@@ -108,13 +109,13 @@ def test_refits_keep_k_and_an_older_version_brings_its_own_back(workspace: Works
     feed(workspace, [0, 1, 2, 3], 1000, seed=2)
     drain(workspace)
     assert len(workspace.newest("m").ids) == 4
-    done = run(workspace.folder, "refit", "m", "--force")
-    assert done.returncode == 0, done.stderr
+    done = shown(workspace, "refit", "m", "--force")
+    assert done.exit_code == 0, done.stderr
     refitted = workspace.newest("m")
     assert (refitted.reason, refitted.ids.tolist()) == ("refit", [0, 1, 2, 3])
     assert np.nanmax(refitted.displacement_from(first)) < 3.0
-    done = run(workspace.folder, "models", "rollback", "m", str(first.version))
-    assert done.returncode == 0, done.stderr
+    done = shown(workspace, "models", "rollback", "m", str(first.version))
+    assert done.exit_code == 0, done.stderr
     back = workspace.newest("m")
     assert (back.reason, back.ids.tolist()) == ("rollback", [0, 1, 2])
     assert back.displacement_from(first).max() == 0.0
