@@ -159,9 +159,11 @@ def _short_pauses() -> Iterator[None]:
     Most objects are modules, classes and settings. A full collection would search them for tens of
     milliseconds, in which no entry gets its codes.
     """
+    is_frozen = gc.get_freeze_count() > 0
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not is_frozen:  # a program that has frozen its own objects wants them to stay so
+            gc.unfreeze()

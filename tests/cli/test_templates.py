@@ -25,7 +25,8 @@ def workspace(tmp_path: Path, valkey_url: str, namespace: str) -> Workspace:
     with workspace.client as client:
         for tenant in "ab":
             add_points(client, workspace.stream(tenant), blobs(90))
-    workspace.drain()
+    done = invoke(workspace, "worker", "--until-idle")
+    assert done.exit_code == 0, done.output
     return workspace
 
 

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamclust.cli.main import cli
+from streamclust.encoder import daemon
 from streamclust.formats.model import encode_model
 from streamclust.store.model.commit import Commit, commit
 from streamclust.system_limits import cores_of_process
@@ -101,7 +102,6 @@ def test_until_idle_tells_what_was_done(
     monkeypatch.chdir(workspace.folder)
     quiet = ["--until-idle", "--set", "log.level=error"]
     done = CliRunner().invoke(cli, ["encode", "m", "--json", *quiet])
-    assert gc.get_freeze_count() == 0
     assert done.exit_code == 0, done.output
     [stream] = json.loads(done.stdout)["streams"]
     assert (stream["entries"], stream["points"], stream["version"]) == (POINTS, POINTS, 1)
@@ -110,6 +110,18 @@ def test_until_idle_tells_what_was_done(
     unknown = CliRunner().invoke(cli, ["encode", "n"])
     assert unknown.exit_code == 2
     assert unknown.stderr == "error: model 'n' isn't configured; configured models: m\n"
+
+
+def test_objects_that_a_program_has_frozen_stay_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # which would search all objects of all tests
+    try:
+        for prepare, is_frozen in ((gc.freeze, True), (gc.unfreeze, False)):
+            prepare()
+            with daemon._short_pauses():
+                assert gc.get_freeze_count() > 0
+            assert (gc.get_freeze_count() > 0) == is_frozen
+    finally:
+        gc.freeze()
 
 
 def test_encoders_of_many_models_are_killed_and_each_entry_has_its_code_once(

@@ -213,6 +213,14 @@ class Cluster:
                 old.execute_command("MIGRATE", *address, "", 0, 10_000, "KEYS", *keys)
             for each in (new, old):
                 each.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+            for other in self.nodes:  # which would learn it by and by
+                if other not in (source, target):
+                    with other.client as client:
+                        client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+
+    def wait_until_up(self) -> None:
+        """Return when no node takes the cluster for down: each finds out by itself."""
+        wait_until(lambda: all(map(_is_up, self.nodes)), LIMIT)
 
 
 @contextmanager
@@ -286,11 +294,15 @@ def _member(folder: Path) -> Iterator[Node]:
         yield found
 
 
+def _is_up(member: Node) -> bool:
+    with member.client as client:
+        return b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO")
+
+
 def _is_whole(member: Node, size: int) -> bool:
     with member.client as client:
-        info: Any = client.execute_command("CLUSTER", "INFO")
         known: Any = client.execute_command("CLUSTER", "SLOTS")
-    return b"cluster_state:ok" in info and len(known) == size
+    return len(known) == size and _is_up(member)
 
 
 def _made(folder: Path) -> Path:

@@ -127,10 +127,15 @@ def feeding(workspace: FleetWorkspace, *streams: str) -> Iterator[None]:
         thread.join()
 
 
+_PASSING = (redis.ConnectionError, redis.exceptions.ClusterDownError, ServerUnreachableError)
+"""What a producer meets while a server is away, or while a node still takes its cluster for down:
+each node learns by itself that another is back."""
+
+
 def _feed(workspace: FleetWorkspace, streams: tuple[str, ...], stop: threading.Event) -> None:
     blocks = (blobs(BLOCK, seed=number) for number in count())
     while not stop.wait(0.01):
-        with suppress(redis.ConnectionError, ServerUnreachableError), workspace.client as client:
+        with suppress(*_PASSING), workspace.client as client:
             while not stop.wait(0.06):
                 for stream in streams:
                     add_blocks(client, stream, next(blocks), BLOCK)

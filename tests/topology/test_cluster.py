@@ -325,6 +325,7 @@ def test_the_worker_follows_moved_slots_and_outlasts_a_cluster_that_is_down(
         # Then the worker is back with the cluster
         bystander.start()
         worker.wait_for("server_back")
+        cluster.wait_until_up()
         with feeding(workspace, *streams):
             points = workspace.committed("m")
             worker.wait(lambda: workspace.committed("m") > points + 150)
