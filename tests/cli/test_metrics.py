@@ -16,6 +16,7 @@ from tests.support.many_models import fill
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, add_entry, blobs
 from tests.support.servers import own_server
+from tests.support.workers import drain
 from tests.support.workspace import Workspace, error_line, run
 
 
@@ -27,7 +28,7 @@ def workspace(tmp_path: Path, valkey_url: str, namespace: str) -> Workspace:
     with workspace.client as client:
         add_blocks(client, stream, blobs(90))
         add_entry(client, stream, f8=b"odd")
-        workspace.write({"m": kmeans(stream)}).drain()
+        drain(workspace.write({"m": kmeans(stream)}))
         add_blocks(client, stream, blobs(90))
     return workspace
 
@@ -63,7 +64,7 @@ def test_they_are_printed_once(workspace: Workspace) -> None:
 def test_they_are_served_and_looked_up_anew(workspace: Workspace) -> None:
     with served(workspace) as (url, process):
         assert samples(urlopen(url).read().decode())["streamclust_points_total"] == 90.0  # noqa: S310
-        workspace.drain()
+        drain(workspace)
         assert samples(urlopen(url).read().decode())["streamclust_points_total"] == 180.0  # noqa: S310
         process.send_signal(signal.SIGTERM)
         assert process.wait(30.0) == 0

@@ -24,7 +24,7 @@ from streamclust.store.model.overview import Overview
 from tests.support.many_models import fill
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_entry, add_points, blobs
-from tests.support.workers import WorkerProcess
+from tests.support.workers import WorkerProcess, drain
 from tests.support.workspace import Workspace, error_line, run
 
 
@@ -76,7 +76,7 @@ def test_a_model_goes_from_waiting_to_learned(
         91,
     )
     # When they are learned Then nothing is left to do
-    workspace.drain()
+    drain(workspace)
     row = rows(workspace)["m"]
     assert (row["worker"], row["phase"], row["lag"], row["dead"]) == (None, "stopped", 0, 1)
     assert row["points_seen"] == row["published"]["points"] == 90
@@ -98,7 +98,9 @@ def test_one_model_is_shown_with_its_components(workspace: Workspace) -> None:
     stream = workspace.stream()
     with workspace.client as client:
         add_points(client, stream, blobs(90))
-    workspace.write({"m": kmeans(stream), "other": kmeans(stream)}).drain()
+    workspace.write({"m": kmeans(stream), "other": kmeans(stream)})
+    for name in ("m", "other"):
+        drain(workspace, name)
     assert [line[0] for line in table(workspace)] == ["MODEL", "m", "other", "SCORE"]
     *_, published, header, first, second, third = table(workspace, "m")
     assert published[:3] == ["version", "1,", "published"]
@@ -113,7 +115,7 @@ def test_names_of_features_are_shown_as_they_are(workspace: Workspace) -> None:
     with workspace.client as client:
         for number in range(60):
             add_entry(client, workspace.stream(), **{"t[/C]": str(number % 3), "[red]": "1.5"})
-    workspace.write({"m": kmeans(workspace.stream())}).drain()
+    drain(workspace.write({"m": kmeans(workspace.stream())}))
     assert ["#", "WEIGHT", "SHARE", "t[/C]", "[red]"] in table(workspace, "m")
 
 
@@ -136,7 +138,7 @@ def test_a_live_worker_is_named(workspace: Workspace) -> None:
 def test_an_unknown_model_is_an_error_that_names_those_there_are(workspace: Workspace) -> None:
     with workspace.client as client:
         add_points(client, workspace.stream(), blobs(3))
-    workspace.write({"palette": kmeans(workspace.stream())}).drain()
+    drain(workspace.write({"palette": kmeans(workspace.stream())}), "palette")
     line = error_line(run(workspace.folder, "status", "pallete"), 1)
     assert "'pallete'" in line
     assert "palette" in line.replace("pallete", "")

@@ -19,6 +19,7 @@ from tests.support.commands import shown
 from tests.support.encoder_fixture import model_of
 from tests.support.model_settings import kmeans
 from tests.support.points import blobs
+from tests.support.workers import drain
 from tests.support.workspace import Workspace
 
 CENTROIDS = np.array([[0.0, 8.0], [5.0, 5.0], [8.0, 0.0]])
@@ -127,7 +128,7 @@ def _learned(workspace: Workspace) -> pd.DataFrame:
     stream = workspace.stream()
     workspace.write({"m": kmeans(stream)})
     assert invoke("ingest", "p.csv", "--stream", stream).exit_code == 0
-    workspace.drain()
+    drain(workspace)
     return frame
 
 
@@ -258,7 +259,7 @@ def test_event_times_give_a_replay_its_ages(workspace: Workspace, ingest: Any) -
     forgetting = {"kind": "time", "half_life": "10m"}
     workspace.write({"m": kmeans(stream, forgetting=forgetting, **often)})
     assert ingest("p.csv", "--time-column", "t").exit_code == 0
-    workspace.drain()
+    drain(workspace)
     assert _figures("score", "m", "--last", "30m")["points"] == 31
     # Then the model has forgotten the first hour
     assert workspace.newest("m").mass.sum() < 30

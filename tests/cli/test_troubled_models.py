@@ -20,6 +20,7 @@ from streamclust.store.model.keys import Keys
 from tests.support.commands import served
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
+from tests.support.workers import drain
 from tests.support.workspace import Workspace, error_line, run
 
 OFTEN: dict[str, Any] = {"batch": {"size": 60}, "publish": {"points": 60}}
@@ -177,7 +178,7 @@ def test_versions_around_a_damaged_one_are_listed_and_watched(
     workspace.write({"m": kmeans(workspace.stream(), **OFTEN)})
     with workspace.client as client:
         add_points(client, workspace.stream(), blobs(300))
-        workspace.drain()
+        drain(workspace)
         versions: Any = client.xrange(workspace.keys("m").models)
         client.delete(workspace.keys("m").models)
         for entry_id, fields in versions:

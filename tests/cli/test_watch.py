@@ -23,7 +23,7 @@ from tests.support.many_models import fill
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
 from tests.support.waiting import LIMIT, wait_until
-from tests.support.workers import WorkerProcess
+from tests.support.workers import WorkerProcess, drain
 from tests.support.workspace import Workspace, environment, error_line, run
 
 
@@ -135,7 +135,7 @@ def test_it_says_that_it_waits_for_a_model_that_still_warms_up(
     workspace = Workspace(tmp_path, valkey_url, namespace)
     with workspace.client as client:
         add_points(client, workspace.stream(), blobs(1))  # too few points for three clusters
-    workspace.write({"m": kmeans(workspace.stream())}).drain()
+    drain(workspace.write({"m": kmeans(workspace.stream())}))
     done = run(workspace.folder, "watch", "m", "--timeout", "0.1")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == (
@@ -164,12 +164,12 @@ def test_a_model_that_was_begun_anew_is_said(
         assert watch.stderr is not None
         assert watch.stderr.readline().startswith("waiting")
         add_points(client, workspace.stream(), blobs(60))
-        workspace.drain()
+        drain(workspace)
         assert watch.stdout.readline().startswith(" VERSION")
         assert watch.stdout.readline().split()[0] == "1"
         # When it is begun anew Then that is said, and its versions are shown
         client.delete(keys.state, keys.models, keys.token)
-        workspace.drain()
+        drain(workspace)
         again = "the model was deleted and started again"
         assert any(again in line for line in iter(watch.stderr.readline, ""))
         shown = watch.stdout.readline().split()
