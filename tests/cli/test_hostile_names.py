@@ -12,7 +12,7 @@ import pytest
 
 from streamclust.formats.model import encode_model
 from streamclust.store.model.health import Health
-from tests.support.commands import invoke, shown
+from tests.support.commands import invoke, run_here, shown
 from tests.support.encoder_fixture import model_of
 from tests.support.model_settings import kmeans
 from tests.support.points import add_entry
@@ -69,7 +69,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Work
     ids=" ".join,
 )
 def test_what_is_shown_is_printable(workspace: Workspace, command: tuple[str, ...]) -> None:
-    done = run(workspace.folder, *command)
+    done = run_here(workspace, *command)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.split("\n")
     assert len(lines) > 2
@@ -91,7 +91,7 @@ def test_what_is_shown_is_printable(workspace: Workspace, command: tuple[str, ..
     ids=" ".join,
 )
 def test_json_is_exact(workspace: Workspace, command: tuple[str, ...]) -> None:
-    done = run(workspace.folder, *command, "--json")
+    done = run_here(workspace, *command, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert all(line.isprintable() for line in lines)
@@ -100,12 +100,12 @@ def test_json_is_exact(workspace: Workspace, command: tuple[str, ...]) -> None:
 
 
 def test_errors_are_one_line(workspace: Workspace) -> None:
-    line = error_line(run(workspace.folder, "models", "show", "other"), 1)
+    line = error_line(run_here(workspace, "models", "show", "other"), 1)
     assert r"m\x1b[31m\nforged" in line
     assert line.isprintable()
     for arguments in (("status", "a\x1b\nb"), ("models", "show", KEY, "9")):
-        assert error_line(run(workspace.folder, *arguments), 1).isprintable()
-    done = run(workspace.folder, "models", "diff", KEY, "no\x1b[2Jnumber")
+        assert error_line(run_here(workspace, *arguments), 1).isprintable()
+    done = run_here(workspace, "models", "diff", KEY, "no\x1b[2Jnumber")
     assert done.returncode == 2
     assert all(line.isprintable() for line in done.stderr.split("\n"))
 

@@ -21,6 +21,7 @@ from streamclust.cli._terminal import Terminal
 from streamclust.formats.lost import Lost
 from streamclust.store.model.health import Health
 from streamclust.store.model.overview import Overview
+from tests.support.commands import run_here, shown
 from tests.support.many_models import fill
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_entry, add_points, blobs
@@ -34,14 +35,14 @@ def workspace(tmp_path: Path, valkey_url: str, namespace: str) -> Workspace:
 
 
 def rows(workspace: Workspace, *arguments: str) -> dict[str, dict[str, Any]]:
-    done = run(workspace.folder, "status", "--json", *arguments)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = shown(workspace, "status", "--json", *arguments)
+    assert (done.exit_code, done.stderr) == (0, "")
     return {row["model"]: row for row in json.loads(done.stdout)}
 
 
 def table(workspace: Workspace, *arguments: str) -> list[list[str]]:
-    done = run(workspace.folder, "status", *arguments)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = shown(workspace, "status", *arguments)
+    assert (done.exit_code, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     where, *lines = done.stdout.splitlines()
     assert where.startswith(f"{workspace.url}  namespace {workspace.namespace}  20")
@@ -50,8 +51,8 @@ def table(workspace: Workspace, *arguments: str) -> list[list[str]]:
 
 def test_before_anything_it_says_what_to_do(workspace: Workspace) -> None:
     workspace.write({})
-    done = run(workspace.folder, "status")
-    assert done.returncode == 0
+    done = shown(workspace, "status")
+    assert done.exit_code == 0
     assert "no models yet" in done.stdout
     assert "streamclust worker" in done.stdout
     assert rows(workspace) == {}
@@ -139,7 +140,7 @@ def test_an_unknown_model_is_an_error_that_names_those_there_are(workspace: Work
     with workspace.client as client:
         add_points(client, workspace.stream(), blobs(3))
     drain(workspace.write({"palette": kmeans(workspace.stream())}), "palette")
-    line = error_line(run(workspace.folder, "status", "pallete"), 1)
+    line = error_line(run_here(workspace, "status", "pallete"), 1)
     assert "'pallete'" in line
     assert "palette" in line.replace("pallete", "")
 
@@ -263,7 +264,7 @@ def test_a_long_name_leaves_room_for_the_remark() -> None:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Workspace:
-    """1,000 models, of which 20 have failed, 10 wait for a worker, and the others learn."""
+    """300 models, of which 6 have failed, 3 wait for a worker, and the others learn."""
     folder = tmp_path_factory.mktemp("fleet")
     workspace = Workspace(folder, valkey_url, folder.name).write({})
 
@@ -273,7 +274,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Workspac
             return Health(phase="failed", reason=f"no memory for {name}")
         return None if number % 100 == 3 else Health(phase="learning", points=number, rate=2.0)
 
-    names = [f"clicks-{number:04}" for number in range(1000)]
+    names = [f"clicks-{number:04}" for number in range(300)]
     with workspace.client as client:
         fill(client, workspace.namespace, names, health, lambda name: int(name[7:]) % 100 // 10)
     return workspace
@@ -283,48 +284,48 @@ def test_of_many_models_a_page_shows_counts_and_those_with_problems(fleet: Works
     done = run(fleet.folder, "status", COLUMNS="80")
     assert (done.returncode, done.stderr) == (0, "")
     _, counts, empty, order, header, *lines = done.stdout.splitlines()
-    assert counts == "1,000 models: 20 failed, 10 stopped, 970 learning"
+    assert counts == "300 models: 6 failed, 3 stopped, 291 learning"
     assert (empty, order) == ("", "the first 25 models, those with problems first:")
     rows = [line.split() for line in lines[:25]]
     assert header.split()[:3] == ["MODEL", "KIND", "WORKER"]
     failed = [row[0] for row in rows if row[3] == "failed"]
     # the largest lag first
     assert failed == [
-        *(f"clicks-{number:04}" for number in range(57, 1000, 100)),
-        *(f"clicks-{number:04}" for number in range(7, 1000, 100)),
+        *(f"clicks-{number:04}" for number in range(57, 300, 100)),
+        *(f"clicks-{number:04}" for number in range(7, 300, 100)),
     ]
-    assert lines[25].startswith("… and 975 more; --limit 0 shows all")
+    assert lines[25].startswith("… and 275 more; --limit 0 shows all")
     assert len(lines) < 60
     assert "clicks-0057: failed: no memory for clicks-0057" in lines
 
 
 def test_patterns_phases_and_orders_select_models(fleet: Workspace) -> None:
-    [_, _, *shown] = run(fleet.folder, "status", "clicks-00*", "--sort", "lag").stdout.splitlines()
-    found = [line.split()[0] for line in shown if line.startswith("clicks-")][:25]
+    [_, _, *found_lines] = shown(fleet, "status", "clicks-00*", "--sort", "lag").stdout.splitlines()
+    found = [line.split()[0] for line in found_lines if line.startswith("clicks-")][:25]
     assert found == [f"clicks-{number:04}" for number in (*range(90, 100), *range(80, 90))] + [
         f"clicks-{number:04}" for number in range(70, 75)
     ]
     assert (
         "100 models: 2 failed, 1 stopped, 97 learning"
-        in run(fleet.folder, "status", "--model", "clicks-00*").stdout
+        in shown(fleet, "status", "--model", "clicks-00*").stdout
     )
-    text = run(fleet.folder, "status", "clicks-0*", "--phase", "stopped", "--limit", "0").stdout
+    text = shown(fleet, "status", "clicks-0*", "--phase", "stopped", "--limit", "0").stdout
     assert (
-        sum(line.startswith("clicks-") and "waits" not in line for line in text.splitlines()) == 10
+        sum(line.startswith("clicks-") and "waits" not in line for line in text.splitlines()) == 3
     )
-    text = run(fleet.folder, "status", "clicks-0001", "--phase", "failed").stdout
+    text = shown(fleet, "status", "clicks-0001", "--phase", "failed").stdout
     assert "no model is in the phase failed" in text
-    assert "'x-*'" in error_line(run(fleet.folder, "status", "x-*"), 1)
+    assert "'x-*'" in error_line(run_here(fleet, "status", "x-*"), 1)
 
 
 def test_json_is_an_array_with_a_line_per_model(fleet: Workspace) -> None:
-    lines = run(fleet.folder, "status", "--json").stdout.splitlines()
-    assert len(lines) == 1000
+    lines = shown(fleet, "status", "--json").stdout.splitlines()
+    assert len(lines) == 300
     rows_of_all = json.loads("\n".join(lines))
-    assert [row["model"] for row in rows_of_all] == [f"clicks-{n:04}" for n in range(1000)]
-    limited = run(fleet.folder, "status", "--json", "--sort", "points", "--limit", "3").stdout
+    assert [row["model"] for row in rows_of_all] == [f"clicks-{n:04}" for n in range(300)]
+    limited = shown(fleet, "status", "--json", "--sort", "points", "--limit", "3").stdout
     assert [row["points_seen"] for row in json.loads(limited)] == [2000, 2000, 2000]
-    few = run(fleet.folder, "status", "--json", "--phase", "damaged").stdout
+    few = shown(fleet, "status", "--json", "--phase", "damaged").stdout
     assert few == "[]\n"
 
 

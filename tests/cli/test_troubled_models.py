@@ -17,7 +17,7 @@ from streamclust.formats.checkpoint import FORMAT as STATE
 from streamclust.formats.container import pack, unpack
 from streamclust.formats.model import FORMAT as MODEL
 from streamclust.store.model.keys import Keys
-from tests.support.commands import served
+from tests.support.commands import run_here, served
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
 from tests.support.workers import drain
@@ -102,7 +102,7 @@ def troubled(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Works
 
 
 def test_status_has_a_row_for_each(troubled: Workspace) -> None:
-    done = run(troubled.folder, "status", "--json")
+    done = run_here(troubled, "status", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     rows = {row["model"]: row for row in json.loads(done.stdout)}
     assert (rows["healthy"]["phase"], rows["healthy"]["reason"]) == ("stopped", None)
@@ -124,7 +124,7 @@ def test_status_has_a_row_for_each(troubled: Workspace) -> None:
 
 
 def test_a_person_sees_the_reasons_below_the_table(troubled: Workspace) -> None:
-    done = run(troubled.folder, "status")
+    done = run_here(troubled, "status")
     assert (done.returncode, done.stderr) == (0, "")
     _, *lines = done.stdout.splitlines()
     table, reasons = lines[:22], lines[22:]
@@ -134,13 +134,13 @@ def test_a_person_sees_the_reasons_below_the_table(troubled: Workspace) -> None:
     assert not any(line.startswith("healthy") for line in reasons)
     # also of one alone
     for name in ("no-state", "left-dead", "list-models"):
-        assert run(troubled.folder, "status", name).returncode == 0
-    assert "'nobody'" in error_line(run(troubled.folder, "status", "nobody"), 1)
+        assert run_here(troubled, "status", name).returncode == 0
+    assert "'nobody'" in error_line(run_here(troubled, "status", "nobody"), 1)
 
 
 def test_metrics_have_figures_of_each(troubled: Workspace) -> None:
     with served(troubled) as (url, _):
-        texts = [run(troubled.folder, "metrics").stdout, urlopen(url).read().decode()]  # noqa: S310
+        texts = [run_here(troubled, "metrics").stdout, urlopen(url).read().decode()]  # noqa: S310
     for text in texts:
         failed = {
             sample.labels["model"]: sample.value
@@ -186,12 +186,12 @@ def test_versions_around_a_damaged_one_are_listed_and_watched(
             client.xadd(workspace.keys("m").models, {"payload": payload}, id=entry_id)
     # When they are listed, or watched Then only that one is missing, and named
     for command in (["models", "list", "m"], ["watch", "m", "--since", "0", "--timeout", "0"]):
-        done = run(workspace.folder, *command)
+        done = run_here(workspace, *command)
         assert (done.returncode, done.stderr) == (0, "")
         rows = done.stdout.splitlines()[1:6]
         assert [row.split()[0] for row in rows] == ["1", "2", "3", "4", "5"]
         assert "  damaged: " in rows[2]
-        done = run(workspace.folder, *command, "--json")
+        done = run_here(workspace, *command, "--json")
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert [line["version"] for line in lines] == [1, 2, 3, 4, 5]
         assert "does not hold a streamclust.model/1 payload" in lines[2]["error"]
@@ -199,7 +199,7 @@ def test_versions_around_a_damaged_one_are_listed_and_watched(
     with workspace.client as client:
         client.xadd(workspace.keys("m").models, {"payload": "x", "model_id": "x"}, id="6-0")
     for command in (["models", "list", "m"], ["watch", "m", "--timeout", "2"]):
-        done = run(workspace.folder, *command)
+        done = run_here(workspace, *command)
         assert (done.returncode, done.stderr) == (0, "")
         assert re.search(r"^ *6  damaged", done.stdout, re.MULTILINE)
     # and so are entries whose IDs are those of no version, once each
@@ -208,7 +208,7 @@ def test_versions_around_a_damaged_one_are_listed_and_watched(
         for entry_id in ids:
             client.xadd(workspace.keys("m").models, {"payload": "x"}, id=entry_id)
     for command in (["models", "list", "m"], ["watch", "m", "--since", "5", "--timeout", "0"]):
-        lines = run(workspace.folder, *command).stdout.splitlines()
+        lines = run_here(workspace, *command).stdout.splitlines()
         rows = [line for line in lines if " damaged: " in line][-3:]
         assert rows[0].split()[:2] == ["6", "damaged:"]
         for entry_id, row in zip(ids, rows[1:], strict=True):

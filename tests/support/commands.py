@@ -23,6 +23,12 @@ def shown(workspace: Workspace, *arguments: str, answer: str | None = None) -> R
     return CliRunner().invoke(cli, [*arguments, *config], input=answer, catch_exceptions=False)
 
 
+def run_here(workspace: Workspace, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end within the test's process, with the result of one of its own."""
+    done = shown(workspace, *words)
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+
 @contextmanager
 def served(workspace: Workspace) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Serve on a free port; give the address."""
