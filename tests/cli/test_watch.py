@@ -16,6 +16,7 @@ import pytest
 
 from streamclust.formats.model import encode_model
 from streamclust.store.model.commit import Commit, commit
+from tests.support.commands import run_here
 from tests.support.commits import take
 from tests.support.encoder_fixture import model_of
 from tests.support.forked import PipedCommand
@@ -44,7 +45,7 @@ def watching(workspace: Workspace, *arguments: str) -> Iterator[subprocess.Popen
 
 
 def as_json(workspace: Workspace, *arguments: str) -> list[dict[str, Any]]:
-    done = run(workspace.folder, "watch", *arguments, "--json")
+    done = run_here(workspace, "watch", *arguments, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -82,7 +83,7 @@ def test_arrays_are_those_of_the_model(learned: Workspace) -> None:
 
 
 def test_a_person_sees_a_table(learned: Workspace) -> None:
-    done = run(learned.folder, "watch", "gm", "--since", "0", "--count", "5")
+    done = run_here(learned, "watch", "gm", "--since", "0", "--count", "5")
     assert (done.returncode, done.stderr) == (0, "")
     header, first, *rest = done.stdout.splitlines()
     assert header.split()[:5] == ["VERSION", "TIME", time.strftime("%Z"), "POINTS", "REASON"]
@@ -96,7 +97,7 @@ def test_a_person_sees_a_table(learned: Workspace) -> None:
 
 
 def test_arrays_need_json(learned: Workspace) -> None:
-    done = run(learned.folder, "watch", "km", "--arrays")
+    done = run_here(learned, "watch", "km", "--arrays")
     assert done.returncode == 2
     assert "--arrays needs --json" in done.stderr
 
@@ -136,7 +137,7 @@ def test_it_says_that_it_waits_for_a_model_that_still_warms_up(
     with workspace.client as client:
         add_points(client, workspace.stream(), blobs(1))  # too few points for three clusters
     drain(workspace.write({"m": kmeans(workspace.stream())}))
-    done = run(workspace.folder, "watch", "m", "--timeout", "0.1")
+    done = run_here(workspace, "watch", "m", "--timeout", "0.1")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == (
         "waiting for the first version of 'm': warming up: 1 of 60 points; no worker runs\n"
@@ -200,5 +201,5 @@ def test_a_pattern_shows_the_new_versions_of_all_models_that_match(workspace: Wo
         ("clicks-1", 2),
     ]
     # and a pattern that matches no model is an error
-    assert "'nix-*'" in error_line(run(workspace.folder, "watch", "nix-*"), 1)
-    assert "--since" in run(workspace.folder, "watch", "c*", "--since", "0").stderr
+    assert "'nix-*'" in error_line(run_here(workspace, "watch", "nix-*"), 1)
+    assert "--since" in run_here(workspace, "watch", "c*", "--since", "0").stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import run_here
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
 from tests.support.waiting import LIMIT, wait_until
@@ -20,11 +21,11 @@ def workspace(tmp_path: Path, valkey_url: str, namespace: str) -> Workspace:
 
 def test_check_tells_whether_live_workers_have_all_models(workspace: Workspace) -> None:
     def check() -> int:
-        return run(workspace.folder, "worker", "--check").returncode
+        return run_here(workspace, "worker", "--check").returncode
 
     workspace.write({"a": kmeans(workspace.stream()), "b": kmeans(workspace.stream())})
     # Given no worker Then each model is named
-    before = run(workspace.folder, "worker", "--check")
+    before = run_here(workspace, "worker", "--check")
     assert before.returncode == 1
     assert before.stderr == "a: no live worker\nb: no live worker\n"
     with WorkerProcess(workspace) as worker:
@@ -33,7 +34,7 @@ def test_check_tells_whether_live_workers_have_all_models(workspace: Workspace) 
         worker.wait(lambda: check() == 0)
         # Then one model that it doesn't have is still missing
         another = 'models.c={"kind": "kmeans", "n_clusters": 2, "streams": "s"}'
-        other = run(workspace.folder, "worker", "--check", "--set", another)
+        other = run_here(workspace, "worker", "--check", "--set", another)
         assert other.returncode == 1
         assert other.stderr == "c: no live worker\n"
         waits = f"stream '{workspace.stream()}' doesn't exist yet on {workspace.url}"
@@ -83,5 +84,5 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
 
 def test_check_without_models_is_not_alive(workspace: Workspace) -> None:
     workspace.write({})
-    done = run(workspace.folder, "worker", "--check")
+    done = run_here(workspace, "worker", "--check")
     assert "models" in error_line(done, 2)

@@ -12,6 +12,7 @@ import pytest
 
 from streamclust.store.model.health import Health
 from streamclust.store.model.workers import WorkerReport, beat, digest
+from tests.support.commands import run_here
 from tests.support.many_models import fill
 from tests.support.model_settings import kmeans
 from tests.support.servers import free_port
@@ -36,14 +37,14 @@ def report(workspace: Workspace, worker_id: str, **fields: Any) -> None:
 
 
 def test_live_workers_are_shown_with_their_models(workspace: Workspace) -> None:
-    assert "no live worker" in run(workspace.folder, "workers").stdout
+    assert "no live worker" in run_here(workspace, "workers").stdout
     report(workspace, "a", held=30, awake=10, asleep=20, waiting=10)
     report(workspace, "b", held=10, awake=10, failed=1, troubles={"clicks-07": "no memory"})
     header, *lines = run(workspace.folder, "workers", COLUMNS="200").stdout.splitlines()
     assert header.split()[:4] == ["WORKER", "RELEASE", "STARTED", "MODELS"]
     assert [line.split()[0] for line in lines] == ["ha:7", "hb:7", "clicks-07:"]
     assert lines[2] == "clicks-07: no memory"
-    rows = json.loads(run(workspace.folder, "workers", "--json").stdout)
+    rows = json.loads(run_here(workspace, "workers", "--json").stdout)
     assert [(row["host"], row["held"], row["asleep"]) for row in rows] == [
         ("ha", 30, 20),
         ("hb", 10, 0),
@@ -54,11 +55,11 @@ def test_the_check_of_many_models_asks_the_workers(workspace: Workspace) -> None
     # Given two workers that share the models; no model has a report of its own
     report(workspace, "a", held=30)
     report(workspace, "b", held=10)
-    done = run(workspace.folder, "worker", "--check")
+    done = run_here(workspace, "worker", "--check")
     assert (done.returncode, done.stdout) == (0, "ha:7: alive, 30 models\nhb:7: alive, 10 models\n")
     # When one of them has other settings Then the models are looked at one by one
     report(workspace, "b", held=10, shares="other")
-    done = run(workspace.folder, "worker", "--check")
+    done = run_here(workspace, "worker", "--check")
     assert done.returncode == 1
     assert done.stdout == "0 of 40 models alive: none\n"
     assert "clicks-00: no live worker" in done.stderr
@@ -73,7 +74,7 @@ def test_the_check_names_the_models_that_have_failed(workspace: Workspace) -> No
     with workspace.client as client:
         fill(client, workspace.namespace, NAMES, health)
     report(workspace, "a", held=39, failed=1, troubles={"clicks-07": "no memory"})
-    done = run(workspace.folder, "worker", "--check")
+    done = run_here(workspace, "worker", "--check")
     assert (done.returncode, done.stderr) == (1, "clicks-07: failed: no memory\n")
     assert done.stdout == "39 of 40 models alive: 39 learning\n"
 
@@ -84,7 +85,7 @@ def test_a_model_that_sleeps_is_alive_while_its_worker_is(workspace: Workspace) 
         fill(client, workspace.namespace, NAMES[:2], lambda _: asleep)
 
     def phases() -> set[str]:
-        rows = json.loads(run(workspace.folder, "status", "--json", *NAMES[:2]).stdout)
+        rows = json.loads(run_here(workspace, "status", "--json", *NAMES[:2]).stdout)
         return {row["phase"] for row in rows}
 
     assert phases() == {"stopped"}
@@ -96,15 +97,15 @@ def test_alive_asks_for_a_worker_of_this_machine_whatever_its_models_do(
     workspace: Workspace,
 ) -> None:
     report(workspace, "a", held=40)  # on another machine
-    done = run(workspace.folder, "worker", "--alive")
+    done = run_here(workspace, "worker", "--alive")
     assert (done.returncode, done.stderr) == (1, f"no live worker on {gethostname()}\n")
     report(workspace, "b", host=gethostname(), held=3, failed=2, stalled=1)
-    done = run(workspace.folder, "worker", "--alive")
+    done = run_here(workspace, "worker", "--alive")
     assert (done.returncode, done.stdout) == (0, f"{gethostname()}:7: alive, 3 models\n")
 
 
 def test_a_worker_whose_server_is_away_is_alive(workspace: Workspace) -> None:
     away = f"redis.url=redis://127.0.0.1:{free_port()}/0"
-    done = run(workspace.folder, "worker", "--alive", "--set", away)
+    done = run_here(workspace, "worker", "--alive", "--set", away)
     assert done.returncode == 0
     assert "a worker waits for the server" in done.stderr
