@@ -200,7 +200,7 @@ def test_a_worker_that_is_killed_or_paused_costs_no_part(
         cluster.start_worker()
     wait_until(lambda: dask.workers == len(cluster.workers))
     step, reader = step_of("full", POINTS), reader_of(valkey_url)
-    parts = [*stream_parts(valkey_url), *small_parts(60)]
+    parts = [*stream_parts(valkey_url, 60), *small_parts(6)]
     victim, paused, taken = cluster.workers[-1], cluster.workers[1], list[Part]()
     rounds, settled, limit = list[int](), list[int](), monotonic() + 60.0
 
