@@ -13,8 +13,6 @@ from streamclust.engine.points import BLOCK, Points, array_blocks, block_rows, i
 from streamclust.errors import EngineError
 from streamclust.formats.layout import PointsFormat
 from streamclust.models.directions import ZERO, have_direction
-from streamclust.store.stream.batches import Batcher, batches
-from streamclust.store.stream.ranges import RangeReader, raise_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -90,15 +88,17 @@ class Reader:
         Returns a new raw client (see `Server.raw_client`); None if no part is in a stream.
     server : StreamServer or None
         The same server, for other processes; None if they have their own settings.
-    on_less, on_fault : callable
+    on_less : callable
         See `RangeReader`.
+    on_fault : callable or None
+        See `RangeReader`; None raises the error.
     """
 
     scaling: Scaling | None = None
     connect: Callable[[], redis.Redis] | None = None
     server: StreamServer | None = None
     on_less: OnLess = lambda _: None
-    on_fault: OnFault = raise_fault
+    on_fault: OnFault | None = None
     _per_thread: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
     def blocks(
@@ -115,7 +115,7 @@ class Reader:
         DataError
             If a file can't be read, or was changed after the part was cut.
         redis.RedisError
-            If a stream can't be read, and `on_fault` doesn't wait.
+            If a stream can't be read, and `on_fault` is None or doesn't wait.
         """
         found: Iterable[Points]
         if isinstance(part, ArrayPart):
@@ -173,8 +173,13 @@ class Reader:
         note(Notes(good, 0, bad, tuple(reasons)))
 
     def _of_stream(self, part: StreamPart, note: Callable[[Notes], object]) -> Iterator[Points]:
+        # Imported here: redis needs half of the time of all imports of a process that reads files.
+        from streamclust.store.stream.batches import Batcher, batches
+        from streamclust.store.stream.ranges import RangeReader, raise_fault
+
         after, until = {part.stream: part.after}, {part.stream: part.until}
-        reader = RangeReader(self._client(), after, until, self.on_less, self.on_fault)
+        on_fault = self.on_fault or raise_fault
+        reader = RangeReader(self._client(), after, until, self.on_less, on_fault)
         batcher = Batcher(PointsFormat(), part.layout, after, CHUNK, keep_dead=0)
         good = refused = 0
         for batch in batches(reader, batcher, linger=0.0, until_idle=True):

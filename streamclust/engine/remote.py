@@ -6,16 +6,14 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import redis
-
 from streamclust.engine.base import compute
 from streamclust.engine.reader import Reader
 from streamclust.engine.wire import decode_part, decode_task, encode_error, encode_result
-from streamclust.store.server.connect import translated
-from streamclust.store.server.faults import passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import redis
 
     from streamclust.engine.tasks import Task
 
@@ -41,10 +39,19 @@ def run_task(task: bytes, part: bytes) -> bytes:
         decoded, reader = _opened(task)
         number, opened = decode_part(part)
         return encode_result(decoded, compute(decoded, reader, number, opened))
-    except redis.RedisError as error:
-        return encode_error(translated(error, "the server of the points"))
     except Exception as error:
-        return encode_error(error)
+        return encode_error(error if _connect is None else _naming_the_server(error))
+
+
+def _naming_the_server(error: Exception) -> Exception:
+    """Return an error of redis as one that names the server, and others as they are."""
+    import redis  # imported here: a process that reads files doesn't need it
+
+    from streamclust.store.server.connect import translated
+
+    if isinstance(error, redis.RedisError):
+        return translated(error, "the server of the points")
+    return error
 
 
 @lru_cache(maxsize=2)
@@ -62,6 +69,8 @@ class _RetryWait:
 
     def __call__(self, error: redis.RedisError) -> None:
         """Wait before the read is repeated, or raise the error."""
+        from streamclust.store.server.faults import passes
+
         now = time.monotonic()
         if now - self._last > 2.0:
             self._first = now  # a new fault, not the last one again

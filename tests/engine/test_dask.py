@@ -121,7 +121,7 @@ def test_any_number_of_workers_returns_the_bits_of_inline(
     reader, parts = reader_of(valkey_url), [*files, *stream_parts(valkey_url), *small_parts(6)]
     steps = [step_of(name, POINTS) for name in FAMILIES]
     expected = [bits(Inline().fold(step, reader, parts)) for step in steps]
-    for workers in range(1, 5 if is_exhaustive() else 4):
+    for workers in (1, 2, 3, 4) if is_exhaustive() else (1, 3):
         while len(cluster.workers) < workers:
             cluster.start_worker()
         wait_until(lambda n=workers: dask.workers == n)  # type: ignore[misc]

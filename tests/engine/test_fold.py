@@ -50,6 +50,7 @@ from tests.support.gaps import with_gaps
 from tests.support.strategies import FAMILIES
 
 POINTS = some_points()
+TWO_BLOCKS = some_points(140_000)
 
 
 def engines() -> Iterator[Engine]:
@@ -62,12 +63,12 @@ def engines() -> Iterator[Engine]:
 
 @pytest.mark.parametrize("name", some(FAMILIES, "kmeans", "spherical", "full"))
 def test_every_engine_returns_the_bits_of_inline(name: str, tmp_path: Path) -> None:
-    write_parquet(tmp_path / "a.parquet", POINTS)
-    np.save(tmp_path / "b.npy", POINTS.X[:280_000])
+    write_parquet(tmp_path / "a.parquet", TWO_BLOCKS)
+    np.save(tmp_path / "b.npy", TWO_BLOCKS.X[:135_000])
     write_csv(tmp_path / "c.csv", POINTS.X[:1000])
     files = parts_of_files(tmp_path / "b.npy", tmp_path / "c.csv")
     weighted = parts_of_files(tmp_path / "a.parquet", weight_column="w")
-    parts: list[Part] = [*cut_array(*POINTS), *files, *weighted]
+    parts: list[Part] = [*cut_array(*TWO_BLOCKS), *files, *weighted]
     task, reader = step_of(name, POINTS), Reader(scaling_of(POINTS))
     expected = bits(Inline().fold(task, reader, parts))
     for engine in engines():

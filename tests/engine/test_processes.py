@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -29,10 +28,12 @@ from tests.support.engines import (
     write_csv,
     write_parquet,
 )
+from tests.support.forked import ForkedProgram
 from tests.support.strategies import FAMILIES
 from tests.support.waiting import wait_until
+from tests.support.workspace import environment
 
-POINTS = some_points()
+POINTS = some_points(140_000)
 TASKS = {name: step_of(name, POINTS) for name in FAMILIES}
 
 
@@ -204,15 +205,17 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
         "engine.fold(step_of('kmeans', some_points(2000)), Reader(), parts)\n"
         "print(*engine.pids, flush=True); time.sleep(60)\n"
     )
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root
-    ) as coordinator:
-        assert coordinator.stdout is not None
-        pids = list(map(int, coordinator.stdout.readline().split()))
-        assert pids
+    (tmp_path / "coordinator.py").write_text(code)
+    output, log = tmp_path / "output", tmp_path / "log"
+    words = [str(tmp_path / "coordinator.py")]
+    coordinator = ForkedProgram(words, tmp_path, environment(), output, log)
+    try:
+        wait_until(lambda: "\n" in output.read_text())
+    finally:
         coordinator.kill()
-        wait_until(lambda: not any(_runs(pid) for pid in pids))
+    pids = list(map(int, output.read_text().split()))
+    assert pids
+    wait_until(lambda: not any(_runs(pid) for pid in pids))
 
 
 def _runs(pid: int) -> bool:

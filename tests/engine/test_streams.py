@@ -20,7 +20,7 @@ from tests.support.engines import ByBytes, bits, some_points, step_of
 from tests.support.points import add_blocks
 from tests.support.strategies import FAMILIES
 
-POINTS = some_points(350_000)
+POINTS = some_points(150_500)
 MAX_REPLY = 1 << 26
 
 
@@ -35,8 +35,8 @@ def source(server: Server, address: Address, namespace: str) -> StreamRange:
     """A source of weighted points in two streams."""
     names = [f"{namespace}-a", f"{namespace}-b"]
     with server.client() as client:
-        add_blocks(client, names[0], POINTS.X[:280_000], 1000, POINTS.w[:280_000])
-        add_blocks(client, names[1], POINTS.X[280_000:], 700, POINTS.w[280_000:])
+        add_blocks(client, names[0], POINTS.X[:140_000], 1000, POINTS.w[:140_000])
+        add_blocks(client, names[1], POINTS.X[140_000:], 700, POINTS.w[140_000:])
         until = {name: ends(client, name)[1] for name in names}
     return StreamRange(
         lambda: server.raw_client(MAX_REPLY),
@@ -60,7 +60,7 @@ def points_of(source: StreamRange, **options: Any) -> Dataset:
 def test_parts_are_ranges_of_whole_entries(source: StreamRange) -> None:
     parts = [part for part, _ in source.parts()]
     assert all(isinstance(part, StreamPart) for part in parts)
-    assert [part.count for part in parts] == [135_000, 135_000, 10_000, 70_000]  # type: ignore[union-attr]
+    assert [part.count for part in parts] == [135_000, 5_000, 10_500]  # type: ignore[union-attr]
     assert parts == [part for part, _ in source.parts()]
 
 
@@ -79,7 +79,7 @@ def test_every_engine_returns_the_same_bits_as_memory(source: StreamRange, serve
                 for name in FAMILIES:
                     task = step_of(name, memory.sample)
                     assert bits(read_again.fold(task, lambda: False)) == sums[name]
-            assert getattr(engine, "by_processes", 20) == 4 * len(FAMILIES)
+            assert getattr(engine, "by_processes", 15) == 3 * len(FAMILIES)
     finally:
         remote_side.use_server(None)
 
@@ -98,7 +98,7 @@ def test_points_that_were_trimmed_are_reported_once(source: StreamRange, server:
     assert "were trimmed since the first pass" in warnings[0]
     with server.client() as client:
         client.delete(part.stream)
-    assert found.fold(task, lambda: False).count == pytest.approx(POINTS.w[280_000:].sum())
+    assert found.fold(task, lambda: False).count == pytest.approx(POINTS.w[140_000:].sum())
     assert len(warnings) == 2
 
 

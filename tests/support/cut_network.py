@@ -28,7 +28,7 @@ from tests.support.waiting import wait_until
 
 NEAR, SCHEDULER_NEAR = "10.77.1.1", "10.77.1.2"
 SCHEDULER_FAR, FAR = "10.77.2.1", "10.77.2.2"
-PARTS, CUT_AT = 80, 40
+PARTS, CUT_AT = 40, 20
 """More than an engine looks ahead, so that workers have answered before the cut."""
 
 

@@ -94,7 +94,9 @@ def _fork_on_request(
     import distributed.cli.dask_scheduler
     import distributed.cli.dask_worker  # noqa: F401
 
-    import streamclust.engine.remote  # noqa: F401
+    import streamclust.engine.remote
+    import streamclust.store.server.connect
+    import streamclust.store.stream.ranges  # noqa: F401
 
     forks, processes = multiprocessing.get_context("fork"), dict[int, Any]()
     try:
