@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,14 +16,17 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import (
         Browser,
-        BrowserContext,
         ConsoleMessage,
+        Error,
         Page,
         Request,
         ViewportSize,
     )
 
 LIMIT_MS = 30_000
+VIEWPORT: ViewportSize = {"width": 1280, "height": 720}
+
+_numbers = count(1)
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -52,19 +57,33 @@ class Visit:
     page : Page
     url : str
         Address of the dashboard.
+    number : int
+        In the address, so that the page of the visit before isn't taken for that of this one.
     """
 
     page: Page
     url: str
+    number: int
     errors: list[str] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
     expects_failures: bool = False
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(LIMIT_MS)
-        self.page.on("console", self._logged)
-        self.page.on("pageerror", lambda error: self.errors.append(f"error: {error}"))
-        self.page.on("request", self._requested)
+        for event, listener in self._listeners.items():
+            self.page.on(event, listener)  # type: ignore[call-overload]
+
+    def end(self) -> None:
+        """Hear no more of the page."""
+        for event, listener in self._listeners.items():
+            self.page.remove_listener(event, listener)
+
+    @cached_property
+    def _listeners(self) -> dict[str, Callable[[Any], None]]:
+        return {"console": self._logged, "pageerror": self._failed, "request": self._requested}
+
+    def _failed(self, error: Error) -> None:
+        self.errors.append(f"error: {error}")
 
     def _logged(self, message: ConsoleMessage) -> None:
         lost = self.expects_failures and message.text.startswith("Failed to load resource")
@@ -77,7 +96,7 @@ class Visit:
 
     def open(self, route: str = "") -> Page:
         """Open a route of the page."""
-        self.page.goto(f"{self.url}{route}")
+        self.page.goto(f"{self.url}?visit={self.number}{route}")
         self.page.locator("h1").wait_for()
         return self.page
 
@@ -92,36 +111,34 @@ def visit(
     browser: Browser,
     url: str,
     *,
-    own_cache: bool = False,
+    without_cache: bool = False,
     viewport: ViewportSize | None = None,
     **media: Any,
 ) -> Iterator[Visit]:
-    """A visit of the dashboard in a new tab, with `media` such as color_scheme.
+    """A visit of the dashboard, with `media` such as color_scheme, and without motion by default.
 
-    All visits are in one window: each new window takes a second of processor time. A visit leaves
-    nothing in the storage of the browser. The visit has a window of its own if it has its own
-    cache.
+    All visits are in one tab: a new one takes half a second of processor time, and a new window a
+    second. A visit leaves nothing in the storage of the browser.
     """
-    context = browser.new_context() if own_cache else _shared_context(browser)
-    page = context.new_page()
-    if viewport is not None:
-        page.set_viewport_size(viewport)
-    page.emulate_media(**media)
-    found = Visit(page, url)
+    page = _shared_page(browser)
+    page.set_viewport_size(viewport or VIEWPORT)
+    page.emulate_media(**{"color_scheme": "light", "reduced_motion": "reduce"} | media)
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.send("Network.setCacheDisabled", {"cacheDisabled": without_cache})
+    found = Visit(page, url, next(_numbers))
     try:
         yield found
         found.check()
     finally:
-        if own_cache:
-            context.close()
-        else:
-            page.evaluate("localStorage.clear()")
-            page.close()
-            context.clear_cookies()
+        found.end()
+        session.detach()
+        page.evaluate("localStorage.clear(), sessionStorage.clear()")
+        page.context.clear_cookies()
 
 
-def _shared_context(browser: Browser) -> BrowserContext:
-    """Return the context of all visits; its first page keeps the window open."""
+def _shared_page(browser: Browser) -> Page:
+    """Return the page of all visits."""
     if not browser.contexts:
-        browser.new_context().new_page()
-    return browser.contexts[0]
+        return browser.new_page()
+    return browser.contexts[0].pages[0]
