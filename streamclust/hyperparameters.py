@@ -32,19 +32,16 @@ def as_integer(name: str, value: Any, least: int = 0) -> int:
         If `value` isn't an integer, or is below `least`.
     """
     if type(value) is not int:
-        value = _integer(name, value, least)
+        try:
+            if isinstance(value, bool | np.bool_):
+                raise TypeError
+            value = operator.index(value)
+        except TypeError:
+            message = f"{name} is {value!r}; expected an integer, at least {least}"
+            raise DataError(message) from None
     if value < least:
         raise DataError(f"{name} is {value}; expected at least {least}")
     return int(value)
-
-
-def _integer(name: str, value: Any, least: int) -> int:
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise DataError(f"{name} is {value!r}; expected an integer, at least {least}") from None
 
 
 def as_number(name: str, value: Any, expected: str, *, positive: bool = False) -> float:

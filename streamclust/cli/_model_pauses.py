@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from streamclust.config import Settings
     from streamclust.store.model.keys import Keys
-    from streamclust.store.model.pause import Effect, Resumed
+    from streamclust.store.model.pause import Effect
 
 _MAX_LINES = 25
 """Maximum number of models with one line each; for more models, the command prints counts."""
@@ -150,14 +150,11 @@ def resume(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"resumed {plural(count, 'model')}{more}")
     else:
         for name, resumed in found.items():
-            click.echo(printable(f"{name}: {_resumed_text(resumed)}"))
-
-
-def _resumed_text(resumed: Resumed | None) -> str:
-    if resumed is None:
-        return "isn't paused"
-    before = f"resumed; it was paused {resumed.pause.text_with_age}"
-    return before if resumed.is_held else f"{before}; no worker has the model"
+            text = "isn't paused"
+            if resumed is not None:
+                text = f"resumed; it was paused {resumed.pause.text_with_age}"
+                text += "" if resumed.is_held else "; no worker has the model"
+            click.echo(printable(f"{name}: {text}"))
 
 
 def _chosen(

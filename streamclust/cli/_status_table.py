@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from streamclust.cli._tables import Cell
     from streamclust.cli._terminal import Terminal
-    from streamclust.formats.lost import Lost
     from streamclust.store.model.overview import Overview
 
 _MAX_REMARKS = 20
@@ -79,32 +78,25 @@ _NEWS: dict[str, Callable[[Overview], bool]] = {
 
 
 def _cells(row: Overview) -> tuple[Cell, ...]:
-    model, health = row.model, row.health
+    model, health, lost = row.model, row.health, "?"
+    if row.lost is not None:
+        lost = count(row.lost.entries) + ("+?" if row.lost.unknown else "")
+    worker = Styled(printable(row.phase), BAD if row.failed else "")
+    if row.phase == "stopped":
+        worker = Styled("none", WARNING if row.lag else "")
     return (
         printable(row.name, WIDEST_NAME),
         "-" if model is None else kind_and_shape(model),
-        _worker(row),
+        worker,
         "-" if model is None else str(model.version),
         count(row.points, "-"),
         "-" if health is None else f"{health.rate:,.0f}",
         count(row.lag),
-        Styled(_lost(row.lost), BAD if _NEWS["LOST"](row) else ""),
+        Styled(lost, BAD if _NEWS["LOST"](row) else ""),
         Styled(count(row.dead), WARNING if _NEWS["DEAD"](row) else ""),
         "-" if model is None else number(model.score),
         "" if model is None else bars(model.mass.tolist(), 12),
     )
-
-
-def _worker(row: Overview) -> Cell:
-    if row.phase == "stopped":
-        return Styled("none", WARNING if row.lag else "")
-    return Styled(printable(row.phase), BAD if row.failed else "")
-
-
-def _lost(lost: Lost | None) -> str:
-    if lost is None:
-        return "?"
-    return count(lost.entries) + ("+?" if lost.unknown else "")
 
 
 def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterator[str]:

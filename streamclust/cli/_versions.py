@@ -212,10 +212,13 @@ def list_models(settings: Settings, names: tuple[str, ...], as_json: bool) -> No
         chosen = select_models(client, settings, names, label)
         rows = read_overviews(client, settings, chosen, label)
         for row in reading_progress(rows, len(chosen), "models"):
-            if as_json:
-                click.echo(_newest_json(row))
-            else:
+            if not as_json:
                 table.add_row(*_newest_cells(row))
+            elif row.model is not None:
+                click.echo(exact_json(version_facts(row.model)))
+            else:
+                absent = {"model": row.name, "version": None, "error": row.reason or None}
+                click.echo(exact_json(absent))
     if as_json:
         return
     if not table.columns[0].cells:
@@ -224,12 +227,6 @@ def list_models(settings: Settings, names: tuple[str, ...], as_json: bool) -> No
     _, kind, version, published, event, points, reason, score = table.columns
     optional = [event, reason, kind, points, score, published, version]
     print_lines(lay_out(table, stdout_terminal(), optional).lines)
-
-
-def _newest_json(row: Overview) -> str:
-    if row.model is None:
-        return exact_json({"model": row.name, "version": None, "error": row.reason or None})
-    return exact_json(version_facts(row.model))
 
 
 def _newest_cells(row: Overview) -> tuple[Cell, ...]:

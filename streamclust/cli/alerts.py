@@ -244,6 +244,8 @@ def _print(found: Iterator[Shown], as_json: bool, *, single: bool) -> None:
 
 def _lines(terminal: Terminal, name: str, alert: StoredAlert, *, single: bool) -> list[str]:
     """Return the lines of an alert: its figures, and why it was flagged."""
+    from dataclasses import replace
+
     model = "" if single else printable(name, _WIDEST)
     if isinstance(alert, Exception):
         return terminal.wrap(f"{model}  can't be read: {printable(str(alert))}".strip())
@@ -262,19 +264,13 @@ def _lines(terminal: Terminal, name: str, alert: StoredAlert, *, single: bool) -
         f"{printable(label, _WIDEST)}={printable(text, _WIDEST)}"
         for label, text in alert.labels.items()
     ]
-    why = _indented(terminal, ", ".join(reasons)) if reasons else []
-    return [*figures, *(terminal.paint(line, MUTED) for line in why)]
+    width = None if terminal.width is None else max(terminal.width - len(_INDENT), 20)
+    why = replace(terminal, width=width).wrap(", ".join(reasons)) if reasons else []
+    return [*figures, *(terminal.paint(_INDENT + line, MUTED) for line in why)]
 
 
 def _is_narrow(terminal: Terminal) -> bool:
     return terminal.width is not None and terminal.width < _NARROW
-
-
-def _indented(terminal: Terminal, text: str) -> list[str]:
-    from dataclasses import replace
-
-    width = None if terminal.width is None else max(terminal.width - len(_INDENT), 20)
-    return [_INDENT + line for line in replace(terminal, width=width).wrap(text)]
 
 
 def rarity(alert: Alert) -> str:

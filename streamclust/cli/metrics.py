@@ -157,16 +157,21 @@ class StatusCollector:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         own, groups, left_out, reached = list[_Own](), dict[str, Totals](), 0, 1.0
-        live: int | None = None
+        figures, live = {**_GAUGES, **_COUNTERS}, None
         try:
             names, rows = self.look_up()
-            chosen = self._chosen(names)
+            # The models that have their own series.
+            if self.patterns:
+                chosen = set(matching(names, self.patterns)[:_MAX_SERIES])
+            else:
+                chosen = set(names) if len(names) <= _ALL_SERIES else set()
             left_out = len(names) - len(chosen)
             live = self.count_workers()
             for row in rows:
                 groups.setdefault(self.group_of(row.name), Totals()).add(row)
                 if row.name in chosen:
-                    own.append(_own_samples(row))
+                    samples = {name: value(row) for name, (_, value) in figures.items()}
+                    own.append(_Own(printable(row.name), samples))
         except redis.RedisError:
             own, groups, left_out, reached = [], {}, 0, 0.0
         yield GaugeMetricFamily("streamclust_server_up", "Whether Redis answers.", reached)
@@ -182,12 +187,6 @@ class StatusCollector:
                         family.add_metric([model], float(values[name]))
                 yield family
         yield from self._group_families(_bounded(groups))
-
-    def _chosen(self, names: Sequence[str]) -> set[str]:
-        """Return the models that have their own series."""
-        if not self.patterns:
-            return set(names) if len(names) <= _ALL_SERIES else set()
-        return set(matching(names, self.patterns)[:_MAX_SERIES])
 
     def _group_families(self, groups: dict[str, Totals]) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -214,11 +213,6 @@ class _Own(NamedTuple):
 
     model: str
     values: dict[str, Any]
-
-
-def _own_samples(row: Overview) -> _Own:
-    table = {**_GAUGES, **_COUNTERS}
-    return _Own(printable(row.name), {name: value(row) for name, (_, value) in table.items()})
 
 
 def _bounded(groups: dict[str, Totals]) -> dict[str, Totals]:

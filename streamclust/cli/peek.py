@@ -105,7 +105,9 @@ def _points_format(settings: Settings, stream: str) -> tuple[PointsFormat, str |
 def _summary(
     stream: str, label: str, info: StreamInfo, layout: Layout | None, model: str | None
 ) -> Iterator[str]:
-    newest = f", the newest at {_when(info.last)}" if info.length else ""
+    when = local_time(int(info.last.partition("-")[0]))
+    when = info.last if when == "-" else when  # an ID that isn't a time
+    newest = f", the newest at {when}" if info.length else ""
     entries = plural(info.length, "entry")
     yield f"stream {stream!r} on {label}: {entries}{newest}"
     if layout is not None:
@@ -114,12 +116,6 @@ def _summary(
         yield f"format {layout.format}{field} ({source}), {layout.n_features:,} features"
     elif info.length:
         yield "no point can be read"
-
-
-def _when(entry_id: str) -> str:
-    """Return the time in an entry's ID, in local time; IDs that hold no time are shown as text."""
-    words = local_time(int(entry_id.partition("-")[0]))
-    return entry_id if words == "-" else words
 
 
 def _as_dict(point: SeenPoint, layout: Layout | None) -> dict[str, Any]:

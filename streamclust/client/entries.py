@@ -59,15 +59,13 @@ class Encoder:
         labels = list(zip(*chunk.labels.values(), strict=True))
         for index, flat in enumerate(flats):
             start, stop = index * block, min((index + 1) * block, n)
-            entry_id = b"*" if chunk.times is None else self._event_id(int(chunk.times[stop - 1]))
+            entry_id = b"*"
+            if chunk.times is not None:
+                self._ids = self._ids or EventIds(self._newest())
+                entry_id = self._ids.next(int(chunk.times[stop - 1]))
             pairs = zip(keys, labels[start] if labels else (), strict=True)
             texts = [part for key, text in pairs for part in (key, text.encode())]
             yield entry_id, [*flat, *texts], stop - start
-
-    def _event_id(self, ms: int) -> bytes:
-        if self._ids is None:
-            self._ids = EventIds(self._newest())
-        return self._ids.next(ms)
 
     def _make_layout(self, chunk: Chunk) -> Layout:
         weight_field = None if chunk.w is None else self._weight_field

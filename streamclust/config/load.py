@@ -49,7 +49,11 @@ def load_settings(
     ConfigError
         With one line for each problem.
     """
-    file = _find(path, environ)
+    file = path
+    if file is None and environ.get(FILE_VARIABLE):
+        file = Path(environ[FILE_VARIABLE])
+    elif file is None and DEFAULT_FILE.exists():
+        file = DEFAULT_FILE
     below = read_file(file) if file else Layer()
     middle = read_environment(environ, below.model_names)
     known = tuple(dict.fromkeys(below.model_names + middle.model_names))
@@ -82,14 +86,6 @@ def parse_settings(
     below = Layer(values or {}, {keys: f"{name}:{line}" for keys, line in lines.items()})
     above = read_environment(environ or {}, below.model_names)
     return _validated(_stack(with_new_names(layer)[0] for layer in (below, above)), name)
-
-
-def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    if path is not None:
-        return path
-    if environ.get(FILE_VARIABLE):
-        return Path(environ[FILE_VARIABLE])
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
 def _stack(layers: Iterable[Layer]) -> Layer:

@@ -115,18 +115,15 @@ def own_streams(settings: Settings, layer: Layer, source: str) -> Iterator[str]:
         for keys, streams in ((("streams",), model.streams), (_ENCODED, model.encode.streams)):
             path = ("models", name, *keys)
             for stream in streams:
-                example = _example(stream) if has_placeholder(name) else stream
+                example = stream
+                if has_placeholder(name):  # an example of the streams that the pattern matches
+                    pattern = StreamPattern.parse(stream)
+                    example = pattern.fill(dict.fromkeys(pattern.placeholders, "x"))
                 if is_own(example, settings.namespace):
                     yield (
                         f"{_origin(path, layer, source)}: {_place(path)}: {stream!r} is a key that "
                         "streamclust writes; name the stream that your producers write"
                     )
-
-
-def _example(stream: str) -> str:
-    """Return the name of a stream that a stream with placeholders stands for."""
-    pattern = StreamPattern.parse(stream)
-    return pattern.fill(dict.fromkeys(pattern.placeholders, "x"))
 
 
 def _of_template(path: tuple[str, ...]) -> tuple[str, ...]:

@@ -157,18 +157,15 @@ def as_yaml(settings: Settings, *, describe: bool = False) -> str:
 def _described(section: Any, plain: dict[str, Any], pad: str) -> Iterator[str]:
     """Yield the lines of a section; `plain` has its values as plain types."""
     fields = type(section).model_fields if isinstance(section, BaseModel) else {}
+    entries = section.entries if isinstance(section, Models) else section
     for key, value in plain.items():
         comment = f"# {fields[key].description}" if key in fields else ""
-        inner = getattr(section, key) if key in fields else _entries(section)[key]
+        inner = getattr(section, key) if key in fields else entries[key]
         if isinstance(value, dict) and value:
             yield f"{pad}{_flow(key)}:  {comment}".rstrip()
             yield from _described(inner, value, pad + "  ")
         else:
             yield f"{pad}{_flow(key)}: {_flow(value)}  {comment}".rstrip()
-
-
-def _entries(section: Any) -> Any:
-    return section.entries if isinstance(section, Models) else section
 
 
 def _flow(value: object) -> str:

@@ -79,6 +79,10 @@ def model_dict(model: Model, plane: Plane, coded: CodedPoints | None) -> dict[st
     if covariances is not None:
         pairs = (("xx", 0, 0), ("xy", 0, 1), ("yy", 1, 1))
         shape = {name: short(covariances[:, i, j]) for name, i, j in pairs}
+    means = None
+    if K * D <= _MEANS:
+        columns = [with_distinct_digits(column) for column in model.means.T]
+        means = [list(row) for row in zip(*columns, strict=True)]
     health = model.codebook_health
     return {
         "version": model.version,
@@ -101,15 +105,10 @@ def model_dict(model: Model, plane: Plane, coded: CodedPoints | None) -> dict[st
             **shape,
         },
         "covariance_source": None if covariances is None else source,
-        "means": _means(model) if K * D <= _MEANS else None,
+        "means": means,
         "swatches": swatches(model.means),
         "codebook": vars(health),
     }
-
-
-def _means(model: Model) -> list[list[float | None]]:
-    columns = [with_distinct_digits(column) for column in model.means.T]
-    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def swatches(means: Array) -> list[str] | None:

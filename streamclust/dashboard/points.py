@@ -119,7 +119,11 @@ class RecentPoints:
 
     def _read(self, model: Model, stream: str, most: int) -> CodedPoints | None:
         try:
-            layout = self._known_layout(model, stream)
+            layout = model.layout or self._layout
+            if layout is None:
+                entries = self._client.xrevrange(stream, count=4)
+                self._layout, _ = detect_first(entries, PointsFormat())  # type: ignore[arg-type]
+                layout = self._layout
             if layout is None or layout.n_features != model.shape[1]:
                 return None
             reader = self._readers.setdefault(stream, RecentReader(self._client, stream))
@@ -141,15 +145,6 @@ class RecentPoints:
             return None
         version_key, shown = (model.model_id, model.version), _shown_points(model, X)
         return CodedPoints(found.ids, X, shown, code, score, version_key)
-
-    def _known_layout(self, model: Model, stream: str) -> Layout | None:
-        """Return the layout of the entries; detect it if the version doesn't have it."""
-        if model.layout is not None:
-            return model.layout
-        if self._layout is None:
-            entries = self._client.xrevrange(stream, count=4)
-            self._layout, _ = detect_first(entries, PointsFormat())  # type: ignore[arg-type]
-        return self._layout
 
     def newest(self, model: Model, most: int) -> CodedPoints | None:
         """Return the newest remembered points, with their components under a version."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from streamclust.store.model.overview import Overview
-    from streamclust.store.model.pause import Pause
 
 SCORES = 32
 """Number of the newest scores that a row has."""
@@ -83,6 +82,7 @@ class Row:
         """Return the row of an overview. `server` is the name of the server for sentences."""
         model, health, pause = found.model, found.health, found.pause
         K, D = (None, None) if model is None else model.shape
+        since = None if pause is None else int(1000.0 * pause.since) or None
         return cls(
             name=found.name,
             label=printable(found.name),
@@ -110,7 +110,7 @@ class Row:
             score=None if model is None else model.score,
             score_name=None if model is None else model.score_name,
             warm_up=found.warm_up,
-            paused=None if pause is None else (_since(pause), pause.by, pause.reason),
+            paused=None if pause is None else (since, pause.by, pause.reason),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -133,10 +133,6 @@ class Row:
         if self.score is not None and (is_new or not scores):
             scores = (*scores, self.score)[-SCORES:]
         return replace(self, scores=scores)
-
-
-def _since(pause: Pause) -> int | None:
-    return int(1000.0 * pause.since) or None
 
 
 _NAMES = [each.name for each in fields(Row)]

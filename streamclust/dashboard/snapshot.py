@@ -103,11 +103,8 @@ class Snapshot:
             found.append((row.name, scores))
         return found
 
-    def _is_watched(self) -> bool:
-        return bool(self.updates.count) or time.monotonic() - self._looked < LINGER
-
     async def _run(self) -> None:
-        while self._is_watched():
+        while self.updates.count or time.monotonic() - self._looked < LINGER:
             started = time.monotonic()
             before = self._source.state
             try:

@@ -150,17 +150,12 @@ def _draw_mixture_score(axes: Axes, recorder: Recorder, baselines: Baselines) ->
     margin = 0.25 * (high - low)
     axes.set_ylim(low - margin, high + margin)
     axes.set(xlabel="readings learned", xlim=(0, None))
-    axes.set_title(_below(scores, low - margin), fontsize="medium")
+    lowest, title = min(scores), "Shuttle by a mixture: higher is better"
+    if lowest < low - margin:
+        title += f" (the first scores, from {lowest:,.0f}, are below the chart)"
+    axes.set_title(title, fontsize="medium")
     axes.set_ylabel("log-likelihood per reading (nats)")
     _finish(axes)
-
-
-def _below(scores: list[float], bottom: float) -> str:
-    """Return the title, with a note about scores below the chart."""
-    lowest = min(scores)
-    return "Shuttle by a mixture: higher is better" + (
-        f" (the first scores, from {lowest:,.0f}, are below the chart)" * (lowest < bottom)
-    )
 
 
 def _finish(axes: Axes) -> None:

@@ -245,7 +245,9 @@ def _add_mixture(table: Table, mixture: MixtureReport) -> None:
 
 def remarks(report: Report) -> list[str]:
     """Return sentences about the figures that the table doesn't have."""
-    worker = report.worker
+    worker, mixture = report.worker, report.mixture
+    fits = ", ".join(f"{x:.2f}" for x in mixture.batch_log_likelihoods)
+    which = "fits reached" if len(mixture.batch_passes) > 1 else "fit reached"
     versions = " and ".join(f"{n:,} versions of {name}" for name, n in worker.versions.items())
     return [
         f"The worker learned {worker.points:,} points in {worker.seconds:.1f} s "
@@ -255,14 +257,6 @@ def remarks(report: Report) -> list[str]:
         f"Both feeds were shuffled (seed {report.seed}). The stream gets the readings as they are. "
         "scikit-learn's mixture gets standardised readings, and its score is converted back to "
         "the original units.",
-        _which_mixtures(report.mixture),
-    ]
-
-
-def _which_mixtures(mixture: MixtureReport) -> str:
-    fits = ", ".join(f"{x:.2f}" for x in mixture.batch_log_likelihoods)
-    which = "fits reached" if len(mixture.batch_passes) > 1 else "fit reached"
-    return (
         f"scikit-learn's mixture {which} {fits}. EM finds one of many local optima: other seeds "
-        "give other differences."
-    )
+        "give other differences.",
+    ]

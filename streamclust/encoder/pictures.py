@@ -45,21 +45,18 @@ def read_picture(path: str | Path, channels: int) -> NDArray[np.uint8]:
         warnings.simplefilter("ignore")  # about sizes (checked here) and damaged tags
         try:
             with Image.open(file, formats=_FORMATS) as picture:
-                _check_size(path, *picture.size)
+                width, height = picture.size
+                if not 1 <= width * height <= MAX_PIXELS:
+                    raise DataError(
+                        f"can't read the picture {path}: it has {width:,} x {height:,} pixels; "
+                        f"expected 1 to {MAX_PIXELS:,}"
+                    )
                 pixels = np.asarray(picture.convert(_MODES[channels]), np.uint8)
         except (DataError, MemoryError):
             raise
         except Exception as error:  # the errors of Pillow's readers aren't documented
             raise DataError(f"can't read the picture {path}: {error}") from None
     return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def _check_size(path: str | Path, width: int, height: int) -> None:
-    if not 1 <= width * height <= MAX_PIXELS:
-        raise DataError(
-            f"can't read the picture {path}: it has {width:,} x {height:,} pixels; expected 1 to "
-            f"{MAX_PIXELS:,}"
-        )
 
 
 def as_pixels(X: Array, peak: float) -> NDArray[np.uint8]:

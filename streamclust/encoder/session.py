@@ -123,7 +123,10 @@ class EncoderSession:
             elif (yield from self._write_and_read(self._model)) and self._nothing_left():
                 return True
             self._run.record_success()
-            self._log_counts()
+            now = time.monotonic()
+            if now - self._logged >= _LOG_SECONDS:
+                self._logged = now
+                self._run.log_often("entries_encoded", **asdict(self.tally))
             yield from self._rest()
         return False
 
@@ -352,12 +355,6 @@ class EncoderSession:
             self._looked = now
             self._behind = self._take_over()
         return False
-
-    def _log_counts(self) -> None:
-        now = time.monotonic()
-        if now - self._logged >= _LOG_SECONDS:
-            self._logged = now
-            self._run.log_often("entries_encoded", **asdict(self.tally))
 
 
 def _finished(steps: Generator[Wait, None, T]) -> T:

@@ -47,7 +47,10 @@ class Takeovers:
     def life(self, stop: threading.Event) -> Iterator[Wait]:
         """Look at regular times; yield the pauses."""
         while not stop.is_set():
-            yield Wait(time.monotonic() + self._period())
+            waiting = list(self._encoders)
+            shortest = min((each.takeover_ms / 4000.0 for each in waiting), default=_LONGEST)
+            pause = max(min(shortest, _LONGEST), len(waiting) * _EACH)
+            yield Wait(time.monotonic() + pause)
             clients: defaultdict[redis.Redis, list[EncoderWaits]] = defaultdict(list)
             for encoder in list(self._encoders):
                 clients[encoder.member.client].append(encoder)
@@ -57,11 +60,6 @@ class Takeovers:
                         return
                     self._look(client, encoders[start : start + _TOGETHER])
                     yield Wait(time.monotonic())  # encoders that have waited longer come first
-
-    def _period(self) -> float:
-        encoders = list(self._encoders)
-        shortest = min((each.takeover_ms / 4000.0 for each in encoders), default=_LONGEST)
-        return max(min(shortest, _LONGEST), len(encoders) * _EACH)
 
     def _look(self, client: redis.Redis, encoders: Sequence[EncoderWaits]) -> None:
         current = [each for each in encoders if each in self._encoders]

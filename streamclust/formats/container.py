@@ -157,14 +157,10 @@ def whole(meta: Mapping[str, Any], name: str, *, least: int = 0) -> int:
     """
     value = meta[name]
     if type(value) is not int or not least <= value < _LARGEST:
-        raise ValueError(f"{name} is {_short(value)}, expected {least} to {_LARGEST - 1}")
+        text = json.dumps(value)
+        shown = text if len(text) <= 40 else f"{text[:40]}..."  # it may have thousands of digits
+        raise ValueError(f"{name} is {shown}, expected {least} to {_LARGEST - 1}")
     return value
-
-
-def _short(value: Any) -> str:
-    """Return a short text of a value for a message; a number may have thousands of digits."""
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _damaged(where: str, form: str, reason: str) -> str:

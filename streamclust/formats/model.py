@@ -664,6 +664,9 @@ def decode_model(data: bytes, where: str) -> Model:
     arrays, meta = unpack(data, FORMAT, where)
     try:
         family = family_of(meta["family"])
+        anomaly_score: AnomalyScore = meta.get("anomaly_score", "model")
+        if anomaly_score not in get_args(AnomalyScore):
+            raise DataError(f"anomaly_score is {anomaly_score!r}")
         return Model(
             name=meta["model"],
             version=whole(meta, "version", least=1),
@@ -684,7 +687,7 @@ def decode_model(data: bytes, where: str) -> Model:
             if meta.get("scores") is None
             else ScoreDistribution.of(arrays[_SCORES], meta["scores"]),
             feature_distribution=_feature_distribution(arrays, meta),
-            anomaly_score=_anomaly_score(meta),
+            anomaly_score=anomaly_score,
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
         raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None
@@ -703,13 +706,6 @@ def _feature_distribution(
         if feature_arrays
         else None
     )
-
-
-def _anomaly_score(meta: dict[str, Any]) -> AnomalyScore:
-    score: AnomalyScore = meta.get("anomaly_score", "model")
-    if score not in get_args(AnomalyScore):
-        raise DataError(f"anomaly_score is {score!r}")
-    return score
 
 
 def _ids(arrays: dict[str, Array], K: int) -> Labels:

@@ -203,7 +203,12 @@ class GaussianMixture:
         has_missing, count = self._incomplete(X), float(w.sum())
         scores, entropy = None, 0.0
         if has_missing:
-            step = self._step_with_gaps(params, X, w, with_scores=outputs.scores)
+            spread = self.spread(params) if self.reg_covar > 0.0 else None
+            ridge = 0.0 if spread is None else self.reg_covar * spread
+            background = None
+            if self.outliers > 0.0:
+                background = np.asarray(self.log_background(params, X))
+            step = conditionals.e_step(params, X, w, ridge, background, with_scores=outputs.scores)
             moments, log_likelihood, entropy = step[:3]
             if step.log_density is not None and step.entropies is not None:
                 scores = step.entropies - step.log_density
@@ -227,16 +232,6 @@ class GaussianMixture:
             assigned = (partial if has_missing else kernels).assign(X, params.means)
         stats = self._stats(moments, params.means, log_likelihood, count)
         return BatchStep(stats, assigned, scores, entropy)
-
-    def _step_with_gaps(
-        self, params: MixtureParams, X: Points, w: Array, *, with_scores: bool
-    ) -> conditionals.Step:
-        spread = self.spread(params) if self.reg_covar > 0.0 else None
-        ridge = 0.0 if spread is None else self.reg_covar * spread
-        background = None
-        if self.outliers > 0.0:
-            background = np.asarray(self.log_background(params, X))
-        return conditionals.e_step(params, X, w, ridge, background, with_scores=with_scores)
 
     def log_background(self, params: MixtureParams, X: Points) -> Array | float:
         """Return the log-density of the background relative to the mixture.

@@ -371,8 +371,11 @@ class StreamLearner(Generic[P]):
         search_of(self.family).check(raw)
         scaling = learn_scaling(self.scale, raw, w)
         sample = raw if scaling is None else scaling.apply(raw)
+        # The numbers of runs and of passes per run, so that the start takes a limited time.
+        passes = _MAX_PRODUCTS // max(1, sample.size * self.family.n_components)
+        restarts = max(1, min(self.n_init, passes // _PASSES_PER_RUN))
+        passes = max(1, min(_MAX_PASSES, passes))
         try:
-            restarts, passes = self._runs_and_passes(sample)
             best = fit(self.family, sample, w, n_init=restarts, max_iter=passes, seed=self.seed)
         except TooFewPointsError as error:
             return replace(state, warm_up=self._bounded_warm_up(raw, w)), Info(
@@ -522,12 +525,6 @@ class StreamLearner(Generic[P]):
     @cached_property
     def _rules(self) -> Rules[P]:
         return rules_of(self.family)
-
-    def _runs_and_passes(self, sample: Array) -> tuple[int, int]:
-        """Return the numbers of runs and of passes per run for a start in limited time."""
-        passes = _MAX_PRODUCTS // max(1, sample.size * self.family.n_components)
-        restarts = min(self.n_init, passes // _PASSES_PER_RUN)
-        return max(1, restarts), max(1, min(_MAX_PASSES, passes))
 
 
 _NUMERICAL = (DataError, ArithmeticError, np.linalg.LinAlgError)

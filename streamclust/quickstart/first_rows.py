@@ -189,7 +189,9 @@ class _Rows:
             if rows >= _MAX_ROWS or size >= _MAX_BYTES:
                 self.is_complete = False
                 break
-            good = _are_learnable(chunk.X)
+            good = np.ones(len(chunk.X), bool)
+            if chunk.X.dtype != np.float32:
+                good = ~(np.abs(chunk.X) > MAX_MAGNITUDE).any(axis=1)
             parts.append(chunk.X if good.all() else chunk.X[good])
             rows += len(parts[-1])
             size += parts[-1].nbytes
@@ -203,12 +205,6 @@ class _Rows:
             reason = f"; the first bad row: {self.reason}" if self.reason else ""
             raise DataError(f"{path} has {count} of numbers; expected at least two{reason}")
         self.X = np.concatenate(parts)
-
-
-def _are_learnable(X: NDArray[Any]) -> NDArray[np.bool_]:
-    if X.dtype == np.float32:
-        return np.ones(len(X), bool)
-    return np.asarray(~(np.abs(X) > MAX_MAGNITUDE).any(axis=1))
 
 
 def _note(column: Column) -> str:

@@ -81,7 +81,10 @@ class LogOutput:
         self._stream = stream
         self._processors = processors
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._fd = _fd_of(stream)
+        try:
+            self._fd = None if stream is None else stream.fileno()
+        except (OSError, ValueError):  # a stream without a file descriptor
+            self._fd = None
         self._lock = threading.Lock()
         self._lost = 0
         self._torn = False  # only a part of the last line was written
@@ -132,14 +135,6 @@ class LogOutput:
         remaining = 0.0 if self._full else max(deadline - time.monotonic(), 0.0)
         self._full = not poll.poll(1000.0 * remaining)
         return not self._full
-
-
-def _fd_of(stream: TextIO | None) -> int | None:
-    """Return the stream's file descriptor; None if it has none."""
-    try:
-        return None if stream is None else stream.fileno()
-    except (OSError, ValueError):
-        return None
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

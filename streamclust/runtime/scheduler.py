@@ -145,10 +145,13 @@ class Scheduler:
             due = self.next_due()
         if self._running >= self.threads:
             return None
-        queue = self._next_queue()
-        if queue is None:
+        # Long turns leave at least one thread to short ones, unless there is only one.
+        most_long = max(self.threads - self._hung - 1, 1)
+        usable = [self._short] if self._running_long >= most_long else [self._short, self._long]
+        filled = [queue for queue in usable if queue]
+        if not filled:
             return None
-        used, _, model = heapq.heappop(queue)
+        used, _, model = heapq.heappop(min(filled, key=lambda queue: queue[0]))
         entry = self._models[model]
         entry.state, entry.since, entry.has_news = "running", now, False
         self._floor = max(self._floor, used)
@@ -220,10 +223,3 @@ class Scheduler:
         self._places += 1
         queue = self._long if entry.long else self._short
         heapq.heappush(queue, (entry.used, self._places, model))
-
-    def _next_queue(self) -> list[tuple[float, int, str]] | None:
-        """Return the queue of the next model; None if no thread may take any."""
-        limit = max(self.threads - self._hung - 1, 1)
-        usable = [self._short] if self._running_long >= limit else [self._short, self._long]
-        filled = [queue for queue in usable if queue]
-        return min(filled, key=lambda queue: queue[0]) if filled else None

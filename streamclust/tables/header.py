@@ -44,16 +44,13 @@ def has_header(first: Sequence[str], second: Sequence[str] | None, decimal: str 
     if not any(is_data(cell, decimal) for cell in cells):
         return True
     named = cells[1:] if not cells[0] else cells
-    if len(named) > 1 and are_counted(named) and not (len(cells) == 2 and _are_whole(second)):
+    numbers = second is None or all(re.fullmatch(r"\s*[-+]?\d+\s*", cell) for cell in second)
+    if len(named) > 1 and are_counted(named) and not (len(cells) == 2 and numbers):
         raise DataError(
             f"the first row is {','.join(cells[:4])}{',...' if len(cells) > 4 else ''}: these can "
             f"be names from pandas, or a point; {CHOOSE}"
         )
     return False
-
-
-def _are_whole(cells: Sequence[str] | None) -> bool:
-    return cells is None or all(re.fullmatch(r"\s*[-+]?\d+\s*", cell) for cell in cells)
 
 
 def is_index(name: str, place: int) -> bool:

@@ -82,17 +82,15 @@ def array_header(file: IO[bytes], request: Request, label: str) -> Header:
         raise unreadable(label)  # it would need pickle
     if header.dtype.kind not in "fiu":
         raise DataError(f"{label} holds {header.dtype}; save it as float32 or float64")
-    if len(header.shape) not in (1, 2) or not all(map(_is_size, header.shape)):
+    if len(header.shape) not in (1, 2) or any(
+        type(size) is not int or size < 0 for size in header.shape
+    ):
         raise DataError(
             f"{label} has shape {header.shape}, expected (points, features); "
             "reshape the array to two dimensions"
         )
     request.rows(header.n_columns)  # raises an error if there are too many columns
     return header
-
-
-def _is_size(value: object) -> bool:
-    return type(value) is int and value >= 0
 
 
 def unreadable(what: str) -> DataError:

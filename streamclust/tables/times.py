@@ -58,7 +58,9 @@ class TimeReader:
             return np.empty(0, np.int64)
         form = self.form or guess_form(values[0])
         if form in UNITS:
-            ms = _scaled(np.array([float(value) for value in values]), UNITS[form])
+            ms = np.array([float(value) for value in values]) * UNITS[form]
+            if UNITS[form] >= 1.0:
+                ms = np.round(ms, 3)  # 1.001 s is 1001 ms
         else:
             ms = np.array([_exact(_converter(form), value) for value in values])
         whole = np.floor(ms)
@@ -137,12 +139,6 @@ def guess_form(value: Any) -> str:
     if math.isnan(number):
         raise ValueError("NaN isn't a time")
     return next((unit for unit, most in _LIMITS if number < most), "ns")
-
-
-def _scaled(numbers: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
-    if factor >= 1.0:
-        return np.round(numbers * factor, 3)  # 1.001 s is 1001 ms
-    return numbers * factor
 
 
 def _converter(form: str) -> Callable[[str], datetime]:

@@ -66,13 +66,6 @@ def threshold_outdated(learner: StreamLearner[Any], checkpoint: Checkpoint) -> b
     return not anomaly.rate / _WRONG <= share <= anomaly.rate * _WRONG
 
 
-def _threshold(learner: StreamLearner[Any], model: Model) -> float | None:
-    if model.scores is None or learner.anomaly is None or learner.anomaly.rate is None:
-        return None
-    threshold = model.scores.threshold(learner.anomaly.rate)
-    return threshold if math.isfinite(threshold) else None
-
-
 def is_first(checkpoint: Checkpoint) -> bool:
     """Whether the model has parameters and no version yet."""
     return checkpoint.version == 0 and checkpoint.learner.params is not None
@@ -143,12 +136,16 @@ def next_version(
         feature_distribution=learner.feature_distribution(state),
         anomaly_score="model" if scores is None else learner.anomaly_score,
     )
-    version, counts = model.version, state.counts
+    version, counts, threshold = model.version, state.counts, None
+    rate = None if learner.anomaly is None else learner.anomaly.rate
+    if scores is not None and rate is not None:
+        found = scores.threshold(rate)
+        threshold = found if math.isfinite(found) else None
     after = replace(
         checkpoint,
         version=version,
         published_points=state.points,
         published=counts,
-        published_threshold=_threshold(learner, model),
+        published_threshold=threshold,
     )
     return after, model

@@ -270,7 +270,12 @@ def _row_of(value: Any, layout: Layout) -> Sequence[Any]:
 
 def row(point: Any, layout: Layout) -> list[float]:
     """Return the numbers of a vector, or of an object with feature names as keys."""
-    values = _by_name(point, layout) if isinstance(point, tuple) else point
+    values = point
+    if isinstance(point, tuple):
+        if not layout.features:
+            raise DataError("an object, but the features have no names; set points.features")
+        names, values = [name for name, _ in point], [value for _, value in point]
+        values = pick_features(names, values, layout.features, layout, None)
     if not isinstance(values, list):
         raise DataError(f"not a vector: {_show(point)}")
     if len(values) != layout.n_features:
@@ -288,13 +293,6 @@ def row(point: Any, layout: Layout) -> list[float]:
             )
         numbers.append(math.nan if is_gap else value)
     return numbers
-
-
-def _by_name(point: tuple[tuple[str, Any], ...], layout: Layout) -> list[Any]:
-    if not layout.features:
-        raise DataError("an object, but the features have no names; set points.features")
-    names, values = [name for name, _ in point], [value for _, value in point]
-    return pick_features(names, values, layout.features, layout, None)
 
 
 def _weight(value: Any) -> float:

@@ -139,7 +139,8 @@ class ValueReader:
                 return [self._one_by_one(models[0])]
             half = len(models) // 2
             return [*self._together(models[:half]), *self._together(models[half:])]
-        if self._per_script > 1 and any(map(_is_of_several_slots, replies)):
+        errors = [str(reply) for reply in replies if isinstance(reply, redis.ResponseError)]
+        if self._per_script > 1 and any("same slot" in error for error in errors):
             self._per_script = 1  # in a cluster, a script has keys of one slot
             return self._together(models)
         found = []
@@ -191,10 +192,6 @@ def _look_command(models: Sequence[Keys]) -> tuple[Any, ...]:
         for key in (each.health, each.state, each.models, each.dead, each.alerts, each.paused)
     ]
     return ("EVAL", _SCRIPT, len(keys), *keys, _HEAD)
-
-
-def _is_of_several_slots(reply: Any) -> bool:
-    return isinstance(reply, redis.ResponseError) and "same slot" in str(reply)
 
 
 def _value(read: Callable[[], Any]) -> Any:

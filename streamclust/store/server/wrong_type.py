@@ -49,7 +49,10 @@ def with_key(
             found, expected = _text(type_of(key)), expected_type(key)
             if found not in ("none", expected):
                 wrong.append(f"key {key} holds a {found}, expected a {expected}")
-    return redis.ResponseError(f"{_WORD} {'; '.join(wrong) or _named(keys)}")
+    if not wrong:
+        names = ", ".join(keys)
+        wrong = [f"one of the keys {names}" if len(keys) > 1 else f"key {names}"]
+    return redis.ResponseError(f"{_WORD} {'; '.join(wrong)}")
 
 
 def keys_of(command: Sequence[Any]) -> Iterable[Any]:
@@ -70,10 +73,6 @@ def expected_type(key: str) -> str:
     """Return the expected type of a model's key, or of a points' stream."""
     tag, _, name = key.partition("}:")
     return _TYPES.get(name, "stream") if tag.startswith("{") else "stream"
-
-
-def _named(keys: Sequence[str]) -> str:
-    return f"one of the keys {', '.join(keys)}" if len(keys) > 1 else f"key {''.join(keys)}"
 
 
 def _text(word: Any) -> str:

@@ -102,7 +102,10 @@ class StreamWatch:
         """Return the gap, from the count of removed entries; some of `entries` may be removed."""
         if info.removed is None:
             return self._gap(None) if self._started else None
-        passed = _count_before(entries, info.first)
+        passed = len(entries)  # those that are older than the stream's first entry
+        if info.first is not None:
+            first = order(info.first)
+            passed = sum(order(entry_id) < first for entry_id in entries.ids())
         before, self.entries_added = self.entries_added, info.removed - passed
         if before is None:
             return self._gap(None) if self._started else None
@@ -164,11 +167,3 @@ class StreamWatch:
 
     def _gap(self, entries: int | None) -> Gap:
         return Gap(self._stream, self.position, entries=entries)
-
-
-def _count_before(entries: RawEntries, first: str | None) -> int:
-    """Return how many of `entries` are older than the stream's first entry."""
-    if first is None:
-        return len(entries)
-    limit = order(first)
-    return sum(order(entry_id) < limit for entry_id in entries.ids())
