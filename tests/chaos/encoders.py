@@ -45,6 +45,7 @@ from tests.support.workspace import Workspace
 
 PART = 200
 RATE = 0.05
+LEAST_KILLS = 2
 FORK = multiprocessing.get_context("fork")
 
 
@@ -79,7 +80,7 @@ class Chaos:
     def run(self, seconds: float, count: int) -> None:
         self.encoders = [self.start() for _ in range(count)]
         until = time.monotonic() + seconds
-        while time.monotonic() < until or not self.befell["kill"]:
+        while time.monotonic() < until or self.befell["kill"] < LEAST_KILLS:
             with self.workspace.client as client:
                 points = blobs(PART, self.rng.randrange(1 << 30))
                 for name, part in zip(

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamclust.store.server.connect import Address, Server, open_server
+from streamclust.store.server.connect import Address, Server, find_server
 from tests.support.encoder_fixture import EncoderFixture
 
 
 @pytest.fixture
 def server(address: Address) -> Iterator[Server]:
-    with open_server(address) as found:
+    with find_server(address) as found:
         yield found
 
 

@@ -30,6 +30,7 @@ from streamclust.formats.code_file import (
 from streamclust.formats.container import pack
 from streamclust.formats.model import Model
 from tests.support.encoder_fixture import model_of
+from tests.support.exhaustive import examples
 from tests.support.pictures import write_picture
 from tests.support.points import blobs
 
@@ -43,6 +44,7 @@ def test_bits_tell_all_codes_apart(K: int) -> None:
     assert bits_of(K) == math.ceil(math.log2(K))
 
 
+@examples(100)
 @given(st.integers(1, 5000), st.lists(st.integers(0, 40), max_size=6), st.integers(0, 2**32 - 1))
 def test_packed_codes_come_back(K: int, sizes: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -56,6 +58,7 @@ def test_packed_codes_come_back(K: int, sizes: list[int], seed: int) -> None:
     np.testing.assert_array_equal(unpack_codes(data, bits_of(K), n), wanted)
 
 
+@examples(60)
 @given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_a_file_decodes_to_the_nearest_centroids(
     tmp_path_factory: pytest.TempPathFactory, N: int, K: int, D: int, seed: int

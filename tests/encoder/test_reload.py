@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from streamclust.formats.codes import decode_fields
+from streamclust.formats.model import encode_model
+from streamclust.store.model.commit import Commit, commit
 from tests.support.commands import shown
+from tests.support.commits import take
+from tests.support.encoder_fixture import model_of
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
 from tests.support.workers import WorkerProcess
@@ -41,17 +45,30 @@ def tops(workspace: Workspace, name: str) -> list[int]:
     return [1 if each.top is None else each.top.shape[1] for each in found]
 
 
+def coded(workspace: Workspace, name: str) -> int:
+    """The number of entries that have codes."""
+    with workspace.client as client:
+        return int(client.xlen(workspace.keys(name).codes()))
+
+
+def publish(workspace: Workspace, *names: str) -> None:
+    """Publish a version of each model, and add 90 points to its stream."""
+    model = model_of(1, features=("x0", "x1"))
+    with workspace.client as client:
+        for name in names:
+            keys = workspace.keys(name)
+            commit(client, keys, Commit(take(client, keys), b"s", model, encode_model(model)))
+            add_points(client, workspace.stream(name), blobs(90))
+
+
 @pytest.fixture(params=["few", "many"])
 def encoder(request: pytest.FixtureRequest, workspace: Workspace) -> Iterator[Encoder]:
-    """An encoder of two learned models, in threads of their own or in shared ones."""
-    with workspace.client as client:
-        for name in NAMES:
-            add_points(client, workspace.stream(name), blobs(90))
-    workspace.write(models(workspace, *NAMES)).drain()
+    """An encoder of two models, in threads of their own or in shared ones."""
+    publish(workspace, *NAMES)
     workspace.write(models(workspace, "a", "b"))
     names = {"few": NAMES[:2], "many": ("[abc]",)}[request.param]
     with Encoder(workspace, *names) as encoder:
-        encoder.wait(lambda: len(tops(workspace, "a")) == len(tops(workspace, "b")) == 90)
+        encoder.wait(lambda: coded(workspace, "a") == coded(workspace, "b") == 90)
         yield encoder
 
 
@@ -79,7 +96,7 @@ def test_models_change_and_others_keep_their_old_settings(
     with workspace.client as client:
         for name in ("a", "b"):
             add_points(client, workspace.stream(name), blobs(30, seed=1))
-    encoder.wait(lambda: len(tops(workspace, "a")) == len(tops(workspace, "b")) == 120)
+    encoder.wait(lambda: coded(workspace, "a") == coded(workspace, "b") == 120)
     assert tops(workspace, "a") == [1] * 90 + [2] * 30
     assert tops(workspace, "b") == [1] * 120
     # When the settings are correct again and the encoder gets SIGHUP
@@ -89,7 +106,7 @@ def test_models_change_and_others_keep_their_old_settings(
     with workspace.client as client:
         for name in ("a", "b"):
             add_points(client, workspace.stream(name), blobs(30, seed=2))
-    encoder.wait(lambda: len(tops(workspace, "a")) == len(tops(workspace, "b")) == 150)
+    encoder.wait(lambda: coded(workspace, "a") == coded(workspace, "b") == 150)
     assert tops(workspace, "a") == [1] * 90 + [2] * 30 + [1] * 30
     assert tops(workspace, "b") == [1] * 120 + [3] * 30
     assert encoder.leave() == 0
@@ -105,15 +122,15 @@ def test_models_go_and_come_back(workspace: Workspace, encoder: Encoder) -> None
     with workspace.client as client:
         for name in ("a", "b"):
             add_points(client, workspace.stream(name), blobs(30, seed=1))
-        encoder.wait(lambda: len(tops(workspace, "a")) == 120)
+        encoder.wait(lambda: coded(workspace, "a") == 120)
         # Its group is left without a member, and its entries without codes
         encoder.wait(
             lambda: not client.xinfo_consumers(workspace.stream("b"), workspace.keys("b").encoders)
         )
-        assert len(tops(workspace, "b")) == 90
+        assert coded(workspace, "b") == 90
         workspace.write(models(workspace, "a", "b"))
         assert reload(workspace)[0] == 0
-        encoder.wait(lambda: len(tops(workspace, "b")) == 120)
+        encoder.wait(lambda: coded(workspace, "b") == 120)
     assert encoder.leave() == 0
 
 
@@ -126,21 +143,20 @@ def test_a_broken_file_changes_nothing(workspace: Workspace, encoder: Encoder) -
         encoder.wait_for("reload_failed", number)
     with workspace.client as client:
         add_points(client, workspace.stream("a"), blobs(30, seed=1))
-    encoder.wait(lambda: len(tops(workspace, "a")) == 120)
+    encoder.wait(lambda: coded(workspace, "a") == 120)
     assert not encoder.events("settings_reloaded")
     assert encoder.leave() == 0
 
 
 def test_an_encoder_is_not_left_without_models(workspace: Workspace) -> None:
-    with workspace.client as client:
-        add_points(client, workspace.stream("a"), blobs(90))
-    workspace.write(models(workspace, "a")).drain()
+    publish(workspace, "a")
+    workspace.write(models(workspace, "a"))
     with Encoder(workspace, "a") as encoder:
-        encoder.wait(lambda: len(tops(workspace, "a")) == 90)
+        encoder.wait(lambda: coded(workspace, "a") == 90)
         workspace.write(models(workspace, "b"))
         encoder.send(signal.SIGHUP)
         error = encoder.wait_for("reload_failed")["error"]
         assert error.startswith("model 'a' isn't configured any more")
         with workspace.client as client:
             add_points(client, workspace.stream("a"), blobs(30, seed=1))
-        encoder.wait(lambda: len(tops(workspace, "a")) == 120)
+        encoder.wait(lambda: coded(workspace, "a") == 120)
