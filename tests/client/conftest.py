@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from streamclust.store.server.connect import Address, open_server
+from streamclust.store.server.connect import Address, find_server
 from tests.support.publisher import Publisher, Restarting
 from tests.support.servers import own_server
 
 
 @pytest.fixture
 def publisher(address: Address, namespace: str) -> Iterator[Publisher]:
-    with open_server(address) as server:
+    with find_server(address) as server:
         yield Publisher(server, namespace)
 
 

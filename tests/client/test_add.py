@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,8 @@ import redis
 from streamclust.client.async_client import AsyncClient
 from streamclust.client.client import Client
 from streamclust.errors import DataError, ServerError
+from tests.support.waiting import LIMIT
+from tests.support.workspace import environment, run_program
 
 X = np.arange(12.0).reshape(6, 2)
 COLUMNS = {"x": [1.5, 2.5, 3.5], "host": ["a", "a", "b"], "n": [1, 2, 3]}
@@ -212,14 +213,15 @@ def test_a_refusal_of_the_server_names_the_key(
         client.add(namespace, X)
 
 
-def test_neither_pandas_nor_polars_is_imported() -> None:
-    code = (
+def test_neither_pandas_nor_polars_is_imported(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
         "import sys, numpy as np; from streamclust.client.add import as_points; "
         "as_points(np.ones((2, 2)), None, None, None, None); "
         "print({'pandas', 'polars', 'pyarrow', 'narwhals'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
+    done = run_program(tmp_path, program, environment(), LIMIT)
+    assert done.stdout == "set()\n", done.stderr
 
 
 GAPPED: dict[str, list[Any]] = {"x": [1.5, None, 3.5], "n": [1, 2, None]}

@@ -199,8 +199,8 @@ def test_each_point_is_in_the_stream_once_after_any_end(
     client: redis.Redis, server_url: str, namespace: str, tmp_path: Path, kill: signal.Signals
 ) -> None:
     # Given two files
-    _write(tmp_path / "a.csv", range(3000))
-    _write(tmp_path / "b.csv", range(3000, 20_000))
+    _write(tmp_path / "a.csv", range(1500))
+    _write(tmp_path / "b.csv", range(1500, 10_000))
     words = ["ingest", "a.csv", "b.csv", "--stream", namespace, "--redis-url", server_url]
     log = tmp_path / "log"
 
@@ -208,14 +208,14 @@ def test_each_point_is_in_the_stream_once_after_any_end(
         return ForkedCommand([*words, *more], tmp_path, environment(), log, log)
 
     # When the command is ended in each of them, and started again
-    for enough in (500, 4000):
-        process = start("--rate", "10000")
+    for enough in (500, 2500):
+        process = start("--rate", "5000")
         wait_until(partial(_has, client, namespace, enough))
         process.send_signal(kill)
         assert process.wait(LIMIT) != 0
     assert start().wait(LIMIT) == 0, log.read_text()
     # Then each point went in once, in its order
-    assert _sent(client, namespace) == [*range(20_000)]
+    assert _sent(client, namespace) == [*range(10_000)]
     assert not client.exists(progress_key(namespace))
 
 
