@@ -161,8 +161,8 @@ def test_a_mixture_with_a_share_of_outliers_gives_them_no_component() -> None:
 @pytest.mark.parametrize("kind", [StreamingKMeans, StreamingGaussianMixture])
 def test_absent_features_none_and_nan_are_missing_values_on_request(kind: Any) -> None:
     rng = np.random.default_rng(0)
-    owners = np.arange(600) % 2
-    X = 20.0 * owners[:, None] + rng.normal(size=(600, 1)) + 0.1 * rng.normal(size=(600, 3))
+    owners = np.arange(300) % 2
+    X = 20.0 * owners[:, None] + rng.normal(size=(300, 1)) + 0.1 * rng.normal(size=(300, 3))
     model = kind(2, warm_up=100, missing="learn")
     nothing: list[dict[str, Any]] = [{}, {"b": None}, {"b": float("nan")}]
     for n, (a, b, c) in enumerate(X.tolist()):

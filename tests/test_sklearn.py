@@ -302,7 +302,7 @@ def test_scikit_learn_s_checks_pass_if_missing_values_are_learned(estimator: Any
 
 @pytest.mark.parametrize("kind", [StreamingKMeans, StreamingGaussianMixture])
 def test_missing_values_are_learned_and_imputed_on_request(kind: Any) -> None:
-    X, owners = correlated(600)
+    X, owners = correlated(300)
     gaps = with_gaps(X, 0.25)
     estimator = kind(3, missing="learn").fit(gaps)
     assert same_partition(estimator.predict(X), owners)
@@ -316,7 +316,7 @@ def test_missing_values_are_learned_and_imputed_on_request(kind: Any) -> None:
     assert np.array_equal(again.impute(gaps), estimator.impute(gaps))
     assert again.get_params()["missing"] == "learn"
     online = kind(3, missing="learn", warm_up=100)
-    for start in range(0, 1800, 100):
+    for start in range(0, 900, 100):
         online.partial_fit(gaps[start : start + 100])
     assert same_partition(online.predict(X), owners)
 

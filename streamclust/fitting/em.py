@@ -101,7 +101,7 @@ def run_em(
     history = [family.loss(stats)]
     converged = False
     while len(history) <= max_iter:
-        working = stats if stats.alive.all() else data.revive(stats)
+        working = stats if stats.all_alive else data.revive(stats)
         if converged and working is stats:
             break
         params = family.m_step(working, params)

@@ -273,7 +273,7 @@ class GaussianMixture:
     ) -> MixtureParams:
         """Return the m-step; the ridge of component k is multiplied by `share[k]`, if given."""
         weight = stats.weight
-        if not stats.alive.all():
+        if not stats.all_alive:
             weight = np.where(stats.alive, weight, 0.0)
         total = float(weight.sum())
         if total == 0.0:

@@ -78,11 +78,16 @@ class Stats:
         """Whether the mass of each component is large enough to divide by, shape (K,)."""
         return self.weight > _VANISHED
 
+    @cached_property
+    def all_alive(self) -> bool:
+        """Whether all components are alive, which nearly all steps and iterations ask."""
+        return bool(self.alive.all())
+
     def averages(self, otherwise: Array) -> Array:
         """Return each component's average (K, D); `otherwise` for components without mass."""
-        alive = self.alive
-        if alive.all():
+        if self.all_alive:
             return self.reference + self.first / self.weight[:, None]
+        alive = self.alive
         means = otherwise.copy()
         means[alive] = self.reference[alive] + self.first[alive] / self.weight[alive, None]
         return means

@@ -57,11 +57,11 @@ def test_k_means_finds_the_clusters_of_complete_points(share: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "family", [KMeans(8, min_clusters=1), GaussianMixture(8, min_components=1)]
+    "family", [KMeans(5, min_clusters=1), GaussianMixture(5, min_components=1)]
 )
 def test_the_number_of_components_is_found_in_points_with_gaps(family: Any) -> None:
-    X, _ = blobs(150, [[0.0] * 4, [12.0] * 4, [-12.0, 12.0, -12.0, 12.0]])
-    learns = type(family)(8, missing="learn", **{_least(family): 1})
+    X, _ = blobs(100, [[0.0] * 4, [12.0] * 4, [-12.0, 12.0, -12.0, 12.0]])
+    learns = type(family)(5, missing="learn", **{_least(family): 1})
     assert len(fit(learns, with_gaps(X, 0.2)).params.means) == 3
 
 

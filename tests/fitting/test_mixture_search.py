@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
@@ -15,7 +15,7 @@ from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.fitting.split_merge import has_few_points
 from streamclust.models import GaussianMixture, MixtureParams
-from tests.support.exhaustive import some
+from tests.support.exhaustive import examples, some
 from tests.support.strategies import COVARIANCE_TYPES, blobs, mixture_of
 
 kinds = pytest.mark.parametrize("kind", some(COVARIANCE_TYPES, "tied", "full"))
@@ -38,7 +38,7 @@ def with_far_points(
 
 @kinds
 @given(n=st.integers(1, 9), seed=st.integers(0, 1000), K=st.sampled_from([3, 4]))
-@settings(deadline=None, max_examples=8)
+@examples(15)
 def test_no_component_is_left_on_a_few_far_points(
     kind: CovarianceType, n: int, seed: int, K: int
 ) -> None:
@@ -71,7 +71,7 @@ def test_a_group_of_enough_far_points_keeps_its_component() -> None:
 
 
 @kinds
-@pytest.mark.parametrize("n", [2, 15, 40])
+@pytest.mark.parametrize("n", some([2, 15, 40], 2, 40))
 def test_a_sentinel_value_gets_no_component_however_often_it_comes(
     kind: CovarianceType, n: int
 ) -> None:

@@ -52,9 +52,8 @@ def test_clear_clusters_are_found(name: str) -> None:
 def test_the_best_of_several_runs_is_returned(name: str) -> None:
     X, _ = blobs(10, np.random.default_rng(0).normal(size=(25, 2)), spread=0.3)
     family = family_of(name, 25)
-    losses = [fit(family, X, n_init=n).loss for n in (1, 3, 8)]
-    assert losses == sorted(losses, reverse=True)
-    assert losses[2] < losses[0]
+    one, best_of_eight = (fit(family, X, n_init=n).loss for n in (1, 8))
+    assert best_of_eight < one
 
 
 @pytest.mark.parametrize("seed", combinations(range(50), always=lambda seed: seed < 10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from streamclust.models import KMeansParams
 from streamclust.models.quantize import quantize
 from streamclust.models.scaling import Scaling, learn_scaling
 from streamclust.online.drift import Drift
+from tests.support.exhaustive import combinations
 from tests.support.strategies import COVARIANCE_TYPES, mixture_of
 
 UNITS = np.array([1e-3, 1.0, 1e4])
@@ -167,7 +169,7 @@ def test_scaled_points_are_clipped_and_volumes_are_products_of_scales() -> None:
 
 
 def learned(family: Any, scale: Any, X: Any = None) -> tuple[Any, Any]:
-    learner = StreamLearner(family, HalfLife(500), warm_up=100, scale=scale)
+    learner = StreamLearner(family, HalfLife(500), warm_up=100, scale=scale, coreset=300)
     state = learner.init()
     for batch in np.split(blobs(1000) if X is None else X, 20):
         state, _ = learner.update(state, batch)
@@ -310,35 +312,41 @@ def test_small_points_beside_large_ones_are_told_apart() -> None:
     assert_array_equal(np.sort(best.params.centroids, axis=None), [TINY, 11 * TINY, 1.0])
 
 
-@pytest.mark.parametrize("unit", [TINY, HUGE])
+@cache
+def learned_in_units(family: KMeans, scale: Any, factor: float) -> tuple[Any, Any, int]:
+    """Learn a stream with a drift, with a checkpoint after each batch.
+
+    Return the centroids, the labels of some points, and the number of drifts.
+    """
+    drift = Drift(on_drift="recluster")
+    learner = StreamLearner(
+        family, HalfLife(300), warm_up=100, scale=scale, drift=drift, coreset=200
+    )
+    state = learner.init()
+    for batch in np.split(np.concatenate([clusters(500, 2), clusters(500, 2) + 90.0]), 40):
+        state, _ = learner.update(state, factor * batch)
+        data = encode_checkpoint(Checkpoint(learner=state), family)
+        state = decode_checkpoint(data, family, "the state").learner
+    params: Any = learner.in_units(state)
+    labels = family.predict(params, factor * clusters(500, 2))
+    return params.centroids / factor, labels, state.counts.drifts
+
+
 @pytest.mark.parametrize(
-    ("family", "scale"),
-    [
-        *((KMeans(3), scale) for scale in ("none", "standard", "robust")),
-        (KMeans(5, min_clusters=2), "none"),
-    ],
+    ("family", "scale", "unit"),
+    combinations(
+        [KMeans(3), KMeans(5, min_clusters=2)],
+        ["none", "standard", "robust"],
+        [TINY, HUGE],
+        always=lambda family, scale, unit: (
+            (unit == TINY if scale == "none" else family == KMeans(3))
+            and (scale == "standard") == (unit == HUGE)
+        ),
+    ),
     ids=str,
 )
 def test_a_stream_is_learned_alike_at_any_scale(family: Any, scale: Any, unit: float) -> None:
-    found = []
-    for factor in (1.0, unit):
-        learner = StreamLearner(
-            family,
-            HalfLife(300),
-            warm_up=100,
-            scale=scale,
-            drift=Drift(on_drift="recluster"),
-            coreset=200,
-        )
-        state = learner.init()
-        for batch in np.split(np.concatenate([clusters(500, 2), clusters(500, 2) + 90.0]), 40):
-            state, _ = learner.update(state, factor * batch)
-            data = encode_checkpoint(Checkpoint(learner=state), family)
-            state = decode_checkpoint(data, family, "the state").learner
-        params: Any = learner.in_units(state)
-        labels = family.predict(params, factor * clusters(500, 2))
-        found.append((params.centroids / factor, labels, state.counts.drifts))
-    plain, other = found
+    plain, other = (learned_in_units(family, scale, factor) for factor in (1.0, unit))
     assert_allclose(other[0], plain[0], rtol=1e-9)
     assert_array_equal(other[1], plain[1])
     assert other[2] == plain[2] > 0

@@ -33,7 +33,7 @@ def subtopics(n: int, K: int, D: int, seed: int = 0) -> Any:
 
 
 def test_one_pass_is_within_one_percent_of_the_best_of_ten_batch_runs() -> None:
-    X, family = subtopics(8000, 60, 96), KMeans(20, metric="cosine")
+    X, family = subtopics(4000, 60, 64), KMeans(20, metric="cosine")
     best = fit(family, X, n_init=10).loss
     state, _ = learn(StreamLearner(family), X, size=1024)
     assert state.params is not None
@@ -99,7 +99,8 @@ def test_the_warm_up_stays_small_with_fewer_directions_than_clusters() -> None:
 
 def test_k_that_adapts_finds_new_directions() -> None:
     first, more = directions(3000, 2, 12)[0], directions(6000, 5, 12)[0]
-    learner = StreamLearner(KMeans(20, min_clusters=1, metric="cosine"), HalfLife(2000))
+    family = KMeans(20, min_clusters=1, metric="cosine")
+    learner = StreamLearner(family, HalfLife(2000), coreset=1500)
     state, _ = learn(learner, first)
     assert len(state.ids) == 2
     state, _ = learn(learner, more, state=state)

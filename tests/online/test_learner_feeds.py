@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -9,6 +12,8 @@ from hypothesis import given, settings
 from numpy.testing import assert_allclose, assert_array_equal
 
 from streamclust import HalfLife, HalfLifeTime, StreamLearner
+from streamclust.arrays import Array
+from streamclust.online.state import LearnerState
 from tests.support.exhaustive import some
 from tests.support.strategies import (
     COVARIANCE_TYPES,
@@ -25,6 +30,23 @@ CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
 families = pytest.mark.parametrize("name", some(FAMILIES, "kmeans", "tied", "full"))
 
 
+def drifting() -> Array:
+    X, _ = blobs(150, CENTRES)
+    X[300:] += np.linspace(0.0, 5.0, 150)[:, None]
+    return X
+
+
+def learner_of(name: str) -> StreamLearner[Any]:
+    family = family_of(name, 3)
+    return StreamLearner(family, HalfLife(points=80.0), warm_up=90, n_init=1, coreset=90)
+
+
+@cache
+def as_it_is(name: str) -> LearnerState[Any]:
+    """The state after the drifting points in their own units."""
+    return learn(learner_of(name), drifting())[0]
+
+
 @families
 @pytest.mark.parametrize(
     ("scale", "shift", "tol"), [(1e-6, 0.0, 1e-9), (1e6, 0.0, 1e-9), (1.0, 1e8, 1e-6)]
@@ -32,13 +54,10 @@ families = pytest.mark.parametrize("name", some(FAMILIES, "kmeans", "tied", "ful
 def test_other_units_or_another_origin_change_nothing_but_units(
     name: str, scale: float, shift: float, tol: float
 ) -> None:
-    X, _ = blobs(150, CENTRES)
-    X[300:] += np.linspace(0.0, 5.0, 150)[:, None]  # it drifts
-    family = family_of(name, 3)
-    learner = StreamLearner(family, HalfLife(points=80.0), warm_up=90, n_init=1, coreset=90)
-    here, _ = learn(learner, X)
+    X = drifting()
     moved = scale * X + shift
-    there, _ = learn(learner, moved)
+    here, there = as_it_is(name), learn(learner_of(name), moved)[0]
+    learner = learner_of(name)
     assert here.params is not None
     assert there.params is not None
     assert_array_equal(

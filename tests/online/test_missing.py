@@ -160,7 +160,7 @@ def test_the_loss_of_scaled_points_is_that_of_the_present_values_in_their_units(
 def test_the_number_of_components_follows_a_stream_with_gaps(name: str) -> None:
     least = {"min_clusters": 1} if name == "kmeans" else {"min_components": 1}
     family = family_with_gaps(name, 5, **least)
-    learner = StreamLearner(family, HalfLife(400), warm_up=200, coreset=400)
+    learner = StreamLearner(family, HalfLife(400), warm_up=200, coreset=250)
     state, _ = learn(learner, with_gaps(shuffled(200, centres=CENTRES[:2]), 0.2), size=50)
     assert len(state.ids) == 2
     state, _ = learn(learner, with_gaps(shuffled(500), 0.2), size=50, state=state)

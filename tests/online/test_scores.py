@@ -471,7 +471,7 @@ def test_without_a_coreset_a_refit_keeps_the_scores() -> None:
 # ---- flagged points that aren't learned
 
 
-def with_outliers(learner: StreamLearner[Any], batches: int = 60) -> LearnerState[Any]:
+def with_outliers(learner: StreamLearner[Any], batches: int = 40) -> LearnerState[Any]:
     """Learn three blobs with one far point per batch."""
     state = learner.init()
     for number in range(batches):
@@ -489,7 +489,7 @@ def test_flagged_points_are_not_learned_if_so_wished(family: Any) -> None:
     without = replace(learner, anomaly=Anomaly(0.01, learn_flagged=False))
     state = with_outliers(without)
     assert np.abs(state.params.means).max() < 20.0  # type: ignore[union-attr]
-    assert state.points == 60 * 250
+    assert state.points == 40 * 250
     assert np.abs(state.coreset.points.X).max() < 30.0
 
 

@@ -83,7 +83,7 @@ def test_far_points_lead_to_a_mixture(tmp_path: Path) -> None:
 def test_a_wide_array_is_learned_whole_in_raw_blocks(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(5, 384))
-    X = centres[rng.integers(0, 5, 2000)] + rng.normal(size=(2000, 384)) * 0.5
+    X = centres[rng.integers(0, 5, 1000)] + rng.normal(size=(1000, 384)) * 0.5
     X[:, 7] = 0.0  # as the border of a picture
     np.save(tmp_path / "embeddings.npy", X.astype(np.float32))
     found = proposed(tmp_path / "embeddings.npy")
@@ -193,7 +193,7 @@ def test_the_name_of_the_model_is_that_of_the_file(path: str, name: str) -> None
 
 
 def test_unit_vectors_get_the_metric_cosine(tmp_path: Path) -> None:
-    X, _ = directions(1200, 4, 20)
+    X, _ = directions(800, 4, 20)
     np.save(tmp_path / "raw.npy", X)
     np.save(tmp_path / "unit.npy", np.round(unit(X), 5).astype(np.float32))
     found = proposed(tmp_path / "unit.npy")

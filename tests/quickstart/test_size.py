@@ -34,7 +34,7 @@ def test_a_long_cluster_is_one(length: float) -> None:
 
 @pytest.mark.parametrize("kind", ["kmeans", "gaussian_mixture"])
 def test_points_without_clusters_have_one_component(kind: str) -> None:
-    X = np.random.default_rng(0).normal(size=(300, 3))
+    X = np.random.default_rng(0).normal(size=(150, 3))
     assert propose_size(X, kind, "none").n_components == 1
 
 

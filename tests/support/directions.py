@@ -34,9 +34,7 @@ def best_loss(X: Array, w: Array, K: int) -> float:
 
     The best centroid of a cluster is the direction of its sum, which leaves n - |sum|.
     """
-    U, best = unit(X), np.inf
-    for labels in product(range(K), repeat=len(X)):
-        owners = np.asarray(labels)
-        lengths = (np.linalg.norm(w[owners == k] @ U[owners == k]) for k in range(K))
-        best = min(best, float(w.sum() - sum(lengths)))
-    return best / float(w.sum())
+    owners = np.array(list(product(range(K), repeat=len(X))))
+    sums = (((owners == k) * w) @ unit(X) for k in range(K))
+    lengths = np.sum([np.linalg.norm(each, axis=1) for each in sums], axis=0)
+    return float((w.sum() - lengths).min() / w.sum())
