@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from streamclust.store.server.embedded import EmbeddedServer
 from streamclust.store.server.keeper import keeper_of, running_endpoint
 from tests.support.forked import PipedCommand
 from tests.support.waiting import wait_until
-from tests.support.workspace import environment
+from tests.support.workspace import environment, run
 
 FOLDER = Path(".streamclust")
 
@@ -116,10 +115,7 @@ def test_a_second_process_is_refused_and_names_the_first(kept: subprocess.Popen[
 
 
 def test_run_in_the_background_returns_and_stop_waits_for_other_commands(folder: Path) -> None:
-    command = [sys.executable, "-m", "streamclust", "server", "run", "--detach"]
-    started = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, check=False
-    )
+    started = run(folder.parent, "server", "run", "--detach")
     assert started.returncode == 0
     assert started.stdout == f"process {keeper_of(folder)} keeps the server in {folder} running\n"
     with EmbeddedServer.acquire(FOLDER):

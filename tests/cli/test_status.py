@@ -182,7 +182,7 @@ def status_lines(
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
 def test_status_fits_every_terminal(width: int) -> None:
-    many = ODD * (2500 if width == 80 else 25)
+    many = ODD * (250 if width == 80 else 25)
     for detailed, rows in ((False, ODD), (True, ODD[1:2]), (False, ()), (False, many)):
         lines = status_lines(
             rows, "redis://h", Terminal(width, interactive=True), detailed=detailed
