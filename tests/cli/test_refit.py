@@ -27,7 +27,7 @@ def workspace(
 
 def test_a_person_sees_all_runs_and_the_verdict(workspace: Workspace) -> None:
     drain(poor_workspace(workspace, blobs(300)))
-    lines = invoke("refit", "m", "--restarts", "2", "--dry-run").output.splitlines()
+    lines = invoke("refit", "m", "--restarts", "2", "--dry-run").stdout.splitlines()
     assert lines[0] == (
         "300 points, in memory; inertia per point (mean squared distance; lower is better):"
     )
@@ -42,8 +42,8 @@ def test_a_person_sees_all_runs_and_the_verdict(workspace: Workspace) -> None:
     assert lines[-1].endswith("% better: m is unchanged")
     version = workspace.newest("m").version
     done = invoke("refit", "m")
-    assert done.output.splitlines()[-1].endswith(f"better: swapped in place, version {version + 1}")
-    again = invoke("refit", "m").output.splitlines()[-1]
+    assert done.stdout.splitlines()[-1].endswith(f"better: swapped in place, version {version + 1}")
+    again = invoke("refit", "m").stdout.splitlines()[-1]
     assert again == (
         "the refit is not better than the live model: m is unchanged "
         "(use --force to swap in the refit anyway)"
