@@ -44,7 +44,7 @@ def nearest(A: Any, B: Any) -> Any:
     ("kind", "more"),
     [
         (kmeans, {}),
-        (mixture, {}),
+        pytest.param(mixture, {}, marks=pytest.mark.exhaustive),
         (kmeans, {"scale": "standard", "anomaly": {"rate": 0.1}}),
         (mixture, {"scale": "robust", "anomaly": {"rate": 0.1}}),
         (mixture, {"scale": "standard", "anomaly": {"rate": 0.1, "score": "tail_score"}}),

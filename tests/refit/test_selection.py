@@ -77,7 +77,7 @@ def test_the_likelihood_counts_the_units_of_the_present_values_of_all_points(nam
 
 @pytest.mark.parametrize("family", [KMeans(1), GaussianMixture(1, "spherical")], ids=str)
 def test_the_true_number_is_found(family: KMeans | GaussianMixture) -> None:
-    X, _ = blobs(80, CENTRES)
+    X, _ = blobs(40, CENTRES)
     points = gather(Table(X, np.ones(len(X))), 0)
     passes: list[int] = []
     scores = list(

@@ -121,7 +121,7 @@ def test_a_running_worker_takes_it_over_while_the_feed_goes_on(
 
     def more() -> None:
         with workspace.client as client:
-            while not done.wait(0.01):
+            while not done.wait(0.03):
                 add_blocks(client, stream, blobs(90, seed=1))
                 add_entry(client, stream, f8=b"bad")
 
@@ -525,8 +525,8 @@ def test_a_drift_that_is_learned_again_is_not_counted_again(workspace: Workspace
 
 
 def test_a_server_that_is_busy_for_a_while_is_waited_for(workspace: Workspace) -> None:
-    poor_workspace(workspace, blobs(20_000))
-    drain(workspace)
+    few = {"batch": {"size": 1000, "linger": "50ms"}, "commit": {"points": 1000}}
+    drain(poor_workspace(workspace, blobs(20_000), **few))
     logged, waiters = LogCapture(), list[threading.Thread]()
 
     def end_the_script() -> None:

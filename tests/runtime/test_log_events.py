@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,8 +42,14 @@ def documented() -> dict[str, tuple[set[str], str]]:
     return {event: (set(levels.split(", ")), fields) for event, levels, fields in rows}
 
 
-def logged() -> Iterator[Logged]:
-    """Every event of the package."""
+@cache
+def logged() -> tuple[Logged, ...]:
+    """Return every event of the package."""
+    return tuple(find_logged())
+
+
+def find_logged() -> Iterator[Logged]:
+    """Search every module of the package."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
