@@ -26,3 +26,9 @@ def psnr(picture: Picture, other: Picture) -> float:
     error = picture.astype(np.float64) - other.astype(np.float64)
     mse = float(np.mean(error**2))
     return float("inf") if mse == 0.0 else 10.0 * float(np.log10(255.0**2 / mse))
+
+
+def count_colours(picture: Picture) -> int:
+    """Return the number of different colours of a picture."""
+    red, green, blue = np.moveaxis(picture.astype(np.uint32), -1, 0)
+    return len(np.unique(red << 16 | green << 8 | blue))

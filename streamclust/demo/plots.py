@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.demo.mixture_plot import draw_mixture
-from streamclust.demo.pictures import psnr, quantize
+from streamclust.demo.pictures import count_colours, psnr, quantize
 from streamclust.demo.plan import N_COLOURS
 from streamclust.demo.terminal_charts import by_luminance
 from streamclust.files import new_file
@@ -58,7 +58,7 @@ def draw_pictures(feeds: Feeds, ends: dict[str, Model]) -> Figure:
     for (left, right), (name, picture) in zip(grid, feeds.pictures.items(), strict=True):
         quantized = quantize(picture, ends[name].means)
         left.imshow(picture)
-        left.set_title(f"{name}: {len(np.unique(picture.reshape(-1, 3), axis=0)):,} colours")
+        left.set_title(f"{name}: {count_colours(picture):,} colours")
         right.imshow(quantized)
         right.set_title(
             f"the same in {N_COLOURS} colours (version {ends[name].version}, "

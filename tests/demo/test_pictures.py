@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from streamclust.demo.pictures import psnr, quantize
+from streamclust.demo.pictures import count_colours, psnr, quantize
 
 
 def test_psnr_of_equal_pictures_is_infinite() -> None:
@@ -40,3 +40,8 @@ def test_as_many_colours_as_the_picture_has_lose_nothing() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     own = np.unique(picture.reshape(-1, 3), axis=0).astype(np.float64)
     assert np.array_equal(quantize(picture, own), picture)
+
+
+def test_colours_that_differ_in_one_part_are_counted() -> None:
+    colours = [[1, 2, 3], [2, 1, 3], [3, 2, 1], [1, 2, 4], [1, 2, 3], [255, 255, 255]]
+    assert count_colours(np.array([colours, colours], np.uint8)) == 5

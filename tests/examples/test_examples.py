@@ -54,6 +54,11 @@ def test_mean_colours_keep_the_mean_of_the_picture() -> None:
     assert certainty.min() >= 0.25
 
 
+@pytest.fixture(scope="module")
+def found_topics() -> list[topics.Topic]:
+    return topics.find_topics(topics.load(), 12)
+
+
 @pytest.mark.parametrize(
     "together",
     [
@@ -64,10 +69,11 @@ def test_mean_colours_keep_the_mean_of_the_picture() -> None:
     ],
     ids=lambda words: "-".join(sorted(words)),
 )
-def test_topics_bring_words_together_that_belong_together(together: set[str]) -> None:
-    found = topics.find_topics(topics.load(), 12)
-    assert sum(len(topic.documents) for topic in found) == 300
-    assert any(together <= set(topic.words) for topic in found)
+def test_topics_bring_words_together_that_belong_together(
+    found_topics: list[topics.Topic], together: set[str]
+) -> None:
+    assert sum(len(topic.documents) for topic in found_topics) == 300
+    assert any(together <= set(topic.words) for topic in found_topics)
 
 
 def test_digits_are_found_as_well_as_by_scikit_learn() -> None:
@@ -105,17 +111,18 @@ def test_the_film_climbs_and_ends_at_the_two_kinds_of_eruption() -> None:
     assert sorted(frames[-1].params.weights) == pytest.approx([0.356, 0.644], abs=0.005)
 
 
-@pytest.mark.parametrize("name", ["em_film"])
-def test_an_example_leaves_its_picture(name: str, tmp_path: Path) -> None:
+def test_an_example_leaves_its_picture(tmp_path: Path) -> None:
     out = tmp_path / "picture.png"
-    done = subprocess.run(
-        [sys.executable, "-m", f"examples.{name}", "--out", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert f"written: {out}" in done.stdout
+    done = CliRunner().invoke(em_film.main, ["--out", str(out)], catch_exceptions=False)
+    assert f"written: {out}" in done.output
+    assert out.read_bytes().startswith(PNG)
+
+
+@pytest.mark.exhaustive
+def test_an_example_is_a_program(tmp_path: Path) -> None:
+    out = tmp_path / "picture.png"
+    words = ["-m", "examples.em_film", "--out", str(out)]
+    subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
     assert out.read_bytes().startswith(PNG)
 
 
@@ -129,8 +136,11 @@ def test_wrong_readings_are_flagged_because_of_the_sensor_that_is_wrong() -> Non
     assert [each.get_ylabel() for each in axes] == [*anomalies.FEATURES, "anomaly score"]
 
 
-def test_an_index_over_a_learned_codebook_finds_the_nearest_vectors() -> None:
+def test_an_index_over_a_learned_codebook_finds_the_nearest_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pytest.importorskip("faiss")
+    monkeypatch.setattr(vector_search, "BATCH", 3_000)  # few: each may recluster
     done = CliRunner().invoke(vector_search.main, ["--points", "6000"], catch_exceptions=False)
     rows = [line.split() for line in done.output.splitlines()[2:5]]
     ours = [float(row[1]) for row in rows]
