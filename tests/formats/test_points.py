@@ -611,7 +611,7 @@ def _raw(values: Any, layout: Layout) -> list[bytes]:
     return [layout.field_key, np.asarray(values).astype(RAW_DTYPE[layout.format]).tobytes()]
 
 
-SIZE = 9 << 15
+SIZE = 9 << 13
 """More than a text of which all values are read at once, in the test that has such texts."""
 
 
@@ -620,7 +620,7 @@ def _json(part: bytes, size: int = SIZE) -> list[bytes]:
     return [b"json", b"[" + b",".join([part] * (size // (len(part) + 1))) + b"]"]
 
 
-N_BAD = 1 << 16
+N_BAD = 1 << 14
 ONE = replace(F4, n_features=1)
 BAD_BLOCKS = {
     "nan": (_raw(np.full(N_BAD, np.nan), ONE), ONE, 0),
@@ -648,7 +648,7 @@ BAD_BLOCKS = {
         JSON,
         0,
     ),
-    "many fields": ([b for n in range(1 << 15) for b in (b"%d" % n, b"x")], FIELDS, 0),
+    "many fields": ([b for n in range(1 << 13) for b in (b"%d" % n, b"x")], FIELDS, 0),
 }
 
 
@@ -656,7 +656,10 @@ BAD_BLOCKS = {
 def test_memory_is_a_small_multiple_of_an_entry_whatever_is_wrong_with_it(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_text, "_AT_ONCE", 1 << 18)
+    # As for texts of megabytes, of which a quarter is made here
+    monkeypatch.setattr(json_text, "_AT_ONCE", 1 << 16)
+    for codec in (json_array, raw):
+        monkeypatch.setattr(codec, "_PIECE", codec._PIECE // 4)
     flat, layout, good = BAD_BLOCKS[kind]
     tracemalloc.start()
     found = _one(flat, layout)

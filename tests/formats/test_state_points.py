@@ -39,7 +39,7 @@ FEEDS: list[tuple[Family[Any], Any, dict[str, Any]]] = [
 
 def points(number: int) -> Any:
     rng = np.random.default_rng(number)
-    return rng.normal(size=(rng.integers(1, 40), 3)) + 9.0 * (number // 150)
+    return rng.normal(size=(rng.integers(1, 40), 3)) + 9.0 * (number // 40)
 
 
 @pytest.mark.parametrize(("family", "forgetting", "more"), FEEDS, ids=str)
@@ -52,7 +52,7 @@ def test_any_series_of_commits_leaves_the_bytes_of_one_commit(
     state, value = learner.init(), b""
     before: StatePoints | None = stored_points(Checkpoint(learner=state), family)
     changes = {"set": 0, "append": 0, "keep": 0}
-    for number in range(100):
+    for number in range(60):
         state, _ = learner.update(state, points(number), time_ms=100.0 * number)
         if rng.random() < 0.6:
             continue
