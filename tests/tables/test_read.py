@@ -569,7 +569,7 @@ def _npy(shape: object, descr: str = "'<f8'", version: int = 1, data: bytes = b"
 
 def _npz(path: Path, *parts: bytes) -> None:
     with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         archive.open("a.npy", "w", force_zip64=True) as member,
     ):
         for part in parts:
