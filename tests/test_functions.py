@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from tests.support.sources import statements
+
 PACKAGE = Path(__file__).parents[1] / "streamclust"
 
 LONGEST = 60
@@ -18,7 +20,7 @@ def lines_of_functions() -> dict[str, int]:
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text())
-        nodes = list(ast.walk(tree))
+        nodes = list(statements(tree))
         owners = {
             child: f"{node.name}."
             for node in nodes

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sources import statements
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "streamclust"
 
@@ -34,7 +36,7 @@ def layers(package: Path) -> list[set[str]]:
 @cache
 def import_nodes(path: Path) -> list[ast.Import | ast.ImportFrom]:
     """Return the imports of a file, wherever they are."""
-    nodes = ast.walk(ast.parse(path.read_text()))
+    nodes = statements(ast.parse(path.read_text()))
     return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 

@@ -44,7 +44,7 @@ def agree(found: kernels.Expected, wanted: kernels.Expected, rtol: float = 1e-9)
 
 @needs_native
 @kinds
-@pytest.mark.parametrize("D", some([2, *SIZES[2::3], 33], 2, 15, 33, 65))
+@pytest.mark.parametrize("D", some([2, *SIZES[2::3], 33], 2, 33, 65))
 @cases("K", [1, 9])
 def test_all_kernels_agree_at_any_size(kind: CovarianceType, D: int, K: int) -> None:
     rng = np.random.default_rng((D, K))
