@@ -75,7 +75,7 @@ def test_told_to_leave_it_commits_and_publishes_and_later_goes_on(
     workspace = Workspace(tmp_path, undisturbed.url, namespace)
     workspace.write(backlog_models(publish={"points": 10**9, "every": "1h"}))
     with WorkerProcess(workspace) as worker:
-        worker.wait(lambda: workspace.committed("plain") > BACKLOG // 10)
+        worker.wait(lambda: all(workspace.committed(name) > 600 for name in backlog_models()))
         # When it is told to leave
         assert worker.leave(number) == 0
         assert worker.events("worker_stopped")
