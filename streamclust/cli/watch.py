@@ -142,16 +142,19 @@ def _versions(
             since = since or 0
             waiting.start()
         rows = VersionRows(stdout_terminal())
-        for update in each_version(client, model, since, timeout):
+        try:
+            for update in each_version(client, model, since, timeout):
+                waiting.end()
+                if isinstance(update, DamagedVersionError):
+                    click.echo(damaged_row(model, update, as_json))
+                    continue
+                if as_json:
+                    yield [update.to_json() if arrays else exact_json(version_facts(update))]
+                else:
+                    yield rows.lines(update, before)
+                before = update
+        finally:
             waiting.end()
-            if isinstance(update, DamagedVersionError):
-                click.echo(damaged_row(model, update, as_json))
-                continue
-            if as_json:
-                yield [update.to_json() if arrays else exact_json(version_facts(update))]
-            else:
-                yield rows.lines(update, before)
-            before = update
 
 
 def _watch_many(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -142,6 +143,8 @@ def test_it_says_that_it_waits_for_a_model_that_still_warms_up(
     assert done.stderr == (
         "waiting for the first version of 'm': warming up: 1 of 60 points; no worker runs\n"
     )
+    # and no thread goes on to look
+    wait_until(lambda: all(thread.name != "waiting" for thread in threading.enumerate()))
 
 
 def test_a_reader_that_leaves_early_is_no_fault(learned: Workspace) -> None:
