@@ -109,7 +109,7 @@ def main(seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "native.so"
         build(library, kernels.available()[1:])
-        tests = ["-m", "pytest", "-n", "2", "-q", "-p", "no:cacheprovider", *TESTS]
+        tests = ["-m", "pytest", "--processes", "2", "-q", "-p", "no:cacheprovider", *TESTS]
         fuzz = ["-m", "tests.fuzz.native", "--seconds", str(seconds)]
         codes = [run(library, command).returncode for command in (tests, fuzz)]
     if any(codes):
