@@ -29,6 +29,9 @@ _FLAGS = shlex.split(
 _NO_POINTER_CHECKS = "-fno-sanitize=null,pointer-overflow,alignment"
 """AddressSanitizer checks the memory that a pointer leads to anyway."""
 
+OPTIONS = ("--processes", "2", "-q", "-p", "no:cacheprovider")
+"""Options of pytest."""
+
 TESTS = (
     *("tests/kernels/test_kernels.py", "tests/kernels/test_kmeans_step.py"),
     *("tests/kernels/test_mixture_step.py", "tests/kernels/test_sampling.py"),
@@ -109,7 +112,7 @@ def main(seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "native.so"
         build(library, kernels.available()[1:])
-        tests = ["-m", "pytest", "--processes", "2", "-q", "-p", "no:cacheprovider", *TESTS]
+        tests = ["-m", "pytest", *OPTIONS, *TESTS]
         fuzz = ["-m", "tests.fuzz.native", "--seconds", str(seconds)]
         codes = [run(library, command).returncode for command in (tests, fuzz)]
     if any(codes):

@@ -44,6 +44,12 @@ def test_the_sanitizers_run_tests_that_exist() -> None:
     assert sanitize.TESTS and not missing
 
 
+def test_pytest_knows_the_options_of_the_sanitizers(request: pytest.FixtureRequest) -> None:
+    found = request.config._parser.parse_known_args([*sanitize.OPTIONS])
+    assert found.processes == 2
+    assert found.file_or_dir == []
+
+
 def test_the_files_that_start_first_exist(request: pytest.FixtureRequest) -> None:
     [conftest] = [
         plugin
