@@ -58,6 +58,12 @@ def payloads(client: redis.Redis, workspace: Workspace, name: str = "m") -> list
     return [(entry_id, fields[b"payload"]) for entry_id, fields in entries]
 
 
+def last_report(client: redis.Redis, workspace: Workspace) -> tuple[str, int] | None:
+    """What the worker of `m` reported last: its phase, and the number of points."""
+    health = read_health(client, workspace.keys("m"))
+    return None if health is None else (health.phase, health.points)
+
+
 @pytest.mark.parametrize("killed", ["at the pause", "in the pause"])
 def test_a_pause_in_a_backlog_changes_no_bit(workspace: Workspace, killed: str) -> None:
     # Given a worker in a backlog
@@ -83,8 +89,7 @@ def test_a_pause_in_a_backlog_changes_no_bit(workspace: Workspace, killed: str) 
         with WorkerProcess(workspace) as worker:
             line = worker.wait_for("model_paused")
             assert (line["by"], line["reason"], line["points"]) == ("the test", "a test", learned)
-            health = read_health(client, workspace.keys("m"))
-            assert health is not None and (health.phase, health.points) == ("paused", learned)
+            worker.wait(lambda: last_report(client, workspace) == ("paused", learned))
             assert worker.leave() == 0
         with WorkerProcess(workspace) as worker:
             worker.wait_for("model_paused")
