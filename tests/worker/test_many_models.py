@@ -183,4 +183,5 @@ def test_a_server_that_hangs_delays_the_end_once_and_not_once_per_model(
                 add_blocks(client, workspace.stream(name), blobs(90, seed=1))
             # When the server takes requests and answers none, and the worker is asked to leave
             proxy.hang()
-            assert worker.leave() == 0  # 12 models times 10 s would be more than the test's limit
+            worker.send(signal.SIGTERM)
+            assert worker.process.wait(60.0) == 0  # 12 models times 10 s would be more
