@@ -94,7 +94,7 @@ def written(workspace: Workspace) -> tuple[str, ...]:
 
 def ten_models(prefix: str) -> dict[str, Any]:
     return {
-        f"m{number}": (kmeans if number % 2 else mixture)(f"{prefix}-{number}", **WHOLE)
+        f"m{number}": (kmeans if number % 5 else mixture)(f"{prefix}-{number}", **WHOLE)
         for number in range(10)
     }
 

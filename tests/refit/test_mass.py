@@ -187,7 +187,7 @@ EVENTS = st.lists(
     last=st.sampled_from([None, 3, 50]),
     seed=st.integers(0, 1 << 20),
 )
-@examples(15)
+@examples(8)
 def test_after_a_swap_the_mass_is_that_of_a_single_pass(
     policy: str,
     before: list[str],

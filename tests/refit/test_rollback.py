@@ -46,7 +46,11 @@ def nearest(A: Any, B: Any) -> Any:
         (kmeans, {}),
         pytest.param(mixture, {}, marks=pytest.mark.exhaustive),
         (kmeans, {"scale": "standard", "anomaly": {"rate": 0.1}}),
-        (mixture, {"scale": "robust", "anomaly": {"rate": 0.1}}),
+        pytest.param(
+            mixture,
+            {"scale": "robust", "anomaly": {"rate": 0.1}},
+            marks=pytest.mark.exhaustive,
+        ),
         (mixture, {"scale": "standard", "anomaly": {"rate": 0.1, "score": "tail_score"}}),
     ],
 )

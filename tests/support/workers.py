@@ -215,7 +215,10 @@ def _with_timeout(server: Server, timeout: float) -> Server:
 
 
 def drain(workspace: Workspace, model: str = "m") -> WorkerThread:
-    """Learn all that is in the streams; return the worker, which has ended. Raise its failure."""
+    """Learn all that is in the streams; return the worker, which has ended. Raise its failure.
+
+    For one or two models this costs less than `Workspace.drain`, which has a process.
+    """
     with WorkerThread(workspace, model, until_idle=True) as worker:
         worker.join()
     if worker.failure is not None:

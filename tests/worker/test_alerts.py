@@ -196,7 +196,7 @@ def test_a_killed_worker_writes_each_alert_once_and_in_order(
     def more() -> None:
         n = 200
         with workspace.client as client:
-            while not done.wait(0.02):
+            while not done.wait(0.04):
                 add_points(client, workspace.stream(), X)
                 n += 20
                 far.append(n - 1)
@@ -204,7 +204,7 @@ def test_a_killed_worker_writes_each_alert_once_and_in_order(
     feeder = threading.Thread(target=more)
     feeder.start()
     try:
-        for points in (300, 600, 900):
+        for points in (300, 500, 700):
             with WorkerProcess(workspace) as worker:
                 worker.wait(lambda points=points: workspace.committed("m") > points)
                 worker.kill()

@@ -20,7 +20,7 @@ from tests.support.exhaustive import combinations, some
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_blocks, add_points, blobs
 from tests.support.servers import own_server
-from tests.support.workers import WorkerProcess
+from tests.support.workers import WorkerProcess, drain
 from tests.support.workspace import Workspace
 
 BACKLOG = 12_000
@@ -131,10 +131,10 @@ def test_killed_while_its_batches_grow_it_learns_what_an_undisturbed_one_does(
         worker.wait(lambda: workspace.committed("m") > 110_000)
         worker.kill()
         add_blocks(client, stream, X[160_000:], block=1000, w=w[160_000:])
-    workspace.drain()
+    drain(workspace)
     # Then the state is that of an undisturbed run, to the last bit
     quiet = Workspace(tmp_path, valkey_url, f"{namespace}-quiet").write({"m": settings})
-    quiet.drain()
+    drain(quiet)
     assert workspace.state("m") == quiet.state("m")
     assert workspace.committed("m") == 210_000
 

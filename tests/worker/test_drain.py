@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from redis import Redis
 
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_blocks, add_entry, add_points, blobs
-from tests.support.workers import WorkerProcess
+from tests.support.workers import WorkerProcess, drain
 from tests.support.workspace import Workspace
 
 # ---- until idle
@@ -24,7 +23,7 @@ def test_until_idle_leaves_at_once_when_there_is_nothing(workspace: Workspace) -
         client.xadd(emptied, {"x": "1"}, id="5-0")
         client.xtrim(emptied, 0)
     # When it is drained Then there is a state, and no model
-    workspace.write({"m": kmeans(emptied)}).drain()
+    drain(workspace.write({"m": kmeans(emptied)}))
     assert workspace.versions("m") == []
     assert list(workspace.position("m")) == [emptied]
 
@@ -45,15 +44,14 @@ def test_until_idle_says_when_there_are_too_few_distinct_points(workspace: Works
     stream = workspace.stream()
     with workspace.client as client:
         add_points(client, stream, np.repeat(blobs(2), 50, axis=0))
-    done = workspace.write({"m": kmeans(stream)}).drain()
-    warnings = [json.loads(line) for line in done.stderr.splitlines() if "warm_up_delayed" in line]
-    assert [line["level"] for line in warnings] == ["warning"]
+    warnings = drain(workspace.write({"m": kmeans(stream)})).events("warm_up_delayed")
+    assert [line["log_level"] for line in warnings] == ["warning"]
     assert "2 distinct points are too few for 3 components" in warnings[0]["reason"]
     assert workspace.versions("m") == []
     # and the third distinct point is all that was missing
     with workspace.client as client:
         add_points(client, stream, np.array([[5.0, 5.0]]))
-    workspace.drain()
+    drain(workspace)
     assert workspace.newest("m").points == 101
 
 
@@ -135,7 +133,7 @@ def test_what_cannot_be_learned_is_kept_with_its_reason(any_workspace: Workspace
         later = bad_entries(client, stream)
         add_points(client, stream, blobs(100, seed=1))
     # When they are learned Then the good ones count
-    done = any_workspace.write({"m": kmeans(stream)}).drain()
+    worker = drain(any_workspace.write({"m": kmeans(stream)}))
     assert any_workspace.newest("m").points == 200
     # and each bad one is there once, with where it came from and why
     letters = any_workspace.dead("m")
@@ -146,8 +144,7 @@ def test_what_cannot_be_learned_is_kept_with_its_reason(any_workspace: Workspace
     for entry_id, words in later.items():
         assert words in reasons[entry_id]
     # and the log says how many
-    lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert sum(line["count"] for line in lines if line["event"] == "points_rejected") == 6
+    assert sum(line["count"] for line in worker.events("points_rejected")) == 6
 
 
 def test_a_bad_point_costs_only_itself_and_not_its_block(workspace: Workspace) -> None:
@@ -159,7 +156,7 @@ def test_a_bad_point_costs_only_itself_and_not_its_block(workspace: Workspace) -
         cut = add_entry(client, stream, f8=blobs(3).tobytes()[:-3], d="2")
         other = add_entry(client, stream, f8=blobs(3, D=3).tobytes(), d="3")
     # When they are learned
-    workspace.write({"m": kmeans(stream)}).drain()
+    drain(workspace.write({"m": kmeans(stream)}))
     # Then the rest of each block is in the model
     assert workspace.newest("m").points == 88 + 2
     letters = [(letter[b"index"], letter[b"reason"]) for letter in workspace.dead("m")]
@@ -178,7 +175,7 @@ def test_one_entry_of_many_bad_points_does_not_stop_the_model(workspace: Workspa
         add_blocks(client, stream, blobs(90))
         add_entry(client, stream, f8=np.full(500_000, np.nan).tobytes(), d="2")
         add_blocks(client, stream, blobs(90))
-    workspace.write({"m": kmeans(stream, dead={"keep": 100})}).drain()
+    drain(workspace.write({"m": kmeans(stream, dead={"keep": 100})}))
     assert workspace.newest("m").points == 180
     assert len(workspace.dead("m")) == 100
     with workspace.client as client:
@@ -193,7 +190,7 @@ def test_given_centroids_say_the_length_of_a_point(workspace: Workspace) -> None
         add_entry(client, stream, f8=blobs(1, D=3).tobytes(), d="3")
         add_blocks(client, stream, blobs(30))
     # When the first entry has three Then it is refused, and the others are learned
-    workspace.write({"m": {**kmeans(stream), "init": given}}).drain()
+    drain(workspace.write({"m": {**kmeans(stream), "init": given}}))
     assert workspace.newest("m").points == 30
     assert len(workspace.dead("m")) == 1
 

@@ -24,7 +24,7 @@ from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, add_points, blobs
 from tests.support.servers import free_port, own_server
 from tests.support.waiting import LIMIT
-from tests.support.workers import WorkerProcess
+from tests.support.workers import WorkerProcess, drain
 from tests.support.workspace import Workspace, error_line, run
 
 SECRET = "hunter2-hunter2"
@@ -85,7 +85,7 @@ def test_a_state_of_another_model_is_refused_with_what_to_do(workspace: Workspac
     stream = workspace.stream()
     with workspace.client as client:
         add_points(client, stream, blobs(3))
-    workspace.write({"m": kmeans(stream)}).drain()
+    drain(workspace.write({"m": kmeans(stream)}))
     workspace.write({"m": kmeans(stream, K=4)})
     for option in ("--fail-fast", "--until-idle"):
         line = error_line(run(workspace.folder, "worker", option), 1)
@@ -98,7 +98,7 @@ def test_a_state_of_a_newer_version_is_refused_and_kept(workspace: Workspace) ->
     workspace.write({"m": kmeans(stream)})
     with workspace.client as client:
         add_blocks(client, stream, blobs(90))
-        workspace.drain()
+        drain(workspace)
         state: Any = client.get(key)
         newer = pack("streamclust.state/3", *unpack(state, FORMAT, key))
         client.set(key, newer)

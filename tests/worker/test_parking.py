@@ -12,7 +12,7 @@ from tests.support.commands import shown
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, blobs
 from tests.support.waiting import wait_until
-from tests.support.workers import WorkerProcess, WorkerThread
+from tests.support.workers import WorkerProcess, WorkerThread, drain
 from tests.support.workspace import Workspace, run
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def test_a_parked_model_is_left_to_whoever_can_learn_it(workspace: Workspace) ->
     stream = workspace.stream()
     with workspace.client as client:
         add_blocks(client, stream, blobs(3))
-    workspace.write({"m": kmeans(stream)}).drain()
+    drain(workspace.write({"m": kmeans(stream)}))
     workspace.write({"m": kmeans(stream, K=4, **EAGER)})
     with WorkerThread(workspace) as first, workspace.client as client:
         first.wait_for(FAILED)

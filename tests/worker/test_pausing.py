@@ -67,7 +67,7 @@ def last_report(client: redis.Redis, workspace: Workspace) -> tuple[str, int] | 
 @pytest.mark.parametrize("killed", ["at the pause", "in the pause"])
 def test_a_pause_in_a_backlog_changes_no_bit(workspace: Workspace, killed: str) -> None:
     # Given a worker in a backlog
-    points = 24_000
+    points = 18_000
     workspace.write({"m": model(workspace, **RARE)})
     with workspace.client as client:
         add_blocks(client, workspace.stream(), blobs(points))
@@ -99,11 +99,11 @@ def test_a_pause_in_a_backlog_changes_no_bit(workspace: Workspace, killed: str) 
             # Then it continues there
             assert worker.wait_for("model_resumed")["points"] == learned
             worker.wait(lambda: workspace.committed("m") == points)
-        workspace.drain()
+        drain(workspace)
         paused = workspace.state("m"), payloads(client, workspace)
         # as bit for bit as without a pause
         client.delete(*workspace.keys("m").learned)
-        workspace.drain()
+        drain(workspace)
         assert (workspace.state("m"), payloads(client, workspace)) == paused
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from streamclust.errors import StreamclustError
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_entry, add_points
-from tests.support.workers import WorkerProcess
-from tests.support.workspace import Workspace, error_line, run
+from tests.support.workers import WorkerProcess, drain
+from tests.support.workspace import Workspace
 
 UNITS = np.array([1.0, 1e4])
 
@@ -58,9 +59,9 @@ def test_kill_9_changes_no_bit_of_a_scaled_model(workspace: Workspace) -> None:
         with WorkerProcess(workspace.write({"m": settings})) as worker:
             worker.wait(lambda: workspace.committed("m") == 600)
         add_points(client, stream, X[600:], first_id=10**7)
-    workspace.drain()
+    drain(workspace)
     crashed = workspace.newest("m").params
-    workspace.write({"quiet": settings}).drain()
+    drain(workspace.write({"quiet": settings}), "quiet")
     quiet = workspace.newest("quiet").params
     assert crashed.centroids.tobytes() == quiet.centroids.tobytes()
     assert crashed.scale.tobytes() == quiet.scale.tobytes()
@@ -70,9 +71,11 @@ def test_a_change_of_scale_needs_a_new_model(workspace: Workspace) -> None:
     stream = workspace.stream()
     with workspace.client as client:
         add_points(client, stream, skewed(90))
-    workspace.write({"m": kmeans(stream, scale="standard")}).drain()
+    drain(workspace.write({"m": kmeans(stream, scale="standard")}))
     workspace.write({"m": kmeans(stream)})
-    line = error_line(run(workspace.folder, "worker", "--until-idle"), 1)
+    with pytest.raises(StreamclustError) as failure:
+        drain(workspace)
+    line = str(failure.value)
     assert "was learned with scale 'standard', the config says 'none'" in line
 
 

@@ -14,6 +14,7 @@ from streamclust import GaussianMixture, KMeans, StreamLearner
 from streamclust.worker.solver import Solver
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_blocks, blobs
+from tests.support.workers import drain
 from tests.support.workspace import Workspace
 
 BATCH = 64
@@ -30,7 +31,7 @@ def test_a_worker_that_solves_beside_the_stream_learns_what_the_library_does(
     workspace = Workspace(tmp_path, valkey_url, namespace).write({"m": settings})
     with workspace.client as client:
         add_blocks(client, f"{namespace}:points", X, block=BATCH)
-    workspace.drain()
+    drain(workspace)
     family: Any = KMeans(3) if kind == "kmeans" else GaussianMixture(3)
     learner = StreamLearner(family, warm_up=60, coreset=200)
     state, pending = learner.init(), []
