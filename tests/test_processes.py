@@ -21,7 +21,12 @@ def outcome(folder: Path, files: dict[str, str], *options: str) -> tuple[int, st
     done = subprocess.run(
         [*words, "-c", "none.ini", "--rootdir", ".", "-p", "no:cacheprovider", *options],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "200",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # plugins cost more than the tests
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
