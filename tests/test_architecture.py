@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sources import parsed
+
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -42,7 +44,7 @@ def defined(body: list[ast.stmt]) -> dict[str, ast.stmt]:
 
 def is_defined(file: Path, name: str) -> bool:
     """Return whether a file defines `name`, which may be `Class.member`."""
-    body = ast.parse(file.read_text(encoding="utf-8")).body
+    body = parsed(file).body
     outer, _, member = name.partition(".")
     found = defined(body).get(outer)
     if not member:

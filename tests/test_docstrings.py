@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.sources import parsed
+
 PACKAGE = Path(__file__).parents[1] / "streamclust"
 SECTION = r"^%s\n-+\n(.*?)(?=^\w[\w ]*\n-{3,}\n|\Z)"
 Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -48,9 +50,9 @@ def parameters(node: Documented) -> set[str]:
 def test_the_parameters_of_a_docstring_are_the_real_ones() -> None:
     wrong, number = {}, 0
     for path in PACKAGE.rglob("*.py"):
-        if "Parameters\n" not in (text := path.read_text(encoding="utf-8")):
+        if "Parameters\n" not in path.read_text(encoding="utf-8"):
             continue
-        for node in documented(ast.parse(text).body):
+        for node in documented(parsed(path).body):
             number += 1
             listed, real = names(node, "Parameters"), parameters(node)
             if listed - real or real - listed - names(node, "Attributes"):

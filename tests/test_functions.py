@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from tests.support.sources import statements
+from tests.support.sources import parsed, statements
 
 PACKAGE = Path(__file__).parents[1] / "streamclust"
 
@@ -19,7 +19,7 @@ def lines_of_functions() -> dict[str, int]:
     """Lines of each function of the package with its docstring; the help of a command is a page."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text())
+        tree = parsed(path)
         nodes = list(statements(tree))
         owners = {
             child: f"{node.name}."

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sources import statements
+from tests.support.sources import parsed, statements
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "streamclust"
@@ -36,7 +36,7 @@ def layers(package: Path) -> list[set[str]]:
 @cache
 def import_nodes(path: Path) -> list[ast.Import | ast.ImportFrom]:
     """Return the imports of a file, wherever they are."""
-    nodes = statements(ast.parse(path.read_text()))
+    nodes = statements(parsed(path))
     return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from streamclust.formats.lost import Gap
 from streamclust.store.stream.gaps import gap_words
+from tests.support.sources import parsed
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "streamclust"
@@ -51,7 +52,7 @@ def logged() -> tuple[Logged, ...]:
 def find_logged() -> Iterator[Logged]:
     """Search every module of the package."""
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Call):
                 yield from of_call(node)
     gaps = [Gap("s", "1-0", "trimmed"), Gap("s", "1-0", "restarted")]
