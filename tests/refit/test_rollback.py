@@ -24,7 +24,7 @@ from tests.support.workspace import Workspace
 def two_versions(workspace: Workspace, kind: Any = kmeans, **more: Any) -> None:
     """A model that learned three clusters, and then only far away ones."""
     workspace.write({"m": kind(workspace.stream(), **EAGER, **more)})
-    for X in (blobs(300), blobs(1500, seed=1) + 50.0):
+    for X in (blobs(300), blobs(900, seed=1) + 50.0):
         with workspace.client as client:
             add_blocks(client, workspace.stream(), X)
         drain(workspace)

@@ -27,6 +27,7 @@ EAGER: dict[str, Any] = {
     "commit": {"points": 60},
     "publish": {"points": 60, "every": "1d"},
 }
+BACKLOG, POINTS = "the backlog of test_pausing", 18_000
 RARE: dict[str, Any] = {"commit": {"points": 600}, "publish": {"points": 1200, "every": "1d"}}
 
 
@@ -64,13 +65,24 @@ def last_report(client: redis.Redis, workspace: Workspace) -> tuple[str, int] | 
     return None if health is None else (health.phase, health.points)
 
 
-@pytest.mark.parametrize("killed", ["at the pause", "in the pause"])
-def test_a_pause_in_a_backlog_changes_no_bit(workspace: Workspace, killed: str) -> None:
-    # Given a worker in a backlog
-    points = 18_000
-    workspace.write({"m": model(workspace, **RARE)})
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> list[Any]:
+    """Write a backlog, and return what a worker makes of it without a pause."""
+    workspace = Workspace(tmp_path_factory.mktemp("undisturbed"), valkey_url, "paused-never")
+    workspace.write({"m": kmeans(BACKLOG, **EAGER | RARE)})
     with workspace.client as client:
-        add_blocks(client, workspace.stream(), blobs(points))
+        add_blocks(client, BACKLOG, blobs(POINTS))
+        drain(workspace)
+        return [workspace.state("m"), payloads(client, workspace)]
+
+
+@pytest.mark.parametrize("killed", ["at the pause", "in the pause"])
+def test_a_pause_in_a_backlog_changes_no_bit(
+    workspace: Workspace, undisturbed: list[Any], killed: str
+) -> None:
+    # Given a worker in a backlog
+    workspace.write({"m": kmeans(BACKLOG, **EAGER | RARE)})
+    with workspace.client as client:
         with WorkerProcess(workspace) as worker:
             worker.wait(lambda: workspace.committed("m") > 600)
             # When its model is paused
@@ -81,7 +93,7 @@ def test_a_pause_in_a_backlog_changes_no_bit(workspace: Workspace, killed: str) 
             assert effect.is_confirmed
             # Then it has committed the batch, and learns and publishes nothing any more
             before, learned = kept(client, workspace), workspace.committed("m")
-            assert 600 < learned < points
+            assert 600 < learned < POINTS
             if killed != "at the pause":
                 assert effect.is_new and effect.is_held
                 assert effect.health.points == learned
@@ -98,13 +110,10 @@ def test_a_pause_in_a_backlog_changes_no_bit(workspace: Workspace, killed: str) 
             resume(workspace, "m")
             # Then it continues there
             assert worker.wait_for("model_resumed")["points"] == learned
-            worker.wait(lambda: workspace.committed("m") == points)
+            worker.wait(lambda: workspace.committed("m") == POINTS)
         drain(workspace)
-        paused = workspace.state("m"), payloads(client, workspace)
         # as bit for bit as without a pause
-        client.delete(*workspace.keys("m").learned)
-        drain(workspace)
-        assert (workspace.state("m"), payloads(client, workspace)) == paused
+        assert [workspace.state("m"), payloads(client, workspace)] == undisturbed
 
 
 def test_a_pause_outlives_takeovers_and_moves_between_workers(workspace: Workspace) -> None:
