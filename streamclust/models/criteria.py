@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamclust.arrays import Array, Labels, Metric
     from streamclust.models.stats import Stats
 
@@ -80,27 +82,37 @@ def mixture_parameters(K: int, D: int, covariance_type: str) -> int:
     return (K - 1) + K * D + covariances[covariance_type]
 
 
-def silhouette(X: Array, labels: Labels, metric: Metric = "euclidean") -> float | None:
+def distances(X: Array, metric: Metric = "euclidean") -> Array:
+    """Return the N^2 distances of points to each other, which `silhouette` needs."""
+    from scipy.spatial.distance import cdist  # imported here, because a worker doesn't need it
+
+    return cdist(X, X) if metric == "euclidean" else 0.5 * cdist(X, X, "sqeuclidean")
+
+
+def silhouette(
+    X: Array,
+    labels: Labels,
+    metric: Metric = "euclidean",
+    between: Callable[[], Array] | None = None,
+) -> float | None:
     """Return the mean silhouette (b - a) / max(a, b) of points (Rousseeuw 1987).
 
     a is the mean distance to the other points of the same cluster. b is the mean distance to the
     points of the nearest other cluster. The distance is Euclidean, or 1 - cos. A point alone in its
     cluster has the silhouette 0. The function computes N^2 distances, so use it with a sample.
+    `between` returns the distances if they are known, for other labels of the same points.
 
     Returns
     -------
     float or None
         From -1 to 1, higher is better; None if fewer than two clusters have points.
     """
-    from scipy.spatial.distance import cdist  # imported here, because a worker doesn't need it
-
     present, cluster = np.unique(labels, return_inverse=True)
     if len(present) < 2:
         return None
     member = np.eye(len(present))[cluster]
     sizes = member.sum(axis=0)
-    distances = cdist(X, X) if metric == "euclidean" else 0.5 * cdist(X, X, "sqeuclidean")
-    sums = distances @ member
+    sums = (distances(X, metric) if between is None else between()) @ member
     rows = np.arange(len(X))
     others = np.maximum(sizes[cluster] - 1.0, 1.0)
     a = sums[rows, cluster] / others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from streamclust.arrays import has_gaps
 from streamclust.models import GaussianMixture, KMeans, KMeansParams
 from streamclust.models.criteria import (
     criteria,
+    distances,
     kmeans_log_likelihood,
     kmeans_parameters,
     mixture_parameters,
@@ -21,6 +23,7 @@ from streamclust.models.family import by_kind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamclust.arrays import Array, Labels, Metric
     from streamclust.models.family import Family
     from streamclust.models.stats import Stats
     from streamclust.refit.data import Dataset
@@ -68,6 +71,23 @@ class Score:
     silhouette: float | None
 
 
+class Sample:
+    """The points for the silhouette. Models that are compared share one, and its distances."""
+
+    def __init__(self, points: Dataset, metric: Metric, seed: int = 0) -> None:
+        self.X = _sample_without_gaps(points, seed)
+        self.metric = metric
+
+    @cached_property
+    def distances(self) -> Array:
+        """The distances of all points to each other."""
+        return distances(self.X, self.metric)
+
+    def silhouette(self, labels: Labels) -> float | None:
+        """Return the silhouette of a model that gives the points these labels."""
+        return silhouette(self.X, labels, self.metric, lambda: self.distances)
+
+
 def score(
     family: Family[Any],
     params: Any,
@@ -75,6 +95,7 @@ def score(
     *,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
+    sample: Sample | None = None,
 ) -> Score:
     """Return all scores of a model.
 
@@ -88,6 +109,8 @@ def score(
         Seed of the sample for the silhouette.
     stop : callable, optional
         Returns whether to raise `StoppedError`.
+    sample : Sample, optional
+        The sample for the silhouette, if another model of the same metric has used it.
     """
     log_likelihood, n_parameters = by_kind(LIKELIHOODS, family.kind, "LIKELIHOODS")
     K, D = params.means.shape
@@ -98,7 +121,7 @@ def score(
     total -= points.log_volume * points.weight
     is_finite = np.isfinite(total)
     values = criteria(total, n_parameters(family, K, D), points.weight)
-    X = _sample_without_gaps(points, seed)
+    sample = sample or Sample(points, metric, seed)
     return Score(
         n_components=K,
         points=points.count,
@@ -110,7 +133,7 @@ def score(
         parameters=values.parameters,
         aic=values.aic if is_finite else None,
         bic=values.bic if is_finite else None,
-        silhouette=silhouette(X, family.predict(params, X), metric),
+        silhouette=sample.silhouette(family.predict(params, sample.X)),
     )
 
 

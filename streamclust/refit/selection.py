@@ -9,7 +9,7 @@ import numpy as np
 
 from streamclust.errors import ConfigError
 from streamclust.refit.runs import search
-from streamclust.refit.scoring import score
+from streamclust.refit.scoring import Sample, score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,6 +85,7 @@ def select(
     stop : callable, optional
         Returns whether to raise `StoppedError`.
     """
+    sample: Sample | None = None
     for K in numbers:
         candidate = family.with_components(K)
 
@@ -92,7 +93,8 @@ def select(
             on_pass(K, step)
 
         result = search(candidate, points, None, plan, on_pass=on_pass_of_fit, stop=stop)
-        yield score(candidate, result.params, points, seed=plan.seed, stop=stop)
+        sample = sample or Sample(points, family.metric, plan.seed)
+        yield score(candidate, result.params, points, stop=stop, sample=sample)
 
 
 def choose(scores: Sequence[Score]) -> Choice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from streamclust import GaussianMixture, KMeans
 from streamclust.errors import ConfigError, StoppedError
 from streamclust.fitting.fit import fit
+from streamclust.models.criteria import distances
 from streamclust.models.scaling import Scaling, learn_scaling
+from streamclust.refit import scoring
 from streamclust.refit.data import gather
 from streamclust.refit.runs import Plan
 from streamclust.refit.scoring import Score, score
@@ -101,6 +104,24 @@ def test_a_selection_can_be_stopped() -> None:
 
 def a_score(K: int, inertia: float) -> Score:
     return Score(K, 9, 9.0, inertia, inertia / 9.0, None, None, 1, None, None, None)
+
+
+@pytest.mark.parametrize("family", [KMeans(2), GaussianMixture(2)])
+def test_scores_of_a_selection_are_those_of_each_fit_and_share_their_distances(
+    family: KMeans | GaussianMixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points, plan, numbers = gather(a_table(), 0), Plan(2, seed=3), (1, 2, 3)
+    each = [next(iter(select(family, points, [K], plan))) for K in numbers]
+    calls = []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return distances(*arguments)
+
+    monkeypatch.setattr(scoring, "distances", counted)
+    assert list(select(family, points, numbers, plan)) == each
+    assert len(calls) == 1
+    assert each[1].silhouette is not None
 
 
 def test_the_elbow_is_where_j_bends() -> None:
