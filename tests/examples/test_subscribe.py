@@ -39,7 +39,9 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("needs node and npm")
     folder = tmp_path_factory.mktemp("node")
     shutil.copy(EXAMPLES / "subscribe.js", folder)
-    command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), "redis"]
+    options = ["--no-audit", "--no-fund", "--no-update-notifier", "--no-package-lock"]
+    # What npm has in its cache is not asked for again
+    command = ["npm", "install", "--prefer-offline", *options, "--prefix", str(folder), "redis"]
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=NPM_SECONDS, check=False
