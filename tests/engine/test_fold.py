@@ -55,6 +55,10 @@ TWO_BLOCKS = some_points(140_000)
 
 def engines() -> Iterator[Engine]:
     yield Inline()
+    yield from others()
+
+
+def others() -> Iterator[Engine]:
     yield ByBytes()
     for workers in (1, 3):
         with Threads(workers) as engine:
@@ -71,7 +75,7 @@ def test_every_engine_returns_the_bits_of_inline(name: str, tmp_path: Path) -> N
     parts: list[Part] = [*cut_array(*TWO_BLOCKS), *files, *weighted]
     task, reader = step_of(name, POINTS), Reader(scaling_of(POINTS))
     expected = bits(Inline().fold(task, reader, parts))
-    for engine in engines():
+    for engine in others():
         assert bits(engine.fold(task, reader, parts)) == expected
 
 
@@ -120,7 +124,7 @@ def test_points_with_missing_values_are_in_the_sums_of_every_engine(
     parts: list[Part] = [*cut_array(*gaps), *files, *weighted]
     expected = Inline().fold(task, Reader(), parts)
     assert expected.weight.sum() == pytest.approx(2.0 * gaps.w.sum() + 3000)
-    for engine in engines():
+    for engine in others():
         assert bits(engine.fold(task, Reader(), parts)) == bits(expected)
     with pytest.raises(DataError, match=r"points\.missing: learn accepts missing values"):
         list(Reader().blocks(parts_of_files(tmp_path / "c.csv")[0], lambda _: None))
