@@ -73,16 +73,15 @@ def check(kernels: str, folder: Path) -> str:
     run(folder, "server", "run", "--detach")
     try:
         run(folder, "ingest", "points.csv", "--stream", "points")
-        said = [run(folder, "worker", "--until-idle")[1]]
-        if kernels == "native":  # `score` imports much of SciPy, once is enough
-            said.append(run(folder, "score", "machines")[1])
+        _, learned = run(folder, "worker", "--until-idle")
+        _, scored = run(folder, "score", "machines")
         listed, _ = run(folder, "models", "list", "machines", "--json")
     finally:
         run(folder, "server", "stop")
     newest = json.loads(listed.splitlines()[-1])
     if newest["points"] != 400:
         sys.exit(f"expected 400 learned points, got {newest}")
-    for messages in said:
+    for messages in (learned, scored):
         if messages.count(SLOW) != (kernels == "numpy"):
             sys.exit(f"expected one line about the kernels if they are NumPy's:\n{messages}")
     return version
