@@ -53,12 +53,20 @@ class _Background:
         return self.events(event)[-1]
 
     def wait(self, condition: Any) -> None:
-        """Wait until the condition holds; show the log if it doesn't."""
+        """Wait until the condition holds for a moment; show the log if it doesn't."""
+        held = False
+
+        def settled() -> bool:
+            nonlocal held
+            ended = self.ended()
+            held = bool(condition())
+            return held or ended
+
         try:
-            wait_until(lambda: condition() or self.ended(), LIMIT)
+            wait_until(settled, LIMIT)
         except AssertionError as error:
             raise AssertionError(f"{error}; {self.failure_text()}") from None
-        assert condition(), f"it has ended; {self.failure_text()}"
+        assert held, f"it has ended; {self.failure_text()}"
 
 
 class CommandProcess(_Background):
