@@ -14,8 +14,6 @@ from typing import Any, TypeAlias
 
 import yaml
 from yaml.composer import Composer
-from yaml.constructor import SafeConstructor
-from yaml.resolver import Resolver
 
 from streamclust.errors import ConfigError
 from streamclust.text import printable
@@ -53,15 +51,13 @@ _NativeLoader: type[Any] | None = None
 """The same loader with the parser of libyaml, which is several times faster."""
 
 if yaml.__with_libyaml__:
-    from yaml._yaml import CParser
 
-    class _LibyamlLoader(Composer, CParser, SafeConstructor, Resolver):
+    class _LibyamlLoader(Composer, yaml.CSafeLoader):
         yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
         def __init__(self, text: str) -> None:
-            CParser.__init__(self, text)
-            for base in (Composer, SafeConstructor, Resolver):
-                base.__init__(self)
+            yaml.CSafeLoader.__init__(self, text)
+            Composer.__init__(self)
 
     _NativeLoader = _LibyamlLoader
 
