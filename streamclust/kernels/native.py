@@ -219,10 +219,8 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
     ) -> Sampled:
         """See `streamclust.kernels.sample`."""
         labels = np.ascontiguousarray(assigned.labels, dtype=np.int64)
-        w, squared_distances = (
-            _weights(w, len(labels)),
-            _weights(assigned.squared_distances, len(labels)),
-        )
+        w = _weights(w, len(labels))
+        squared_distances = _weights(assigned.squared_distances, len(labels))
         picked, probability = np.empty(len(w), dtype=np.int64), np.empty(len(w))
         count = np.zeros(1, dtype=np.int64)
         points = (w, labels, squared_distances, len(w), n_clusters)

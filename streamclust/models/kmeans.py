@@ -183,10 +183,8 @@ class KMeans:
         sums = step(X, w, params.centroids)
         if sums.inertia < _UNDERFLOW * count:
             sums = _step_of_small(step, X, w, params.centroids, sums)
-        stats, squared_distances = (
-            self._stats(params, *sums[:3], count),
-            sums.assigned.squared_distances,
-        )
+        stats = self._stats(params, *sums[:3], count)
+        squared_distances = sums.assigned.squared_distances
         scores = 0.5 * squared_distances if self._cosine else squared_distances
         return BatchStep(stats, sums.assigned, scores if outputs.scores else None)
 

@@ -207,9 +207,8 @@ def _distances(X: Array, means: Array, index: NDArray[np.int32], *, gaps: bool) 
 
 
 def _nearest(family: KMeans, params: KMeansParams, X: Array, top: int, scored: bool) -> Ranked:
-    best, squared_distances = family.nearest(
-        params, X
-    )  # exact; `distances` may differ by a rounding error
+    # These are exact; `distances` may differ by a rounding error.
+    best, squared_distances = family.nearest(params, X)
     scores = (squared_distances, squared_distances) if scored else ()
     if top == 1:
         return Ranked(best[:, None], np.empty(0), scores)
