@@ -36,7 +36,7 @@ def test_points_of_light_tails_have_the_plain_variance(n: int, seed: int, bimoda
     w = rng.choice([1.0, 2.0], n)
     mean = np.average(X, axis=0, weights=w)
     plain = np.average((X - mean) ** 2, axis=0, weights=w)
-    light = ((X - mean) ** 2 <= 2.0 * plain).all(axis=0)
+    light = ((X - mean) ** 2 < 1.9 * plain).all(axis=0)  # at 2, rounding would decide
     assert_allclose(robust_variance(X, w)[light], plain[light], rtol=1e-12, atol=1e-30)
 
 
