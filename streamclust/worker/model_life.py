@@ -62,7 +62,7 @@ class ModelLife(ModelRun):
                 continue
             except Exception as error:
                 self._was_held = False
-                if job.until_idle or job.settings.worker.fail_fast:
+                if not self._retries:
                     failure = clear_error(error, job.server.label)
                     if failure is error:
                         raise
@@ -71,6 +71,11 @@ class ModelLife(ModelRun):
             yield from self._pauses()
         if self.parking.failure is not None:
             raise self.parking.failure
+
+    @property
+    def _retries(self) -> bool:
+        """Whether a model that can't continue is retried."""
+        return not (self.job.until_idle or self.job.settings.worker.fail_fast)
 
     def _pauses(self) -> Iterator[Wait]:
         """Wait for the next try of a model that has failed."""
@@ -96,7 +101,7 @@ class ModelLife(ModelRun):
                 standby = Standby(job.name, client, lease, self.wake, self.hand_over)
                 was_held, self._was_held, self.hands_over = self._was_held, False, False
                 place = self.shared.standbys.place(standby, was_held=was_held)
-                with returned_at_end(lease), place:
+                with returned_at_end(lease, retries=self._retries), place:
                     if (yield from self._wait_for(standby, server)):
                         self._was_held = True
                         ended = yield from Session(self, server, lease).run()
@@ -164,15 +169,24 @@ class ModelLife(ModelRun):
 
 
 @contextmanager
-def returned_at_end(lease: Lease) -> Iterator[Lease]:
-    """Release the lease at the end, so that a standby takes over at once."""
+def returned_at_end(lease: Lease, *, retries: bool = False) -> Iterator[Lease]:
+    """Release the lease at the end, so that a standby takes over at once.
+
+    With `retries`, the report of a model that has failed stays, so that the model has a report
+    between two tries too.
+    """
+    has_failed = False
     try:
         yield lease
     except redis.RedisError as error:
         if passes(error):
             lease.token = 0  # an unreachable server can't release the lease
+        has_failed = True
+        raise
+    except Exception as error:
+        has_failed = not isinstance(error, LeaseLostError)
         raise
     finally:
         with suppress(redis.RedisError):
             if lease.token:
-                lease.drop()
+                lease.drop(keeps_report=has_failed and retries)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from streamclust.store.model.health import read_health
+from streamclust.store.model.lease import Lease
 from tests.support.commands import shown
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, blobs
@@ -81,7 +83,7 @@ def test_models_that_fail_are_parked_while_the_others_go_on(workspace: Workspace
             assert checked.stdout == "good: alive, learning, 90 points\n"
             lines = checked.stderr.splitlines()
             assert {line.partition(": failed: ")[0] for line in lines} == bad
-            wait_until(lambda: shows_failures(shown(workspace, "metrics").stdout, names))
+            assert shows_failures(shown(workspace, "metrics").stdout, names)
             # while the good one is learned
             add_blocks(client, workspace.stream("good"), blobs(300, seed=1))
             worker.wait(lambda: workspace.committed("good") == 390)
@@ -112,10 +114,7 @@ def test_models_that_fail_are_parked_while_the_others_go_on(workspace: Workspace
 
 
 def shows_failures(metrics: str, names: Sequence[str]) -> bool:
-    """Return whether the metrics show all models but the good one as failed.
-
-    A model that is tried again has no report for a moment.
-    """
+    """Return whether the metrics show all models but the good one as failed."""
     return all(
         f'streamclust_up{{model="{name}"}} {float(name == "good")}' in metrics
         and f'streamclust_failed{{model="{name}"}} {float(name != "good")}' in metrics
@@ -163,6 +162,41 @@ def test_a_model_that_failed_for_a_moment_leaves_no_trace_in_the_exit_code(
         worker.wait_for(RECOVERED)
         assert worker.leave(signal.SIGINT) == 0
     assert workspace.newest("m").points == 90
+
+
+def test_a_model_that_is_tried_again_is_shown_as_failed_all_the_time(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker that gives the lease back after each try
+    shown_after = list[str]()
+    drop = Lease.drop
+
+    def drop_and_look(lease: Lease, **options: bool) -> None:
+        drop(lease, **options)
+        health = read_health(client, workspace.keys("m"))
+        shown_after.append("" if health is None else health.phase)
+
+    monkeypatch.setattr(Lease, "drop", drop_and_look)
+    # When its tries fail
+    stream = workspace.stream()
+    workspace.write({"m": kmeans(stream, **EAGER)})
+    with workspace.client as client:
+        add_blocks(client, stream, blobs(90))
+        drain(workspace)
+        client.rename(stream, f"{stream}-kept")
+        client.rpush(stream, "mine")
+        with WorkerThread(workspace) as worker:
+            worker.wait_for(FAILED)
+            del shown_after[:]
+            worker.wait(lambda: len(shown_after) > 1)
+            # Then it has a report between the tries
+            assert set(shown_after) == {"failed"}
+            client.delete(stream)
+            client.rename(f"{stream}-kept", stream)
+            worker.wait_for(RECOVERED)
+            del shown_after[:]
+        # and none once the worker has left
+        assert shown_after == [""]
 
 
 def test_a_parked_model_is_left_to_whoever_can_learn_it(workspace: Workspace) -> None:

@@ -53,7 +53,7 @@ RENEWED_PAUSED = 2
 """Reply to a renewal of the lease of a model that a user has paused."""
 
 _DROP = """
-if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[3]) end
+if ARGV[3] == '' and redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[3]) end
 local held, own = redis.call('GET', KEYS[1]), ARGV[2] .. ':' .. ARGV[1]
 if held ~= own and held ~= own .. ':asleep' then return 0 end
 return redis.call('DEL', KEYS[1])
@@ -204,10 +204,17 @@ class Lease:
         keys, ms = self._keys, int(seconds * 1000)
         return ("EVAL", _REPORT, 2, keys.lease, keys.health, self._owner, health, ms)
 
-    def drop(self) -> None:
-        """Release the lease, so that a standby need not wait until it expires."""
-        keys = self._keys
-        self._client.eval(_DROP, 3, keys.lease, keys.token, keys.health, self._owner, self.token)
+    def drop(self, *, keeps_report: bool = False) -> None:
+        """Release the lease, so that a standby need not wait until it expires.
+
+        Parameters
+        ----------
+        keeps_report : bool, default=False
+            Whether to leave the health key as it is; otherwise it is deleted.
+        """
+        keys, kept = self._keys, "kept" if keeps_report else ""
+        words = (self._owner, self.token, kept)
+        self._client.eval(_DROP, 3, keys.lease, keys.token, keys.health, *words)
         self.token = 0
 
 

@@ -226,6 +226,18 @@ def test_only_its_holder_drops_it(
     assert not other.renew()
 
 
+@pytest.mark.parametrize("keeps_report", [True, False])
+def test_it_is_dropped_with_its_report_or_without(
+    client: redis.Redis, keys: Keys, new: Callable[..., Lease], keeps_report: bool
+) -> None:
+    lease = new()
+    assert lease.take()
+    assert lease.renew("a report", 60.0)
+    lease.drop(keeps_report=keeps_report)
+    assert client.exists(keys.lease) == 0
+    assert client.get(keys.health) == (b"a report" if keeps_report else None)
+
+
 def test_a_dropped_lease_can_be_taken_at_once(new: Callable[..., Lease]) -> None:
     first, second = new(), new()
     assert first.take()
