@@ -32,6 +32,8 @@ _CHANNEL = "__redis__:invalidate"
 _PING = 5.0
 """Seconds without a message after which both connections must answer a PING."""
 
+_GRACE = 1.0
+"""Seconds that `close` waits for the threads, if the server doesn't answer."""
 
 _AGAIN = 60.0
 """Seconds after a refusal before the server is asked again."""
@@ -95,11 +97,14 @@ class StreamNews:
             node.forget(streams, wake)
 
     def close(self) -> None:
-        """Close the connections, which ends the threads."""
+        """End the threads, which close the connections."""
         with self._lock:
             nodes, self._nodes = list(self._nodes.values()), {}
         for node in nodes:
-            node.close()
+            node.end()
+        until = time.monotonic() + _GRACE
+        for node in nodes:
+            node.thread.join(max(until - time.monotonic(), 0.0))
 
     def _node_of(self, stream: str) -> _Node:
         """Return the open connections to the node of a stream."""
@@ -126,6 +131,7 @@ class _Node:
     def __init__(self, client: redis.Redis) -> None:
         self._pool: Any = client.connection_pool
         self._lock = threading.Lock()  # protects the reading connection and `_wakes`
+        self._sends = threading.Lock()  # protects what is sent by the listener, and `lost`
         self._wakes: defaultdict[bytes, set[Wake]] = defaultdict(set)
         self.lost = False
         self._listener: Any = self._pool.get_connection()
@@ -136,9 +142,10 @@ class _Node:
             self._reading = self._pool.get_connection()
             _ask(self._reading, "CLIENT", "TRACKING", "ON", "REDIRECT", number)
         except BaseException:
-            self.close()
+            self._close()
             raise
-        threading.Thread(target=self._listen, name="news", daemon=True).start()
+        self.thread = threading.Thread(target=self._listen, name="news", daemon=True)
+        self.thread.start()
 
     def watch(self, streams: Sequence[str], wake: Wake) -> None:
         keys = [stream.encode() for stream in streams]
@@ -159,8 +166,17 @@ class _Node:
             for stream in streams:
                 self._wakes.get(stream.encode(), set()).discard(wake)
 
-    def close(self) -> None:
-        self.lost = True
+    def end(self) -> None:
+        """Ask the thread to end.
+
+        Only the thread closes the connections: it would open a closed connection again.
+        """
+        with self._sends, suppress(redis.RedisError, OSError):
+            if not self.lost:
+                self.lost = True
+                self._listener.send_command("PING")  # the reply wakes the thread
+
+    def _close(self) -> None:
         for connection in (self._listener, self._reading):
             if connection is not None:
                 connection.disconnect()
@@ -169,15 +185,16 @@ class _Node:
 
     def _listen(self) -> None:
         """Call the functions of each changed stream; when a connection is lost, all functions."""
-        with suppress(Exception):  # also of a connection that another thread has closed
+        with suppress(Exception):
             while not self.lost:
                 if self._listener.can_read(_PING):
                     self._take(self._listener.read_response())
-                else:
+                elif not self.lost:
                     self._check()
-        self.lost = True
+        with self._sends:
+            self.lost = True
         self._wake(None)
-        self.close()
+        self._close()
 
     def _take(self, message: Any) -> None:
         if isinstance(message, list) and message[0] == b"message":
@@ -185,7 +202,8 @@ class _Node:
 
     def _check(self) -> None:
         """Detect a silently lost connection, on which no message would arrive."""
-        self._listener.send_command("PING")
+        with self._sends:
+            self._listener.send_command("PING")
         with self._lock:
             _ask(self._reading, "PING")
         while (message := self._listener.read_response())[0] != b"pong":

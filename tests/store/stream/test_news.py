@@ -11,7 +11,7 @@ import redis
 
 from streamclust.store.server.connect import Address, Server, open_server
 from streamclust.store.stream.news import StreamNews
-from tests.support.waiting import wait_until
+from tests.support.waiting import LIMIT, wait_until
 
 
 class Bell:
@@ -133,6 +133,38 @@ def test_a_lost_connection_wakes_all_and_the_next_watch_connects_again(
     bell = listen(news, namespace)
     client.xadd(namespace, {"x": 1})
     wait_until(lambda: bell.rung)
+
+
+def test_a_close_while_the_thread_is_about_to_wait(
+    news: StreamNews, client: redis.Redis, namespace: str
+) -> None:
+    # Given a thread that has seen no reason to end, and doesn't yet wait for a message
+    bell = listen(news, namespace)
+    [node] = news._nodes.values()
+    waits, closed = threading.Event(), threading.Event()
+    opened, can_read = list[bool](), node._listener.can_read
+
+    def late(seconds: float) -> bool:
+        waits.set()
+        closed.wait()
+        opened.append(node._listener._sock is not None)
+        found: bool = can_read(seconds)
+        return found
+
+    node._listener.can_read = late
+    client.xadd(namespace, {"x": 1})
+    wait_until(lambda: bell.rung)
+    assert waits.wait(LIMIT)
+    # When another thread closes
+    closer = threading.Thread(target=news.close)
+    closer.start()
+    wait_until(lambda: node.lost)
+    closed.set()
+    closer.join()
+    # Then the connection is closed by the thread that uses it, and once
+    assert not listening()
+    assert opened == [True]
+    assert node._listener._sock is None
 
 
 def test_without_the_right_to_watch_it_says_so(
