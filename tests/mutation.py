@@ -173,7 +173,7 @@ class _Finder:
 
 
 OPTIONS = (
-    *("-n", "0", "-s", "-qq", "-p", "no:cacheprovider", "--no-header", "--no-summary"),
+    *("--processes", "1", "-s", "-qq", "-p", "no:cacheprovider", "--no-header", "--no-summary"),
     *("--hypothesis-profile=mutation", "-Wignore:Module already imported"),
 )
 

@@ -153,9 +153,11 @@ def test_scaling_and_shifting_the_data_changes_no_score(factor: float) -> None:
 
 def test_equal_weights_of_any_size_give_the_same_scores() -> None:
     X = np.random.default_rng(5).normal(size=(500, 2))
-    known = FeatureDistribution().add(X)
+    known, light = FeatureDistribution().add(X), np.full(500, 1e-3)
     scores = known.scores(X)
-    assert_allclose(FeatureDistribution().add(X, np.full(500, 1e-3)).scores(X), scores)
+    assert_allclose(FeatureDistribution().add(X, light).scores(X), scores)
+    first = FeatureDistribution().first_scores(X, np.ones(500))
+    assert_allclose(FeatureDistribution().first_scores(X, light), first)
     assert_allclose(known.decay(1e-6).scores(X), scores)
 
 
@@ -241,7 +243,7 @@ def test_a_feature_that_stopped_to_vary_long_ago_is_like_one_that_never_did() ->
     ],
 )
 def test_arrays_of_no_distribution_are_refused(name: str, array: Array) -> None:
-    found = empty_in_known_bins().add(np.ones((2, D)))
+    found = empty_in_known_bins().add(np.ones((2, D)), np.full(2, 0.1))
     assert_same(FeatureDistribution.of(found.arrays, D), found)
     with pytest.raises(DataError, match=r"distribution of (3 )?features"):
         FeatureDistribution.of(replace(found, **{name: array}).arrays, D)
