@@ -266,8 +266,8 @@ def test_a_fit_since_a_drift_that_fails_or_is_no_better_is_not_adopted(family: A
     state, _ = run(learner, range(3))
     gathering = replace(state, warm_up=WarmUp(gathering=True))
     ends: dict[str, Any] = {}
-    for name, X in (("equal", np.ones((70, 2))), ("moved", batch(9, 30.0, 70))):
-        # When it has enough points Then it doesn't gather any more
+    for name, X in (("equal", np.ones((60, 2))), ("moved", batch(9, 30.0, 60))):
+        # When it has just enough points Then it doesn't gather any more
         plain, _ = learner.update(state, X)
         after, _ = learner.update(gathering, X)
         assert not after.warm_up.gathering
@@ -280,6 +280,21 @@ def test_a_fit_since_a_drift_that_fails_or_is_no_better_is_not_adopted(family: A
         family.loss(family.e_step(each, X, np.ones(len(X)))) for each in (before, fitted)
     )
     assert loss < plain_loss
+
+
+def test_a_drift_replaces_nothing_before_enough_points_are_gathered() -> None:
+    learner = StreamLearner(
+        KMeans(3), HalfLife(5000), warm_up=300, drift=Drift(on_drift="recluster")
+    )
+    state, _ = run(learner, range(30))
+    for number in range(30, 60):
+        state, info = learner.update(state, batch(number, 30.0))
+        if info.drifted:
+            break
+    assert info.drifted
+    assert state.warm_up.gathering
+    assert not info.reclustered
+    assert state.counts.reclustered == 0
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
