@@ -120,6 +120,17 @@ def damage(meta: dict[str, Any] | None = None, **arrays: Any) -> str:
     return text
 
 
+@pytest.mark.parametrize("ids", [[0, 1, 2, 3], [2, 5, 6, 900]])
+def test_numbers_of_components_are_read_again(ids: list[int]) -> None:
+    model = replace(a_model(GaussianMixture(4)), ids=np.array(ids))
+    assert decode_model(encode_model(model), WHERE).numbers.tolist() == ids
+
+
+@pytest.mark.parametrize("ids", [[-1, 0, 1, 2], [0, 1, 2], [0, 1, 1, 2], [3, 2, 1, 0]])
+def test_numbers_of_components_that_are_no_ascending_ids_are_refused(ids: list[int]) -> None:
+    assert "expected 4 ascending numbers from 0 on" in damage(ids=np.array(ids))
+
+
 @pytest.mark.parametrize(
     "field", ["model", "version", "reason", "family", "position", "points", "features", "loss"]
 )

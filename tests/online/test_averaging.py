@@ -280,6 +280,23 @@ def test_averages_follow_another_order_of_the_components() -> None:
     assert Averaging().reorder(np.array([1, 0])).average is None
 
 
+def test_a_refit_counts_as_one_step_of_the_average() -> None:
+    # Given a refit of more or fewer points, which a learner adopts
+    learner, state, _ = learn(MIXTURE, TRUTH, passes(geyser(), 1))
+    for size in (40, 200):
+        refit = fit(MIXTURE, geyser()[:size])
+        after = learner.adopt(state, refit.params, refit.stats)
+        assert after.averaging.averaged == 1
+        # When it learns a batch
+        end, _ = learner.update(after, geyser()[200:210])
+        # Then the average is the mean of the two normalised statistics
+        assert after.stats is not None
+        assert end.stats is not None
+        assert end.averaging.average is not None
+        both = [decay(each, 0.5 / each.mass) for each in (after.stats, end.stats)]
+        assert_allclose(end.averaging.average.weight, both[0].weight + both[1].weight)
+
+
 @pytest.mark.parametrize("stop", [5, 40, 300])
 def test_it_goes_on_from_a_checkpoint_to_the_last_bit(stop: int) -> None:
     batches = list(passes(geyser(), 12))
