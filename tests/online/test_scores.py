@@ -247,6 +247,53 @@ def test_the_rate_holds_in_1_000_000_scores_and_after_a_jump_from_two_half_lives
         assert (np.abs(mean - 1.0) < [0.1, 0.1, 0.25]).all()
 
 
+@pytest.mark.parametrize(
+    ("places", "rate"),
+    [
+        # no score in the tail any more: the rate 1/10 says it most clearly
+        ({"low": 1.0}, 0.1),
+        # more scores between the thresholds of 0.03 and 0.003
+        ({"low": 0.86, "above 0.1": 0.02, "above 0.03": 0.12}, 0.027),
+        # most scores have moved
+        ({"low": 0.8, "above 0.1": 0.2}, 0.1),
+        # a burst of far anomalies is no difference, nor a share above 0.1 that isn't above 1/8
+        ({"low": 0.895, "above 0.1": 0.055, "far": 0.05}, None),
+        ({"low": 0.88, "above 0.1": 0.07, "far": 0.05}, None),
+    ],
+    ids=["low", "band", "moved", "burst", "slightly moved"],
+)
+def test_the_difference_of_recent_scores_is_in_standard_deviations_of_a_share(
+    places: dict[str, float], rate: float | None
+) -> None:
+    # Given 4,000 usual scores, and 2,000 recent ones of which known shares are in known places
+    usual = ScoreDistribution().add(-np.log((np.arange(4000) + 0.5) / 4000))
+    rates = np.array([0.1, 0.03, 0.01, 0.003])  # of 2,000 scores, fewer than 4 exceed rarer ones
+    t = usual.thresholds(rates)
+    at = {
+        "low": 0.5 * t[0],
+        "above 0.1": 0.5 * (t[0] + t[1]),
+        "above 0.03": 0.5 * (t[1] + t[2]),
+        "far": 3.0 * t[3],
+    }
+    scores = np.repeat([at[place] for place in places], [round(2000 * p) for p in places.values()])
+    recent = usual.histogram(scores, np.ones(2000))
+    # When each share is compared with its rate, by the rules of the docstring
+    shares = dict(zip(rates.tolist(), recent.exceedance(t).tolist(), strict=True))
+    counted = {each: share for each, share in shares.items() if share < each}
+    if shares[0.1] > 0.125:
+        counted[0.1] = shares[0.1]
+    if shares[0.03] - shares[0.003] > 1.1 * 0.027:
+        counted[0.027] = shares[0.03] - shares[0.003]
+    found = {
+        each: abs(share - each) / np.sqrt(each * (1.0 - each) * (1 / 4000 + 1 / 2000))
+        for each, share in counted.items()
+    }
+    # Then the difference is the largest
+    assert max(found, key=found.__getitem__, default=None) == rate
+    largest = max(found.values(), default=0.0)
+    assert ScoreMemory(usual, recent).difference == pytest.approx(largest)
+
+
 def test_a_moderate_difference_shortens_the_memory_and_chance_does_not() -> None:
     rng = np.random.default_rng(0)
     memory, w, lam = ScoreMemory(), np.ones(1000), 2.0**-0.01
