@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import load
 
 from streamclust.errors import DataError, FormatError
 from streamclust.formats.container import pack, unpack
 from streamclust.formats.layout import Layout, PointsFormat
 from streamclust.formats.model import FORMAT, Model, decode_model, encode_model, family_of
-from streamclust.models import GaussianMixture, KMeans
+from streamclust.models import GaussianMixture, KMeans, KMeansParams
 from streamclust.models.feature_distribution import FeatureDistribution
 from streamclust.models.score_distribution import ScoreDistribution
 from tests.support.states import a_model, same
@@ -293,6 +293,30 @@ def test_a_version_of_another_model_of_the_same_name_is_known() -> None:
     assert replace(before, version=6).replaces(before)
     moved = replace(before.params, centroids=before.means + 1.0)
     assert replace(before, params=moved).replaces(before)
+
+
+def test_displacements_are_those_of_components_with_the_same_id() -> None:
+    before = a_model(KMeans(3), ids=np.array([2, 5, 6]))
+    moved = before.means[[1, 2, 0]] + [[3.0, 4.0, 0.0], [0.0, 0.0, 2.0], [1.0, 0.0, 0.0]]
+    after = replace(before, params=KMeansParams(moved), ids=np.array([5, 6, 9]))
+    assert_allclose(after.displacement_from(before), [5.0, 2.0, np.nan])
+    # K doesn't adapt in one of the two versions, or the points have other features
+    fixed = replace(before, ids=before.ids[:0])
+    assert_allclose(fixed.displacement_from(before), np.zeros(3))
+    other = replace(before, params=KMeansParams(before.means[:, :2]))
+    with pytest.raises(DataError, match="differ in size: 3 x 3 and 3 x 2"):
+        other.displacement_from(before)
+
+
+def test_a_feature_has_a_name_or_a_number() -> None:
+    model = a_model(GaussianMixture(2))
+    given, targets = np.array([[0.5, -1.0]]), (["g"], [1])
+    by_name, by_number = (model.predict_conditional(given, each) for each in targets)
+    assert_array_equal(by_name, by_number)
+    with pytest.raises(DataError, match="no feature 'x'; it has r, g, b"):
+        model.predict_conditional(given, ["x"])
+    with pytest.raises(DataError, match="it has no names; give numbers"):
+        replace(model, features=()).predict_conditional(given, ["g"])
 
 
 @pytest.mark.parametrize("name", ["version", "points"])
