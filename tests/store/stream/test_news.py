@@ -162,7 +162,7 @@ def test_a_close_while_the_thread_is_about_to_wait(
     closed.set()
     closer.join()
     # Then the connection is closed by the thread that uses it, and once
-    assert not listening()
+    wait_until(lambda: not listening())  # on a busy machine, `close` may return before the end
     assert opened == [True]
     assert node._listener._sock is None
 
