@@ -33,6 +33,8 @@ from streamclust.formats.codecs.json_array import JsonArray, loads, parse
 from streamclust.formats.layout import Layout
 from streamclust.number_text import is_missing, number_hint
 
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
+
 _At = Callable[[NDArray[np.int64]], Iterable[Any]]
 
 _AT_ONCE = 1 << 20
@@ -309,19 +311,20 @@ def _excerpt(point: Any, _layout: Layout) -> bytes:
 def _encode(
     X: NDArray[Any], w: NDArray[Any] | None, layout: Layout, block: int
 ) -> Iterator[list[bytes]]:
+    has_gaps = bool(np.isnan(X).any())  # asked once, since it takes as long as a short entry
     for rows, weights in blocks(X, w, block):
-        flat = [layout.field_key, _compact(rows, block)]
+        flat = [layout.field_key, _compact(rows, block, has_gaps)]
         if layout.weight_key is not None and weights is not None:
-            flat += [layout.weight_key, _compact(weights, block)]
+            flat += [layout.weight_key, _compact(weights, block, True)]
         yield flat
 
 
-def _compact(values: NDArray[Any], block: int) -> bytes:
+def _compact(values: NDArray[Any], block: int, has_gaps: bool) -> bytes:
     shown = values if block > 1 else values[0]
-    if (gaps := np.isnan(shown)).any():
+    if has_gaps and (gaps := np.isnan(shown)).any():
         shown = shown.astype(object)
         shown[gaps] = None
-    return json.dumps(shown.tolist(), separators=(",", ":")).encode()
+    return _dumps(shown.tolist()).encode()
 
 
 CODEC = Codec(_arrays, _split, row, _weight, _excerpt, _encode, _judge)
