@@ -199,7 +199,7 @@ def check_family(family: object) -> None:
     if isinstance(family, type):
         name = family.__name__
         raise DataError(f"family is the class {name}; expected an instance, such as {name}(3)")
-    if not hasattr(family, "e_step"):
+    if not hasattr(family, "kind"):
         shown = repr(family)
         shown = shown if len(shown) <= 40 else type_words(family)
         raise DataError(f"family is {shown}; expected a KMeans or a GaussianMixture")
@@ -207,7 +207,6 @@ def check_family(family: object) -> None:
 
 def check_params(family: Family[Any], params: object) -> None:
     """Refuse parameters of another family, or of another covariance type."""
-    check_family(family)
     found, kind = getattr(params, "covariance_type", "none"), family.covariance_type
     if not hasattr(params, "means") or (found is None) != (kind is None):
         raise DataError(f"params is {type_words(params)}; expected parameters of {family.kind}")

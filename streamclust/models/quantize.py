@@ -17,7 +17,7 @@ from streamclust.errors import DataError
 from streamclust.hyperparameters import as_integer
 from streamclust.kernels import normalise
 from streamclust.models import GaussianMixture, KMeans
-from streamclust.models.family import by_kind, check_params
+from streamclust.models.family import by_kind, check_family, check_params
 from streamclust.models.scores import RawScores, anomaly_of_mixture
 
 if TYPE_CHECKING:
@@ -142,6 +142,8 @@ def quantize_and_score(
 def _quantized(
     family: Family[Any], params: Any, X: ArrayLike, top: int, *, scored: bool
 ) -> tuple[Codes, list[Array]]:
+    check_family(family)
+    ranking = by_kind(RANKINGS, family.kind, "RANKINGS")
     check_params(family, params)
     means: Array = params.means
     if not isinstance(means, np.ndarray) or means.ndim != 2:
@@ -150,7 +152,6 @@ def _quantized(
     top = as_integer("top", top, 1)
     if top > K:
         raise DataError(f"top is {top}; expected 1 to K, which is {K}")
-    ranking = by_kind(RANKINGS, family.kind, "RANKINGS")
     points = np.asarray(
         family.prepare(as_points(X, D, family.max_magnitude, family.missing)), np.float64
     )
