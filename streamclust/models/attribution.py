@@ -78,7 +78,7 @@ class Attribution:
 
         If there are fewer than m features, all are returned.
         """
-        m = as_integer("m", m, 1)
+        m = as_integer("m", m)
         return np.argsort(-self.contribution, axis=1, kind="stable")[:, :m]
 
 
