@@ -171,7 +171,7 @@ def at_quantile(learned: np.ndarray, tested: np.ndarray) -> Scores:
 
 
 def family_of(split: Split, **options: Any) -> GaussianMixture:
-    return GaussianMixture(split.K, split.covariance_type, split.reg_covar, **options)
+    return GaussianMixture(split.K, split.covariance_type, reg_covar=split.reg_covar, **options)
 
 
 def ours(score: AnomalyScore = "model", **options: Any) -> Callable[[Split, int], Scores]:

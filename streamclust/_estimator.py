@@ -62,10 +62,10 @@ class Estimator:
         return StreamLearner(
             self._family(),
             Forgetting() if self.forgetting is None else self.forgetting,
-            self.warm_up,
-            as_integer("n_init", self.n_init, 1),
-            self._seed,
-            self.reassignment_ratio,
+            warm_up=self.warm_up,
+            n_init=as_integer("n_init", self.n_init, 1),
+            seed=self._seed,
+            reassignment_ratio=self.reassignment_ratio,
             scale=self.scale,
             drift=self.drift,
             coreset=self.coreset,
@@ -152,7 +152,7 @@ class MixtureEstimator(Estimator):
         return GaussianMixture(
             K,
             self.covariance_type,
-            self.reg_covar,
+            reg_covar=self.reg_covar,
             min_components=min_components,
             outliers=self.outliers,
             missing=self.missing,

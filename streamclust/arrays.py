@@ -125,6 +125,10 @@ def _checked(
         # `np.ma` is imported when it is first named, which takes 20 ms: not for plain arrays.
         if type(X) is not np.ndarray and isinstance(X, np.ma.MaskedArray):
             X = np.ma.filled(X.astype(dtype), np.nan)  # or masked values would count
+        elif hasattr(X, "__array__"):
+            X = np.asarray(X)
+            if X.dtype.kind in "cmM":  # NumPy would drop imaginary parts, and count NaT as a number
+                raise DataError(f"X has dtype {X.dtype}; expected real numbers")
         points = np.asarray(X, dtype=dtype, order="C")
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"X isn't a table of numbers: {error}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from streamclust.arrays import as_points, as_sample_weight
@@ -73,3 +74,17 @@ def test_a_weight_that_is_negative_or_not_finite_is_refused(value: float) -> Non
 def test_weights_of_another_shape_are_refused(w: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         as_sample_weight(w, 3)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.array([["2020-01-01"], ["NaT"]], "datetime64[ns]"),
+        np.array([[1], [2]], "timedelta64[s]"),
+        pd.DataFrame({"a": pd.to_datetime(["2020-01-01", None])}),
+        np.array([[1.0 + 2.0j]]),
+    ],
+)
+def test_times_and_complex_numbers_are_refused(X: Any) -> None:
+    with pytest.raises(DataError, match=r"X has dtype .*; expected real numbers"):
+        as_points(X)

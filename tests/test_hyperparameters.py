@@ -134,7 +134,8 @@ def test_bounds_of_auto_are_refused_by_name(bounds: Any) -> None:
 
 
 def test_numpy_s_numbers_are_stored_as_python_s_and_saved() -> None:
-    policy = PowerSchedule(np.float32(0.75), np.int64(2), np.float64(0), np.bool_(True))  # type: ignore[arg-type]
+    given: dict[str, Any] = {"t0": np.int64(2), "hold": np.float64(0), "average": np.bool_(True)}
+    policy = PowerSchedule(**{"kappa": np.float32(0.75), **given})
     assert [type(value) for value in vars(policy).values()] == [float, float, float, bool]
     numbers: Any = np.int64(2), np.uint8(2), np.int32(4), np.float32(100.0)
     for K in numbers[:2]:

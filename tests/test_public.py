@@ -86,6 +86,37 @@ def test_a_model_prints_its_score_and_shares() -> None:
     ]
 
 
+def test_parts_of_states_and_what_users_make_have_short_representations() -> None:
+    learner = StreamLearner(KMeans(400), warm_up=2000)
+    young, _ = learner.update(learner.init(), np.random.default_rng(0).normal(size=(1500, 2)))
+    assert repr(young) == "LearnerState(phase='warming', points=1500)"
+    assert repr(young.warm_up) == "WarmUp(points=1500, gathering=False)"
+    state, _ = learner.update(young, np.random.default_rng(1).normal(size=(1500, 2)))
+    state, _ = learner.update(state, np.random.default_rng(2).normal(size=(1500, 2)))
+    assert repr(state.components).startswith("Components(K=400, next_id=0, peak_total=")
+    numbers = np.arange(140)
+    version_map = streamclust.VersionMap(numbers, numbers, np.full(140, 1 / 140))
+    assert repr(version_map) == "VersionMap(pairs=140, moved=0)"
+    given: Any = [[1.0, 2.0]]
+    assert repr(streamclust.KMeansParams(given)) == "KMeansParams(K=1, D=2)"
+    assert repr(streamclust.MixtureParams(given, given, given, "diag")).startswith("MixtureParams(")
+    assert repr(streamclust.Codes([0, 1], [1.0, 2.0])) == (  # type: ignore[arg-type]
+        "Codes(points=2, used=2, mean_distance=1.5)"
+    )
+
+
+def test_options_have_no_place_of_their_own() -> None:
+    calls: list[Any] = [
+        lambda: StreamLearner(KMeans(2), Forgetting(), 50),  # type: ignore[call-arg]
+        lambda: GaussianMixture(2, "full", 1e-6),  # type: ignore[call-arg]
+        lambda: Drift("adwin", "forget"),  # type: ignore[call-arg]
+        lambda: quantize(KMeans(2), None, X, 2),  # type: ignore[call-arg]
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match="positional"):
+            call()
+
+
 def test_a_short_info_has_only_news() -> None:
     assert repr(Info("warming", 5)) == "Info(phase='warming', points=5)"
     assert repr(Info("learning", 0, loss=0.0, died=(1,))) == (

@@ -128,15 +128,16 @@ class Coder:
         decoded = self._decode(entries, model)
         K = len(model.means)
         model = model.accepting(self._spec.missing)
-        points, flagged = (model.family, model.params, decoded.X, min(self._top, K)), NONE_FLAGGED
+        top, flagged = min(self._top, K), NONE_FLAGGED
+        points = (model.family, model.params, decoded.X)
         if self._scores or self._flagging is not None:
-            codes, raw = quantize_and_score(*points)
+            codes, raw = quantize_and_score(*points, top=top)
             codes = self._with_scores(codes, decoded.X, model, raw)
             if self._flagging is not None:
                 scores = self._anomaly_scores(decoded.X, model, raw)
                 flagged = self._flagging(entries, decoded, scores, model)
         else:
-            codes = quantize(*points)
+            codes = quantize(*points, top=top)
         if len(model.ids):
             codes = with_numbers(codes, model.ids)
         n, bad = len(codes), len(decoded.dead)
@@ -224,7 +225,7 @@ class Coder:
         """Return the entry of codes of an entry that isn't read: no code, and the reason."""
         nothing = np.empty((0, model.means.shape[1]))
         top = min(self._top, len(model.means))
-        codes, raw = quantize_and_score(model.family, model.params, nothing, top)
+        codes, raw = quantize_and_score(model.family, model.params, nothing, top=top)
         codes = self._with_scores(codes, nothing, model, raw)
         codes = _with_bad(codes, np.zeros(1, np.int64))
         flat = encode_fields(codes, model.version, _values(model), reason)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight
-from streamclust.errors import DataError
 from streamclust.fitting.choose_k import fit_adapting
 from streamclust.fitting.em import EMResult
 from streamclust.fitting.restarts import best_of, start_functions
 from streamclust.fitting.search import search_of
 from streamclust.hyperparameters import as_integer, as_number, renamed
+from streamclust.models.family import check_family
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -69,8 +69,7 @@ def fit(
     DataError
         If an argument isn't allowed; missing values need a family with ``missing="learn"``.
     """
-    if not hasattr(family, "e_step"):
-        raise DataError(f"family is {family!r}; expected a KMeans or a GaussianMixture")
+    check_family(family)
     n_init, max_iter = as_integer("n_init", n_init, 1), as_integer("max_iter", max_iter, 1)
     tol = as_number("tol", tol, "a number, at least 0")
     seeds = tuple(as_integer("seed", each) for each in np.atleast_1d(np.asarray(seed, object)))

@@ -71,6 +71,10 @@ SWAPS = ("refit", "rollback")
 class Model:
     """One published version of a model.
 
+    Its methods take points as arrays of shape (N, D). If the features have names, they also take
+    data frames of pandas, polars and pyarrow: the columns are found by name, in any order, and
+    other columns are ignored.
+
     Parameters
     ----------
     name : str
@@ -337,8 +341,25 @@ class Model:
         )
 
     def _points(self, X: ArrayLike) -> Array:
-        family = self.family
+        family, X = self.family, self._in_order(X)
         return as_points(X, self.means.shape[1], family.max_magnitude, family.missing)
+
+    def _in_order(self, X: ArrayLike) -> ArrayLike:
+        """Return the columns of a frame in the order of the features; other points unchanged."""
+        if not self.features or isinstance(X, np.ndarray | list | tuple):
+            return X
+        import narwhals as nw  # only for frames: it takes a while
+
+        frame = nw.from_native(X, eager_only=True, pass_through=True)
+        if not isinstance(frame, nw.DataFrame) or not any(
+            isinstance(name, str) for name in frame.columns
+        ):
+            return X
+        absent = [name for name in self.features if name not in frame.columns]
+        if absent:
+            name = printable(absent[0], _SHOWN_NAME)
+            raise DataError(f"X has no column {name!r}, which is a feature of the model")
+        return frame.select(*self.features).to_numpy()
 
     def displacement_from(self, other: Model) -> Array:
         """Return the distance between each component here and in another version, shape (K,).
@@ -449,7 +470,7 @@ class Model:
         DataError
             If the points have another D, or values that the model refuses.
         """
-        imputed = impute(self.family, self.params, X)
+        imputed = impute(self.family, self.params, self._in_order(X))
         return (imputed.X, imputed.variances) if return_variance else imputed.X
 
     def predict_conditional(

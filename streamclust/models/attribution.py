@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.arrays import short_repr
+from streamclust.hyperparameters import as_integer
 from streamclust.models.family import by_kind
 from streamclust.models.gaussian_mixture import GaussianMixture
 from streamclust.models.kmeans import KMeans
@@ -73,7 +74,11 @@ class Attribution:
         return share
 
     def top(self, m: int) -> Labels:
-        """Return the m features with the largest contributions, largest first, shape (N, m)."""
+        """Return the m features with the largest contributions, largest first, shape (N, m).
+
+        If there are fewer than m features, all are returned.
+        """
+        m = as_integer("m", m)
         return np.argsort(-self.contribution, axis=1, kind="stable")[:, :m]
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamclust.arrays import short_repr
+
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
 
@@ -78,6 +80,9 @@ class VersionMap:
     old: Labels
     new: Labels
     share: Array
+
+    def __repr__(self) -> str:
+        return short_repr(self, pairs=len(self.share), moved=self.moved)
 
     @property
     def moved(self) -> float:

@@ -189,6 +189,31 @@ def by_kind(table: Mapping[str, T], kind: str, name: str) -> T:
         raise DataError(f"kind {kind!r} has no entry in {name}; known kinds: {known}") from None
 
 
+def type_words(value: object) -> str:
+    """Return in words what a wrong argument is."""
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def check_family(family: object) -> None:
+    """Refuse all but a family; an error also helps a caller who has passed the class, or X."""
+    if isinstance(family, type):
+        name = family.__name__
+        raise DataError(f"family is the class {name}; expected an instance, such as {name}(3)")
+    if not hasattr(family, "kind"):
+        shown = repr(family)
+        shown = shown if len(shown) <= 40 else type_words(family)
+        raise DataError(f"family is {shown}; expected a KMeans or a GaussianMixture")
+
+
+def check_params(family: Family[Any], params: object) -> None:
+    """Refuse parameters of another family, or of another covariance type."""
+    found, kind = getattr(params, "covariance_type", "none"), family.covariance_type
+    if not hasattr(params, "means") or (found is None) != (kind is None):
+        raise DataError(f"params is {type_words(params)}; expected parameters of {family.kind}")
+    if found != kind:
+        raise DataError(f"params has covariance_type {found!r}; expected {kind!r}")
+
+
 def as_range(what: str, most: int, least: int | None) -> tuple[int, int | None]:
     """Return K and None, or the largest and the smallest K, as ints.
 

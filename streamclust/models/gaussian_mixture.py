@@ -72,8 +72,8 @@ class MixtureParams:
     spread: Array | None = None
 
     def __repr__(self) -> str:
-        K, D = self.means.shape
-        return short_repr(self, K=K, D=D, covariance_type=self.covariance_type)
+        size = dict(zip("KD", np.shape(self.means), strict=False))
+        return short_repr(self, **size, covariance_type=self.covariance_type)
 
     @cached_property
     def root(self) -> Array:
@@ -125,7 +125,7 @@ class GaussianMixture:
 
     n_components: int
     covariance_type: CovarianceType = "full"
-    reg_covar: float = 1e-6
+    reg_covar: float = field(default=1e-6, kw_only=True)
     min_components: int | None = field(default=None, kw_only=True)
     outliers: float = field(default=0.0, kw_only=True)
     missing: Missing = field(default="reject", kw_only=True)

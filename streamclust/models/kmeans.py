@@ -69,8 +69,7 @@ class KMeansParams:
     covariance_type: ClassVar[None] = None
 
     def __repr__(self) -> str:
-        K, D = self.centroids.shape
-        return short_repr(self, K=K, D=D)
+        return short_repr(self, **dict(zip("KD", np.shape(self.centroids), strict=False)))
 
     @property
     def means(self) -> Array:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from streamclust.arrays import Array, as_points, has_gaps, short_repr, square_unit
 from streamclust.errors import DataError
+from streamclust.hyperparameters import as_integer
 from streamclust.kernels import normalise
 from streamclust.models import GaussianMixture, KMeans
-from streamclust.models.family import by_kind
+from streamclust.models.family import by_kind, check_family, check_params
 from streamclust.models.scores import RawScores, anomaly_of_mixture
 
 if TYPE_CHECKING:
@@ -64,11 +65,11 @@ class Codes:
 
     def __repr__(self) -> str:
         figures: dict[str, object] = {"points": len(self)}
-        if len(self):
+        if np.size(self.index):
             figures["used"] = len(np.unique(self.index))
-            figures["mean_distance"] = float(self.distance.mean())
+            figures["mean_distance"] = float(np.mean(self.distance))
         if self.top is not None:
-            figures["top"] = self.top.shape[1]
+            figures["top"] = np.shape(self.top)[1]
         return short_repr(self, **figures)
 
     @property
@@ -107,15 +108,8 @@ class Ranked(NamedTuple):
     scores: tuple[Array, ...]
 
 
-def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Codes:
-    """Return the codes of points; see `quantize_and_score` for the parameters."""
-    return _quantized(family, params, X, top, scored=False)[0]
-
-
-def quantize_and_score(
-    family: Family[Any], params: Any, X: ArrayLike, top: int = 1
-) -> tuple[Codes, RawScores]:
-    """Return the codes and the scores of points; distances or densities are computed once.
+def quantize(family: Family[Any], params: Any, X: ArrayLike, *, top: int = 1) -> Codes:
+    """Return the codes of points.
 
     Parameters
     ----------
@@ -128,7 +122,18 @@ def quantize_and_score(
     Raises
     ------
     DataError
-        If the points have another D or values that the model refuses, or `top` isn't within 1 to K.
+        If the parameters are those of another family, the points have another D or values that the
+        model refuses, or `top` isn't within 1 to K.
+    """
+    return _quantized(family, params, X, top, scored=False)[0]
+
+
+def quantize_and_score(
+    family: Family[Any], params: Any, X: ArrayLike, *, top: int = 1
+) -> tuple[Codes, RawScores]:
+    """Return the codes and the scores of points; distances or densities are computed once.
+
+    Parameters and errors are those of `quantize`.
     """
     codes, scores = _quantized(family, params, X, top, scored=True)
     return codes, RawScores(*scores)
@@ -137,11 +142,16 @@ def quantize_and_score(
 def _quantized(
     family: Family[Any], params: Any, X: ArrayLike, top: int, *, scored: bool
 ) -> tuple[Codes, list[Array]]:
-    means: Array = params.means
-    K, D = means.shape
-    if not 1 <= top <= K:
-        raise DataError(f"top is {top}; expected 1 to K, which is {K}")
+    check_family(family)
     ranking = by_kind(RANKINGS, family.kind, "RANKINGS")
+    check_params(family, params)
+    means: Array = params.means
+    if not isinstance(means, np.ndarray) or means.ndim != 2:
+        raise DataError(f"the means have shape {np.shape(means)}; expected an array (K, D)")
+    K, D = means.shape
+    top = as_integer("top", top, 1)
+    if top > K:
+        raise DataError(f"top is {top}; expected 1 to K, which is {K}")
     points = np.asarray(
         family.prepare(as_points(X, D, family.max_magnitude, family.missing)), np.float64
     )

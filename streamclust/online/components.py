@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from streamclust.arrays import short_repr
 from streamclust.models.coreset import Coreset
 from streamclust.models.matching import predecessors
 from streamclust.models.partial import filled
@@ -62,6 +63,9 @@ class Components:
     recent: Array = field(default_factory=lambda: np.empty(0))
     peak: Array = field(default_factory=lambda: np.empty(0))
     peak_total: float = 0.0
+
+    def __repr__(self) -> str:
+        return short_repr(self, K=len(self.peak), next_id=self.next_id, peak_total=self.peak_total)
 
     def with_first_peak(self, running: Stats, stats: Stats, unit: float) -> Components:
         """Return the components with peaks, after the first step from `running` to `stats`.

@@ -17,7 +17,7 @@ section 5.1).
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -107,6 +107,7 @@ class Drift:
     """
 
     detector: DetectorKind = "page_hinkley"
+    _: KW_ONLY
     on_drift: OnDrift | Literal["resolve"] = "announce"
     threshold: float = 30.0
     delta: float = 0.002

@@ -6,7 +6,7 @@ and the statistics s of a batch of weight m. The step size is gamma = m / (lam n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
 from streamclust.errors import DataError
@@ -167,6 +167,7 @@ class PowerSchedule(Forgetting):
     """
 
     kappa: float = 0.6
+    _: KW_ONLY
     t0: float = 2.0
     hold: float = 0.0
     average: bool = False

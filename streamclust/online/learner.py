@@ -10,7 +10,7 @@ scored before it is learned, under the parameters from before the batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
@@ -36,7 +36,7 @@ from streamclust.hyperparameters import (
     store,
 )
 from streamclust.models.directions import distinct_directions
-from streamclust.models.family import StepOutputs
+from streamclust.models.family import StepOutputs, check_family, check_params, type_words
 from streamclust.models.feature_distribution import (
     MAX_FEATURES,
     TOO_MANY_FEATURES,
@@ -143,6 +143,7 @@ class StreamLearner(Generic[P]):
 
     family: Family[P]
     forgetting: Forgetting = field(default_factory=Forgetting)
+    _: KW_ONLY
     warm_up: int | None = None
     n_init: int = 4
     seed: int = 0
@@ -156,8 +157,7 @@ class StreamLearner(Generic[P]):
     tail_scores: bool = False
 
     def __post_init__(self) -> None:
-        if not hasattr(self.family, "e_step"):
-            raise DataError(f"family is {self.family!r}; expected a KMeans or a GaussianMixture")
+        check_family(self.family)
         if not isinstance(self.forgetting, Forgetting):
             raise DataError(f"forgetting is {self.forgetting!r}; expected a Forgetting")
         if not isinstance(self.drift, Drift | None):
@@ -229,14 +229,9 @@ class StreamLearner(Generic[P]):
 
     def _checked_params(self, params: Any) -> Any:
         """Return parameters that the user gave, after checks."""
-        family, kind = self.family, self.family.covariance_type
-        try:
-            arrays, found_type = family.to_arrays(params), getattr(params, "covariance_type", None)
-        except AttributeError:
-            name = type(params).__name__
-            raise DataError(f"params is a {name}; expected parameters of {family.kind}") from None
-        if found_type != kind:
-            raise DataError(f"params has covariance_type {found_type!r}; expected {kind!r}")
+        family = self.family
+        check_params(family, params)
+        arrays = family.to_arrays(params)
         if "scale" in arrays:
             raise DataError("params has a scale; expected centroids of points that aren't scaled")
         params = family.from_arrays(arrays)
@@ -286,14 +281,16 @@ class StreamLearner(Generic[P]):
         Raises
         ------
         DataError
-            If the points have the wrong shape or hold NaN or infinity, or `time_ms` is no number.
+            If the points have the wrong shape or hold NaN or infinity, `time_ms` is no number, or
+            the state is of another family.
         UnlearnableError
             If the points are valid, but no parameters follow from them: with a reg_covar near 0, a
             covariance may be singular. Leave the points out and continue from `state`, which isn't
             changed.
         """
         if time_ms is not None and not is_finite(time_ms):
-            raise DataError(f"time_ms is {time_ms}; expected a finite number")
+            raise DataError(f"time_ms is {time_ms!r}; expected a finite number")
+        self._check_state(state)
         n_features = state.warm_up.X.shape[1] if len(state.warm_up) else None
         if state.stats is not None:
             n_features = int(state.stats.reference.shape[1])
@@ -301,6 +298,15 @@ class StreamLearner(Generic[P]):
         points = as_points_as_given(X, n_features, family.max_magnitude, family.missing)
         w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))
         return self.learn(state, points, w, time_ms=time_ms)
+
+    def _check_state(self, state: Any) -> None:
+        """Refuse what isn't a state of this learner's family."""
+        if not isinstance(state, LearnerState):
+            raise DataError(
+                f"state is {type_words(state)}; expected a LearnerState, as in update(state, X)"
+            )
+        if state.params is not None:
+            check_params(self.family, state.params)
 
     def learn(
         self,

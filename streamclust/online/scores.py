@@ -13,7 +13,7 @@ differ by much more, the second one replaces the first one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
@@ -98,6 +98,7 @@ class Anomaly:
     """
 
     rate: float | None = None
+    _: KW_ONLY
     learn_flagged: bool = True
     score: AnomalyScore = "model"
 

@@ -111,6 +111,9 @@ class WarmUp:
     w: Array = field(default_factory=lambda: np.empty(0))
     gathering: bool = False
 
+    def __repr__(self) -> str:
+        return short_repr(self, points=len(self), gathering=self.gathering)
+
     def __len__(self) -> int:
         return len(self.X)
 
@@ -172,9 +175,10 @@ class LearnerState(Generic[P]):
     feature_distribution: FeatureDistribution | None = None
 
     def __repr__(self) -> str:
-        shape = () if self.stats is None else self.stats.first.shape
-        size = dict(zip("KD", shape, strict=False))
-        return short_repr(self, **size, points=self.points, steps=self.clock.steps)
+        if self.stats is None:
+            return short_repr(self, phase="warming", points=self.points)
+        K, D = self.stats.first.shape
+        return short_repr(self, K=K, D=D, points=self.points, steps=self.clock.steps)
 
     @property
     def points(self) -> int:

@@ -69,7 +69,7 @@ def _make_mixture(settings: GaussianMixtureSettings) -> GaussianMixture:
     return GaussianMixture(
         most,
         settings.covariance_type,
-        settings.reg_covar,
+        reg_covar=settings.reg_covar,
         min_components=fewest,
         outliers=settings.outliers,
         missing=settings.points.missing,
@@ -113,7 +113,9 @@ def make_forgetting(settings: ForgettingSettings) -> Forgetting:
     if isinstance(settings, ForgettingByTime):
         return HalfLifeTime(float(settings.half_life))
     if isinstance(settings, ForgettingByPower):
-        return PowerSchedule(settings.kappa, settings.t0, settings.hold, settings.average)
+        return PowerSchedule(
+            settings.kappa, t0=settings.t0, hold=settings.hold, average=settings.average
+        )
     return Forgetting()
 
 
@@ -121,7 +123,12 @@ def make_drift(settings: DriftSettings) -> Drift | None:
     """Return the drift detector; None without one."""
     if settings.detector == "none":
         return None
-    return Drift(settings.detector, settings.on_drift, settings.threshold, settings.delta)
+    return Drift(
+        settings.detector,
+        on_drift=settings.on_drift,
+        threshold=settings.threshold,
+        delta=settings.delta,
+    )
 
 
 def make_anomaly(settings: ModelSettings) -> Anomaly | None:
@@ -130,7 +137,7 @@ def make_anomaly(settings: ModelSettings) -> Anomaly | None:
         return None
     anomaly = settings.anomaly
     learn_flagged = anomaly.learn_flagged or anomaly.rate is None
-    return Anomaly(anomaly.rate, learn_flagged, anomaly.score)
+    return Anomaly(anomaly.rate, learn_flagged=learn_flagged, score=anomaly.score)
 
 
 def largest_batch(settings: ModelSettings) -> int:

@@ -37,8 +37,8 @@ POLICIES: dict[str, Forgetting] = {
     "none": Forgetting(),
     "points": HalfLife(100.0),
     "time": HalfLifeTime(3.0),
-    "power": PowerSchedule(0.6, 2.0, hold=45.0),
-    "averaged": PowerSchedule(0.7, 2.0, hold=45.0, average=True),
+    "power": PowerSchedule(0.6, t0=2.0, hold=45.0),
+    "averaged": PowerSchedule(0.7, t0=2.0, hold=45.0, average=True),
 }
 
 
@@ -228,7 +228,7 @@ def test_a_state_of_another_model_is_refused(
 
 
 def test_a_changed_floor_is_taken() -> None:
-    before, now = GaussianMixture(3, "full", 1e-6), GaussianMixture(3, "full", 1e-3)
+    before, now = GaussianMixture(3, reg_covar=1e-6), GaussianMixture(3, reg_covar=1e-3)
     data = learned(before)
     found = decode_checkpoint(data, now, WHERE).learner
     assert same(found, decode_checkpoint(data, before, WHERE).learner)

@@ -7,6 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import load
@@ -326,3 +329,26 @@ def test_a_number_out_of_range_is_refused(name: str, number: Any) -> None:
     with pytest.raises(FormatError, match=f"{name} is .* expected") as failure:
         decode_model(pack(FORMAT, arrays, {**meta, name: number}), WHERE)
     assert len(str(failure.value)) < 300
+
+
+def test_columns_of_a_frame_are_found_by_name(model: Model) -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    r, g, b = (column.tolist() for column in rows.T)
+    table: dict[str, Any] = {"b": b, "label": ["x"] * 20, "r": r, "g": g}
+    for frame in (pd.DataFrame(table), pl.DataFrame(table), pa.table(table)):
+        assert_array_equal(model.predict(frame), model.predict(rows))
+        assert_array_equal(model.score_samples(frame), model.score_samples(rows))
+        assert_array_equal(model.impute(frame), rows)
+
+
+def test_a_frame_without_a_feature_is_refused_by_its_name(model: Model) -> None:
+    with pytest.raises(DataError, match="X has no column 'g', which is a feature of the model"):
+        model.predict(pd.DataFrame(np.ones((2, 3)), columns=["r", "G", "b"]))
+
+
+def test_a_frame_whose_columns_have_no_names_has_them_in_order(model: Model) -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    assert_array_equal(model.predict(pd.DataFrame(rows)), model.predict(rows))
+    unnamed = replace(model, features=())
+    frame = pd.DataFrame(rows, columns=["x", "y", "z"])
+    assert_array_equal(unnamed.predict(frame), model.predict(rows))

@@ -313,7 +313,7 @@ def test_units_don_t_matter(detector: Any) -> None:
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_a_restart_anywhere_changes_no_bit(detector: Any) -> None:
-    policy: Any = Drift(detector, "recluster")
+    policy: Any = Drift(detector, on_drift="recluster")
     learner = StreamLearner(KMeans(3), HalfLife(20000), warm_up=500, drift=policy, coreset=300)
     quiet = restarted = learner.init()
     for number in range(120):

@@ -91,7 +91,7 @@ def test_a_half_life_in_event_time_refuses_a_feed_without_times() -> None:
 def test_the_power_schedule_takes_exactly_the_step_gamma(
     t: int, kappa: float, t0: float, m: float, n: float
 ) -> None:
-    lam = PowerSchedule(kappa, t0).factor(Step(t, m, n))
+    lam = PowerSchedule(kappa, t0=t0).factor(Step(t, m, n))
     assert lam >= 0.0
     assert m / (lam * n + m) == pytest.approx((t + t0) ** -kappa, rel=1e-12)
 

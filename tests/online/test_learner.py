@@ -357,3 +357,28 @@ def test_the_caller_may_reuse_the_array_of_a_batch(warm_up: int) -> None:
         other, _ = learner.update(other, buffer)
         buffer[:] = 0.0
     assert bits(one) == bits(other)
+
+
+@pytest.mark.parametrize("state", [None, CENTRES])
+def test_what_is_no_state_is_refused(state: Any) -> None:
+    with pytest.raises(DataError, match=r"^state is .*; expected a LearnerState, as in update\("):
+        StreamLearner(family_of("kmeans", 3)).update(state, CENTRES)
+
+
+def test_a_state_of_another_family_is_refused() -> None:
+    run = fit(family_of("full", 3), blobs(60, CENTRES)[0])
+    state: Any = StreamLearner(family_of("full", 3)).init(run.params)
+    with pytest.raises(DataError, match=r"params is a MixtureParams; expected .* of kmeans"):
+        StreamLearner(family_of("kmeans", 3)).update(state, CENTRES)
+    with pytest.raises(DataError, match="covariance_type 'full'; expected 'diag'"):
+        StreamLearner(family_of("diag", 3)).update(state, CENTRES)
+
+
+def test_a_class_in_place_of_a_family_is_refused() -> None:
+    family: Any = type(family_of("kmeans", 3))
+    for call in (StreamLearner, lambda family: fit(family, CENTRES)):
+        with pytest.raises(DataError, match=r"^family is the class KMeans; .* as KMeans\(3\)"):
+            call(family)
+    swapped: Any = CENTRES.repeat(100, axis=0)
+    with pytest.raises(DataError, match=r"^family is a ndarray; expected a KMeans or"):
+        fit(swapped, family)

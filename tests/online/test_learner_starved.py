@@ -84,7 +84,7 @@ def test_a_slow_feed_keeps_the_shape_that_it_had(
     kind: CovarianceType, pause: float, seed: int
 ) -> None:
     for reg_covar in (1e-6, 0.1):
-        learner = StreamLearner(GaussianMixture(4, kind, reg_covar), HalfLifeTime(10.0))
+        learner = StreamLearner(GaussianMixture(4, kind, reg_covar=reg_covar), HalfLifeTime(10.0))
         state, worst = after_pauses(learner, pause, seed)
         assert worst < 30.0
         assert state.counts.revived == 0

@@ -76,7 +76,7 @@ def test_components_have_ids_also_where_k_is_fixed() -> None:
     learner = StreamLearner(KMeans(3), warm_up=10)
     state = learner.init()
     assert state.ids.tolist() == []
-    assert repr(state) == "LearnerState(points=0, steps=0)"
+    assert repr(state) == "LearnerState(phase='warming', points=0)"
     state, _ = learner.update(state, np.arange(20.0)[:, None])
     assert state.ids.tolist() == [0, 1, 2]
     assert len(state.components.ids) == 0

@@ -54,9 +54,9 @@ def params_of(state: LearnerState[Any]) -> Any:
 
 def test_families() -> None:
     assert make_family(kmeans(n_clusters=7)) == KMeans(7)
-    assert make_family(mixture()) == GaussianMixture(2, "full", 1e-6)
+    assert make_family(mixture()) == GaussianMixture(2, "full", reg_covar=1e-6)
     settings = mixture(n_components=5, covariance_type="tied", reg_covar=0.01)
-    assert make_family(settings) == GaussianMixture(5, "tied", 0.01)
+    assert make_family(settings) == GaussianMixture(5, "tied", reg_covar=0.01)
     assert make_family(mixture(outliers=0.02)) == GaussianMixture(2, outliers=0.02)
 
 
@@ -96,7 +96,7 @@ def test_batches_grow_where_it_makes_no_difference_how_points_are_batched(
         ({"kind": "power"}, PowerSchedule()),
         (
             {"kind": "power", "kappa": 0.9, "t0": 5, "hold": 20, "average": True},
-            PowerSchedule(0.9, 5.0, 20.0, average=True),
+            PowerSchedule(0.9, t0=5.0, hold=20.0, average=True),
         ),
     ],
     ids=str,

@@ -1,4 +1,4 @@
-"""The commit: state, position, version and refused points are written together, or not at all.
+"""The commit: state (with position), version and refused points are written together or not at all.
 
 The commit is one Lua script, not MULTI/EXEC under WATCH. The server runs the script as one
 transaction too, and the script can check before it writes. All checks come before the first write:
