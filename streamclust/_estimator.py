@@ -59,6 +59,11 @@ class Estimator:
 
     def _learner(self) -> StreamLearner[Any]:
         """Return the learner that the constructor's arguments describe."""
+        if isinstance(self.forgetting, HalfLifeTime):
+            raise DataError(
+                f"forgetting is {self.forgetting}, but estimators get no event time; use "
+                "HalfLife(points=...), or a StreamLearner, whose update has time_ms"
+            )
         return StreamLearner(
             self._family(),
             Forgetting() if self.forgetting is None else self.forgetting,

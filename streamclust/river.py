@@ -1,14 +1,15 @@
 """The learner as river clusterers.
 
 A model has the features of its first point, by name. Other features of later points are ignored.
-An absent feature counts as 0, as in river; with ``missing="learn"`` it is a missing value. Each
-call learns one batch, so `learn_many` is much faster than `learn_one`, whose batches have one
-point.
+An absent feature counts as 0, as in river; with ``missing="learn"`` it is a missing value. A point
+without any of the features is refused. Each call learns one batch, so `learn_many` is much faster
+than `learn_one`, whose batches have one point.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals as nw
@@ -16,21 +17,28 @@ import numpy as np
 from river import base
 
 from streamclust._estimator import Estimator, KMeansEstimator, MixtureEstimator
+from streamclust.arrays import are_within, as_points
+from streamclust.errors import DataError
 from streamclust.hyperparameters import renamed
 from streamclust.models.imputation import impute
+from streamclust.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Collection, Hashable, Iterable
 
     from narwhals.typing import IntoDataFrame
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array, CovarianceType, Metric, Missing
+    from streamclust.models import Family
     from streamclust.models.scaling import ScalingKind
     from streamclust.online.drift import Drift
     from streamclust.online.forgetting import Forgetting
 
 __all__ = ["StreamingGaussianMixture", "StreamingKMeans"]
+
+_NOT_NUMBERS = (TypeError, ValueError, OverflowError)
+"""What NumPy raises for values that aren't numbers."""
 
 
 class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
@@ -45,30 +53,31 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
 
     def learn_one(self, x: Mapping[Hashable, float], w: float = 1.0) -> None:
         """Learn a point of weight `w`."""
-        if not self._features:
-            self._features = _ordered(x)
-        self._learn(self._row(x), [w])
+        features = self._features or _ordered(_mapping(x))
+        self._learn(features, self._point(x, features, self._family()), [w])
 
     def learn_many(self, X: IntoDataFrame, w: ArrayLike | None = None) -> None:
         """Learn a batch: a frame with one column per feature, and weights of shape (N,)."""
-        frame = nw.from_native(X, eager_only=True)
-        if not self._features:
-            self._features = _ordered(frame.columns)
-        self._learn(self._rows(frame), w)
+        if len(frame := _frame(X)):
+            features = self._features or _ordered(frame.columns)
+            self._learn(features, self._points(frame, features, self._family()), w)
 
     def predict_one(self, x: Mapping[Hashable, float]) -> int:
         """Return the point's component; 0 during the warm-up."""
-        params = self._params
-        if params is None:
+        if not self._features:
             return 0
-        return int(self._state.ids[self._family().predict(params, self._row(x))[0]])
+        family, params = self._family(), self._params
+        point = self._point(x, self._features, family)
+        return 0 if params is None else int(self._state.ids[family.predict(params, point)[0]])
 
     def predict_many(self, X: IntoDataFrame) -> Any:
         """Return the components of a frame's points, as a series of the same library and index."""
-        frame, params = nw.from_native(X, eager_only=True), self._params
+        frame, params, family = _frame(X), self._params, self._family()
         labels = np.zeros(len(frame), dtype=np.intp)
-        if params is not None:
-            labels = self._state.ids[self._family().predict(params, self._rows(frame))]
+        if self._features and len(frame):
+            points = self._points(frame, self._features, family)
+            if params is not None:
+                labels = self._state.ids[family.predict(params, points)]
         series = nw.new_series("cluster", labels, backend=frame.implementation)
         index = nw.maybe_get_index(frame)
         return (series if index is None else nw.maybe_set_index(series, index=index)).to_native()
@@ -78,7 +87,7 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
 
         During the warm-up there are no expected values: only present features are returned.
         """
-        params, row = self._params, self._row(x, np.nan)
+        params, row = self._params, self._row(x, self._features, np.nan)
         if params is not None:
             row = impute(self._family(), params, row).X
         values = zip(self._features, row[0].tolist(), strict=True)
@@ -98,33 +107,128 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
         """Number of detected drifts."""
         return self._state.counts.drifts if hasattr(self, "_state") else 0
 
-    def _learn(self, X: Array, w: ArrayLike | None) -> None:
+    def _learn(self, features: tuple[Hashable, ...], X: Array, w: ArrayLike | None) -> None:
         learner = self._learner()
         state = self._state if hasattr(self, "_state") else learner.init()
         self._state, _ = learner.update(state, X, w)
+        self._features = features  # only now: a refused first point gives no names
 
     @property
     def _params(self) -> Any:
         return self._learner().in_units(self._state) if hasattr(self, "_state") else None
 
-    def _row(self, x: Mapping[Hashable, float], absent: float | None = None) -> Array:
-        if absent is None:
-            absent = np.nan if self.missing == "learn" else 0.0
-        return np.array([[x.get(name, absent) for name in self._features]], dtype=np.float64)
+    @property
+    def _absent(self) -> float:
+        return np.nan if self.missing == "learn" else 0.0
 
-    def _rows(self, frame: nw.DataFrame[Any]) -> Array:
-        known = set(frame.columns)
-        absent = np.nan if self.missing == "learn" else 0.0
-        rows = np.full((len(frame), len(self._features)), absent)
-        for d, name in enumerate(self._features):
+    def _point(
+        self, x: Mapping[Hashable, float], features: tuple[Hashable, ...], family: Family[Any]
+    ) -> Array:
+        row = self._row(x, features, self._absent)
+        self._check_known("x", features, x.keys())
+        return _checked(row, features, family, "")
+
+    def _row(
+        self, x: Mapping[Hashable, float], features: tuple[Hashable, ...], absent: float
+    ) -> Array:
+        x = _mapping(x)
+        values = [x.get(name, absent) for name in features]
+        try:
+            return np.fromiter(values, np.float64, len(values)).reshape(1, -1)
+        except _NOT_NUMBERS:
+            d = next(d for d, value in enumerate(values) if not _is_number(value))
+            most = self._family().max_magnitude
+            raise _refusal(features[d], values[d], most) from None
+
+    def _points(
+        self, frame: nw.DataFrame[Any], features: tuple[Hashable, ...], family: Family[Any]
+    ) -> Array:
+        known = dict.fromkeys(frame.columns)  # a set would lose the order, for errors
+        self._check_known("X", features, known)
+        rows = np.full((len(frame), len(features)), self._absent)
+        for d, name in enumerate(features):
             if name in known:
-                rows[:, d] = frame[name].to_numpy()
+                column = frame.get_column(name).to_numpy()
+                if column.dtype.kind in "cmM":  # NumPy makes numbers of them
+                    raise _refusal(name, str(column[0]), family.max_magnitude, " in row 0")
+                try:
+                    rows[:, d] = column
+                except _NOT_NUMBERS:
+                    values = column.tolist()
+                    n = next(n for n, value in enumerate(values) if not _is_number(value))
+                    place = f" in row {n}"
+                    raise _refusal(name, values[n], family.max_magnitude, place) from None
+        return _checked(rows, features, family, " in row {}")
+
+    def _check_known(
+        self, what: str, features: tuple[Hashable, ...], names: Collection[Hashable]
+    ) -> None:
+        """Refuse points without any known feature; if missing values are learned, others do."""
+        if self.missing != "learn" and not any(name in names for name in features):
+            raise DataError(
+                f"{what} has none of the features {_listed(features)}; it has "
+                f"{_listed(names) or 'no features'}"
+            )
+
+
+def _checked(rows: Array, features: tuple[Hashable, ...], family: Family[Any], place: str) -> Array:
+    """Return points that may be learned or predicted; `place` is where a value is, for errors."""
+    most = family.max_magnitude
+    if are_within(rows, most):
         return rows
+    allowed = np.abs(rows) <= most
+    if family.missing == "learn":
+        allowed |= np.isnan(rows)
+    for n, d in np.argwhere(~allowed)[:1].tolist():
+        raise _refusal(features[d], float(rows[n, d]), most, place.format(n))
+    return as_points(rows, most=most, missing="learn")
+
+
+def _refusal(name: Hashable, value: Any, most: float, place: str = "") -> DataError:
+    if isinstance(value, float):
+        shown = "NaN" if math.isnan(value) else f"{value:g}".replace("inf", "infinity")
+    else:  # an int is refused if no float can hold it
+        shown = "too large" if isinstance(value, int) else printable(repr(value), 60)
+    feature = printable(repr(name), 60)
+    return DataError(
+        f"feature {feature} is {shown}{place}; expected a number of magnitude up to {most:g}"
+    )
+
+
+def _mapping(x: Any) -> Mapping[Hashable, float]:
+    if not isinstance(x, Mapping):
+        raise DataError(f"x is a {type(x).__name__}; expected a dict: feature name -> number")
+    return x
+
+
+def _frame(X: IntoDataFrame) -> nw.DataFrame[Any]:
+    try:
+        return nw.from_native(X, eager_only=True)
+    except TypeError:
+        expected = "a frame of pandas, polars or pyarrow, with one column per feature"
+        raise DataError(f"X is a {type(X).__name__}; expected {expected}") from None
+    except nw.exceptions.DuplicateError:
+        raise DataError("X has several columns of the same name; expected unique names") from None
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        np.fromiter([value], np.float64, 1)
+    except _NOT_NUMBERS:
+        return False
+    return True
+
+
+def _listed(names: Iterable[Hashable]) -> str:
+    return printable(", ".join(map(str, names)), 100)
 
 
 def _ordered(names: Iterable[Hashable]) -> tuple[Hashable, ...]:
     """Return names in sorted order; names of any type are allowed."""
-    return tuple(sorted(names, key=lambda name: (isinstance(name, str), name)))
+    ordered = tuple(sorted(names, key=lambda name: (isinstance(name, str), name)))
+    if not ordered:
+        raise DataError("the first point has no features; expected at least one")
+    return ordered
 
 
 @renamed(restarts="n_init", fade="reassignment_ratio")
@@ -138,6 +242,7 @@ class StreamingKMeans(KMeansEstimator, _Streaming):
         clusters don't change.
     forgetting
         How old points decay, such as ``HalfLife(points=100_000)``. By default they don't.
+        `HalfLifeTime` is refused, because there is no event time.
     warm_up
         Points gathered before the start. Default: max(1000, 10 * K).
     n_init
@@ -178,6 +283,7 @@ class StreamingKMeans(KMeansEstimator, _Streaming):
     def __init__(
         self,
         n_clusters: int | Literal["auto"] = 5,
+        *,
         forgetting: Forgetting | None = None,
         warm_up: int | None = None,
         n_init: int = 4,
@@ -191,6 +297,7 @@ class StreamingKMeans(KMeansEstimator, _Streaming):
         missing: Missing = "reject",
     ) -> None:
         self._store(locals())
+        self._learner()  # refuses what isn't allowed
 
 
 @renamed(restarts="n_init", fade="reassignment_ratio")
@@ -245,6 +352,7 @@ class StreamingGaussianMixture(MixtureEstimator, _Streaming):
     def __init__(
         self,
         n_components: int | Literal["auto"] = 5,
+        *,
         covariance_type: CovarianceType = "full",
         reg_covar: float = 1e-6,
         forgetting: Forgetting | None = None,
@@ -260,18 +368,23 @@ class StreamingGaussianMixture(MixtureEstimator, _Streaming):
         missing: Missing = "reject",
     ) -> None:
         self._store(locals())
+        self._learner()  # refuses what isn't allowed
 
     def predict_proba_one(self, x: Mapping[Hashable, float]) -> dict[int, float]:
         """Return component -> responsibility; empty during the warm-up."""
-        params = self._params
+        if not self._features:
+            return {}
+        family, params = self._family(), self._params
+        point = self._point(x, self._features, family)
         if params is None:
             return {}
-        shares = self._family().responsibilities(params, self._row(x))[0]
+        shares = family.responsibilities(params, point)[0]
         return dict(zip(self._state.ids.tolist(), shares.tolist(), strict=True))
 
     def score_one(self, x: Mapping[Hashable, float]) -> float:
         """Return the log-likelihood of a point, in nats; NaN during the warm-up."""
-        params = self._params
-        if params is None:
-            return float("nan")
-        return float(self._family().score_points(params, self._row(x))[0])
+        if not self._features:
+            return math.nan
+        family, params = self._family(), self._params
+        point = self._point(x, self._features, family)
+        return math.nan if params is None else float(family.score_points(params, point)[0])

@@ -14,7 +14,7 @@ import numpy as np
 
 from streamclust._estimator import Estimator, KMeansEstimator, MixtureEstimator
 from streamclust.arrays import as_points, as_sample_weight, distinct_points
-from streamclust.errors import DataError, MissingExtraError
+from streamclust.errors import DataError, MissingExtraError, TooFewPointsError
 from streamclust.hyperparameters import as_integer, renamed
 from streamclust.models.imputation import impute
 
@@ -69,8 +69,8 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        DataError
-            If there are fewer distinct points than components; it is also a ValueError.
+        TooFewPointsError
+            If there are fewer distinct points than components; it is a DataError and a ValueError.
         """
         points = self._validated(X, reset=True)
         w = as_sample_weight(sample_weight, len(points))
@@ -79,9 +79,9 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         distinct_and_weights = distinct_points(points[w > 0.0], w[w > 0.0])
         state, info = learner.update(learner.init(), *distinct_and_weights)
         if state.params is None:
-            raise DataError(
-                info.reason or "all sample weights are zero; expected at least one above 0"
-            )
+            if info.reason:
+                raise TooFewPointsError(info.reason)
+            raise DataError("all sample weights are zero; expected at least one above 0")
         self._state, self._batch = state, None
         self.labels_ = self.predict(X)
         return self
@@ -262,7 +262,7 @@ class StreamingKMeans(
         Number of clusters K; with 'auto', K adapts to the data within `n_clusters_range`.
     forgetting : Forgetting, optional
         How old points decay in `partial_fit`, such as ``HalfLife(points=100_000)``. By default
-        they don't.
+        they don't. `HalfLifeTime` is refused, because there is no event time.
     warm_up : int, optional
         Points that `partial_fit` gathers before the start. Default: max(1000, 10 * K). During the
         warm-up, each call of `predict` clusters the points gathered so far.
@@ -462,5 +462,5 @@ class StreamingGaussianMixture(DensityMixin, MixtureEstimator, _Streaming):  # t
 
         With an integer as `random_state`, every call draws the same points.
         """
-        params = self._params
-        return self._family().sample(params, n_samples, np.random.default_rng(self._seed))
+        params, n = self._params, as_integer("n_samples", n_samples)
+        return self._family().sample(params, n, np.random.default_rng(self._seed))

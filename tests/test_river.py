@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from river import checks, datasets, evaluate, metrics, preprocessing
 from river.checks import common
 
-from streamclust import HalfLife
+from streamclust import HalfLife, HalfLifeTime
 from streamclust.errors import DataError
 from streamclust.river import StreamingGaussianMixture, StreamingKMeans
 from tests.support.directions import directions
@@ -121,7 +122,7 @@ def test_bytes_go_on_where_the_model_was(model: Any) -> None:
 
 
 def test_clusters_have_their_numbers_while_k_adapts() -> None:
-    model = StreamingKMeans("auto", HalfLife(300), warm_up=90, n_clusters_range=(2, 8))
+    model = StreamingKMeans("auto", forgetting=HalfLife(300), warm_up=90, n_clusters_range=(2, 8))
     X = blobs(900)
     model.learn_many(pd.DataFrame(X[:300], columns=["a", "b"]))
     assert sorted(model.centers) == [0, 1, 2]
@@ -184,3 +185,185 @@ def test_absent_features_none_and_nan_are_missing_values_on_request(kind: Any) -
     early = kind(2, missing="learn")
     early.learn_one({"a": 1.0, "b": None})
     assert early.impute_one({"a": 2.0}) == {"a": 2.0}
+
+
+# ---- bad input
+
+
+def learned(kind: Any = StreamingGaussianMixture, **options: Any) -> Any:
+    model = kind(1, warm_up=10, **options)
+    model.learn_many(pd.DataFrame(np.random.default_rng(0).normal(size=(50, 3)), columns=[*"abc"]))
+    return model
+
+
+def uses_of_a_point(model: Any) -> list[Any]:
+    uses = [model.learn_one, model.predict_one]
+    mixture = isinstance(model, StreamingGaussianMixture)
+    return uses + ([model.predict_proba_one, model.score_one] if mixture else [])
+
+
+def test_names_of_columns_may_be_integers() -> None:
+    frame = pd.DataFrame([[1, 10, 100], [2, 20, 200], [3, 30, 300]])
+    model = StreamingKMeans(1, warm_up=1)
+    model.learn_many(frame)
+    assert model.centers == {0: {0: 2.0, 1: 20.0, 2: 200.0}}
+    two = StreamingKMeans(2, warm_up=1)
+    two.learn_many(pd.DataFrame({1: [0.0, 9.0], 0: [5.0, 5.0]}))
+    near, far = two.predict_many(pd.DataFrame({0: [5.0, 5.0], 1: [1.0, 8.0]}))
+    assert (near, far) == (two.predict_one({1: 0.0, 0: 5.0}), two.predict_one({1: 9.0, 0: 5.0}))
+    assert near != far
+
+
+@pytest.mark.parametrize("kind", [StreamingKMeans, StreamingGaussianMixture])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (float("nan"), "NaN"),
+        (None, "NaN"),
+        (float("inf"), "infinity"),
+        (-1e200, "-1e\\+200"),
+        pytest.param(10**5000, "too large", id="huge"),
+        ("x", "'x'"),
+        (1j, "1j"),
+        ([1.0], r"\[1.0\]"),
+        (pd.NA, "<NA>"),
+    ],
+)
+def test_values_that_are_no_numbers_are_refused_by_name(kind: Any, value: Any, shown: str) -> None:
+    model = learned(kind)
+    before = model.to_bytes()
+    for use in uses_of_a_point(model):
+        with pytest.raises(DataError, match=f"^feature 'b' is {shown}; expected a number of magni"):
+            use({"a": 1.0, "b": value})
+    assert model.to_bytes() == before
+
+
+@pytest.mark.parametrize("use", ["learn_many", "predict_many"])
+@pytest.mark.parametrize(
+    ("column", "place"),
+    [
+        ([1.0, float("nan")], "NaN in row 1"),
+        ([1.0, None], "NaN in row 1"),
+        ([float("inf"), 1.0], "infinity in row 0"),
+        (["1", "x"], "'x' in row 1"),
+        ([1j, 2.0], r"'1j' in row 0"),
+        (pd.to_datetime(["2020-01-01", "2021-01-01"]), "'2020-.*' in row 0"),
+        (pd.array([True, None], dtype="boolean"), "<NA> in row 1"),
+    ],
+)
+def test_a_frame_s_values_are_refused_by_name_and_row(use: str, column: Any, place: str) -> None:
+    model = learned()
+    with pytest.raises(DataError, match=f"^feature 'b' is {place}; expected a number of magnitude"):
+        getattr(model, use)(pd.DataFrame({"a": [1.0, 2.0], "b": column}))
+
+
+def test_a_polars_frame_is_checked_too() -> None:
+    for column, place in ((["1", "x"], "'x' in row 1"), ([1, None], "NaN in row 1")):
+        with pytest.raises(DataError, match=f"feature 'b' is {place}"):
+            learned().predict_many(pl.DataFrame({"b": column}))
+
+
+def test_what_is_no_point_and_no_frame_is_refused() -> None:
+    series: Any = pd.Series({"a": 1.0})
+    points: list[Any] = [None, [1, 2], series]
+    frames: list[Any] = [None, np.zeros((2, 3)), series, pl.LazyFrame({"a": [1.0]})]
+    for model in (learned(), StreamingGaussianMixture(1)):
+        for x in points:
+            with pytest.raises(DataError, match=f"x is a {type(x).__name__}; expected a dict"):
+                model.learn_one(x)
+        for X in frames:
+            for use in (model.learn_many, model.predict_many):
+                with pytest.raises(DataError, match=f"X is a {type(X).__name__}; expected a frame"):
+                    use(X)
+        with pytest.raises(DataError, match="several columns of the same name"):
+            model.learn_many(pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]))
+    with pytest.raises(DataError, match="x is a list; expected a dict"):
+        learned().predict_one([1, 2])
+
+
+def test_missing_values_are_predicted_only_on_request_and_not_alone() -> None:
+    model = learned(missing="learn")
+    for use in uses_of_a_point(model):
+        use({"a": 1.0, "b": float("nan"), "c": None})
+        for nothing in ({"a": float("nan")}, {"z": 1.0}):
+            with pytest.raises(DataError, match="all values are missing"):
+                use(nothing)
+        with pytest.raises(DataError, match="feature 'b' is infinity"):
+            use({"a": None, "b": float("inf")})
+    frame = pd.DataFrame({"a": [1.0, None], "b": [None, 2.0]})
+    assert model.predict_many(frame).tolist() == [0, 0]
+    with pytest.raises(DataError, match="first at index 1: all values are missing"):
+        model.predict_many(frame[["a"]])
+
+
+def test_a_point_without_any_known_feature_is_refused() -> None:
+    model = learned()
+    n = model._state.points
+    for use in uses_of_a_point(model):
+        with pytest.raises(DataError, match=r"^x has none of the features a, b, c; it has z$"):
+            use({"z": 1.0})
+        with pytest.raises(DataError, match=r"a, b, c; it has no features$"):
+            use({})
+        with pytest.raises(DataError) as caught:
+            use({f"\x1b[31m{number}": 1.0 for number in range(1000)})
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 300
+    for many in (model.learn_many, model.predict_many):
+        with pytest.raises(DataError, match=r"^X has none of the features a, b, c; it has y, z$"):
+            many(pd.DataFrame({"y": [1.0], "z": [2.0]}))
+    assert model._state.points == n
+    model.learn_one({"b": 1.0, "z": 9.0})  # absent features count as 0
+    assert model._state.points == n + 1
+
+
+def test_only_a_point_that_was_learned_gives_the_features() -> None:
+    model = StreamingKMeans(1, warm_up=1)
+    refused: list[dict[Any, Any]] = [{}, {"z": float("nan")}, {"z": "x"}]
+    for x in refused:
+        with pytest.raises(DataError):
+            model.learn_one(x)
+    with pytest.raises(DataError, match="first point has no features"):
+        model.learn_many(pd.DataFrame(index=[0, 1]))
+    model.learn_many(pd.DataFrame({"z": []}))  # an empty batch changes nothing
+    model.learn_one({"a": 1.0})
+    assert model.centers == {0: {"a": 1.0}}
+    model.learn_many(pd.DataFrame())
+    assert len(model.predict_many(pd.DataFrame())) == 0
+
+
+def test_during_the_warm_up_points_are_checked_too() -> None:
+    model = StreamingGaussianMixture(1, warm_up=10)
+    model.learn_one({"a": 1.0})
+    for use in uses_of_a_point(model):
+        with pytest.raises(DataError, match="feature 'a' is NaN"):
+            use({"a": float("nan")})
+    with pytest.raises(DataError, match="feature 'a' is NaN in row 0"):
+        model.predict_many(pd.DataFrame({"a": [float("nan")]}))
+
+
+# ---- the constructor
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: StreamingKMeans(0), "n_clusters is 0; expected at least 1"),
+        (lambda: StreamingKMeans(metric="l1"), "metric is 'l1'"),  # type: ignore[arg-type]
+        (lambda: StreamingKMeans(forgetting=5), "forgetting is 5; expected a Forgetting"),  # type: ignore[arg-type]
+        (lambda: StreamingGaussianMixture(covariance_type="diagonal"), "covariance_type is 'di"),  # type: ignore[arg-type]
+        (lambda: StreamingGaussianMixture(n_init=0), "n_init is 0"),
+        (lambda: StreamingKMeans(3).clone({"n_clusters": 0}), "n_clusters is 0"),
+        (lambda: StreamingKMeans(forgetting=HalfLifeTime(60)), r"no event time; use HalfLife\("),
+    ],
+)
+def test_the_constructor_refuses_what_no_learner_can_have(make: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("kind", [StreamingKMeans, StreamingGaussianMixture])
+def test_options_after_the_first_have_names(kind: Any) -> None:
+    with pytest.raises(TypeError, match="positional argument"):
+        kind(2, "full")
+    model = kind(2, forgetting=HalfLife(100), seed=3)
+    assert model.clone()._get_params() == model._get_params()

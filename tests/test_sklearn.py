@@ -14,8 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from streamclust import HalfLife, PowerSchedule, fit
-from streamclust.errors import DataError, FormatError
+from streamclust import HalfLife, HalfLifeTime, PowerSchedule, fit
+from streamclust.errors import DataError, FormatError, TooFewPointsError
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online.drift import Drift
 from streamclust.sklearn import StreamingGaussianMixture, StreamingKMeans
@@ -71,10 +71,19 @@ def test_neither_order_nor_a_split_of_weights_changes_a_bit(estimator: Any) -> N
 
 
 def test_too_few_points_and_no_weight_are_named() -> None:
-    with pytest.raises(DataError, match="2 distinct points are too few for 3"):
+    with pytest.raises(TooFewPointsError, match="2 distinct points are too few for 3"):
         StreamingKMeans(3).fit([[0.0], [1.0], [1.0]])
-    with pytest.raises(ValueError, match="all sample weights are zero"):
+    with pytest.raises(ValueError, match="all sample weights are zero") as caught:
         StreamingKMeans(1).fit([[0.0]], sample_weight=[0.0])
+    assert not isinstance(caught.value, TooFewPointsError)
+
+
+@pytest.mark.parametrize("kind", [StreamingKMeans, StreamingGaussianMixture])
+def test_a_half_life_in_event_time_is_refused_at_once(kind: Any) -> None:
+    estimator = kind(forgetting=HalfLifeTime(60))  # in scikit-learn, constructors check nothing
+    for learn in (estimator.fit, estimator.partial_fit):
+        with pytest.raises(DataError, match=r"no event time; use HalfLife\(points=...\), or a Str"):
+            learn(blobs())
 
 
 @pytest.mark.parametrize("random_state", [None, np.random.RandomState(3)])
@@ -145,6 +154,15 @@ def test_a_mixture_s_answers_are_of_its_parameters() -> None:
     assert np.allclose(counts, mixture.weights_, atol=0.05)
     assert np.allclose(points.mean(axis=0), mixture.weights_ @ mixture.means_, atol=0.5)
     assert mixture.covariances_.shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize("n_samples", [-1, "a", 1.5, None, True])
+def test_a_sample_has_an_integer_size(n_samples: Any) -> None:
+    mixture = StreamingGaussianMixture(1).fit(blobs())
+    with pytest.raises(DataError, match=r"n_samples is .*; expected"):
+        mixture.sample(n_samples)
+    three: Any = np.int64(3)
+    assert mixture.sample(three)[0].shape == (3, 2)
 
 
 def test_frames_in_and_frames_out() -> None:
