@@ -455,6 +455,13 @@ class Client:
 
 
 class SettingsClient(Client):
-    """The client of commands: its errors name settings, such as `redis.url`, not arguments."""
+    """The client of commands.
+
+    Its errors name settings, such as `redis.url`, not arguments. It reads models of any name,
+    because another program may have written them.
+    """
 
     _name_arguments = staticmethod(lambda _: None)
+
+    def _keys(self, name: str) -> Keys:
+        return Keys(self._namespace, name)
