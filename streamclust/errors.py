@@ -73,6 +73,10 @@ class ServerUnreachableError(ServerError):
     """Raised when no connection to the server can be made."""
 
 
+class ClientClosedError(StreamclustError, RuntimeError):
+    """Raised when a Python client is used after it was closed, or before it is open."""
+
+
 class UnknownModelError(StreamclustError, LookupError):
     """Raised when a model, or a version of it, isn't on the server.
 

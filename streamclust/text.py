@@ -76,6 +76,17 @@ def has_control(text: str) -> bool:
     return _CONTROL.search(text) is not None
 
 
+NAME = "[A-Za-z0-9_.-]+"
+"""Regular expression of the name of a model, and of a namespace."""
+
+NAME_WORDS = "text of letters, digits, _, . and -"
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can be the name of a model, or a namespace."""
+    return re.fullmatch(NAME, text) is not None
+
+
 _MAX_NAMES = 20
 
 

@@ -125,11 +125,11 @@ def has_stored_data(settings: Settings) -> bool:
 @contextmanager
 def opened_client(settings: Settings) -> Iterator[Client]:
     """Open the Python client."""
-    from streamclust.client.client import Client
+    from streamclust.client.client import SettingsClient
 
     with (
         opened_server(settings),
-        Client(**server_address(settings), namespace=settings.namespace) as client,
+        SettingsClient(**server_address(settings), namespace=settings.namespace) as client,
     ):
         yield client
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.arrays import Missing, as_points_as_given, as_sample_weight
+from streamclust.client.arguments import check_text
 from streamclust.errors import DataError
 from streamclust.formats.layout import ENTRY_FORMATS, EntryFormat
-from streamclust.store.model.keys import is_own
+from streamclust.hyperparameters import as_integer, check_choice
+from streamclust.store.model.keys import is_own, raw_key
 from streamclust.tables import Chunk
 from streamclust.text import has_control
 
@@ -26,6 +28,9 @@ BLOCK_BYTES = 1 << 20
 """Maximum bytes of a block, unless one point is larger; a worker accepts 16 times as many."""
 
 _CHUNK_POINTS = 1 << 14
+
+_LONGEST = (1 << 63) - 1
+"""Largest length of a stream that the server accepts."""
 
 _FIRST_TIME, _LAST_TIME = 0, 1 << 62
 """Event times that entry IDs can have, in milliseconds since 1970."""
@@ -89,8 +94,10 @@ def check_stream(stream: str, namespace: str) -> None:
     Raises
     ------
     DataError
-        If the name is empty, has a control character, or is a key that streamclust writes.
+        If the name isn't a text, is empty, has a control character, or is a key that streamclust
+        writes.
     """
+    check_text("stream", stream)
     if not stream:
         raise DataError("stream is empty; name a stream")
     if has_control(stream):
@@ -100,17 +107,14 @@ def check_stream(stream: str, namespace: str) -> None:
 
 
 def check_entries(points: Points, format: str, block: int, maxlen: int | None) -> None:
-    """Refuse a format that doesn't exist, sizes below 1, and blocks that can't hold the points.
+    """Refuse a length of the stream below 1, and blocks that can't hold the points.
 
     Raises
     ------
     DataError
     """
-    if format not in ENTRY_FORMATS:
-        raise DataError(f"format is {format!r}; expected one of {', '.join(ENTRY_FORMATS)}")
-    for name, size in (("block", block), ("maxlen", maxlen)):
-        if size is not None and size < 1:
-            raise DataError(f"{name} is {size}; expected 1 or more")
+    if maxlen is not None and as_integer("maxlen", maxlen, 1) > _LONGEST:
+        raise DataError(f"maxlen is {maxlen}; expected at most {_LONGEST}")
     if format == "fields" and block > 1:
         raise DataError(f"block is {block}, but an entry of named fields holds one point")
     if points.labels and block > 1:
@@ -124,6 +128,7 @@ def as_points(
     times: Any,
     features: Sequence[str] | None,
     missing: Missing = "reject",
+    format: EntryFormat | None = None,
 ) -> Points:
     """Return the points of an array or a data frame; see `Client.add`.
 
@@ -132,11 +137,23 @@ def as_points(
     DataError
         If a value can't be used.
     """
+    check_choice("missing", missing, get_args(Missing))
+    if format is not None:
+        check_choice("format", format, ENTRY_FORMATS)
+    if features is not None and (isinstance(features, str) or not isinstance(features, Iterable)):
+        raise DataError(f"features is {features!r}; expected a list of names")
     names = () if features is None else tuple(features)
     if _is_frame(X):
         from streamclust.client.frames import read_frame
 
-        X, names, labels, weights, times = read_frame(X, labels, weights, times, features, missing)
+        X, names, labels, weights, times = read_frame(
+            X, labels, weights, times, None if features is None else names, missing
+        )
+    elif names and format not in (None, "fields"):
+        raise DataError(
+            f"features are given, but entries of the format {format} hold no names; leave out "
+            "features, or choose the format fields"
+        )
     for name, value in (("weights", weights), ("times", times)):
         if isinstance(value, str):
             raise DataError(f"{name} is {value!r}, but X is an array; give {name} as an array")
@@ -180,16 +197,22 @@ def _label_texts(labels: Any, n: int) -> dict[str, list[str]]:
         if not isinstance(name, str) or not name or has_control(name):
             raise DataError(f"label {name!r} isn't a name; give text without control characters")
         single = isinstance(values, str | bytes) or not hasattr(values, "__len__")
+        single = single or getattr(values, "ndim", 1) == 0
         if not single and len(values) != n:
             raise DataError(f"label {name!r} has {len(values)} values for {n} points")
-        found[name] = [_text(values)] * n if single else [_text(value) for value in values]
+        try:
+            found[name] = [_text(values)] * n if single else [_text(value) for value in values]
+        except UnicodeEncodeError:
+            raise DataError(f"label {name!r} holds a lone surrogate; give valid text") from None
     return found
 
 
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
+    text = value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
+    raw_key(text)  # an error if it can't be sent
+    return text
 
 
 def _milliseconds(times: Any, n: int) -> NDArray[np.int64]:
@@ -217,8 +240,13 @@ def _milliseconds(times: Any, n: int) -> NDArray[np.int64]:
 
 
 def _time_array(times: Any) -> NDArray[Any]:
+    if not isinstance(times, Iterable):
+        raise DataError(f"times is {times!r}; expected one time per point")
     values = list(times)
-    if values and all(isinstance(value, datetime) for value in values):
-        aware = [value if value.tzinfo else value.replace(tzinfo=UTC) for value in values]
-        return np.array([round(value.timestamp() * 1e3) for value in aware], np.int64)
-    return np.asarray(values)
+    try:
+        if values and all(isinstance(value, datetime) for value in values):
+            aware = [value if value.tzinfo else value.replace(tzinfo=UTC) for value in values]
+            return np.array([round(value.timestamp() * 1e3) for value in aware], np.int64)
+        return np.asarray(values)
+    except (TypeError, ValueError, OverflowError) as error:  # such as NaT
+        raise DataError(f"times can't be read: {error}; give one time per point") from None

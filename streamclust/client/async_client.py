@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import redis
 
+from streamclust.client.arguments import as_address
 from streamclust.client.client import Client
+from streamclust.errors import ClientClosedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -37,6 +39,11 @@ class AsyncClient:
     **options
         The other parameters of `streamclust.Client`.
 
+    Raises
+    ------
+    DataError
+        If an argument has the wrong type, or `namespace` can't be a namespace.
+
     Examples
     --------
     >>> from streamclust import AsyncClient
@@ -48,6 +55,9 @@ class AsyncClient:
     """
 
     def __init__(self, url: str = "embedded", **options: Any) -> None:
+        given = signature(Client).bind(url, **options)  # TypeError for an unknown parameter
+        given.apply_defaults()
+        as_address(**given.arguments)
         self._url = url
         self._options = options
         self._opened: Client | None = None
@@ -57,6 +67,8 @@ class AsyncClient:
 
         Raises
         ------
+        ConfigError
+            If `url` isn't the URL of a server.
         ServerError
             If the server can't be reached or refuses the connection.
         """
@@ -73,7 +85,7 @@ class AsyncClient:
     @property
     def _client(self) -> Client:
         if self._opened is None:
-            raise RuntimeError("the client isn't open; use it in `async with`")
+            raise ClientClosedError("the client isn't open; use it in `async with`")
         return self._opened
 
     async def names(self) -> list[str]:
@@ -87,6 +99,8 @@ class AsyncClient:
         ------
         UnknownModelError
             If the model or the version doesn't exist.
+        DataError
+            If `name` isn't a text, or `version` isn't an integer from 1.
         """
         return await asyncio.to_thread(self._client.model, name, version)
 
@@ -97,11 +111,19 @@ class AsyncClient:
         ------
         BusyError
             If the worker hasn't confirmed in time.
+        DataError
+            If an argument can't be used.
         """
         return await asyncio.to_thread(lambda: self._client.pause(name, **options))
 
     async def resume(self, name: str) -> Pause | None:
-        """End the pause of a model; see `streamclust.Client.resume`."""
+        """End the pause of a model; see `streamclust.Client.resume`.
+
+        Raises
+        ------
+        DataError
+            If `name` can't be the name of a model.
+        """
         return await asyncio.to_thread(self._client.resume, name)
 
     async def add(self, stream: str, X: Any, **options: Any) -> IngestReport:
@@ -116,7 +138,7 @@ class AsyncClient:
         """
         return await asyncio.to_thread(self._client.add, stream, X, **options)
 
-    async def updates(
+    def updates(
         self, name: str, *, since: int | None = None, on_gap: OnGap | None = None
     ) -> AsyncGenerator[Model]:
         """Yield each version once, oldest first, and wait for new versions.
@@ -135,14 +157,14 @@ class AsyncClient:
 
         Raises
         ------
+        DataError
+            If an argument has the wrong type or value; raised by the call itself.
         ServerError
             If the server refuses a command.
         """
-        async with aclosing(_followed(self._client.follower(name, since, on_gap))) as models:
-            async for model in models:
-                yield model
+        return _followed(self._client.follower(name, since, on_gap))
 
-    async def alerts(
+    def alerts(
         self, name: str, *, since: int | None = None, on_gap: OnGap | None = None
     ) -> AsyncGenerator[Alert]:
         """Yield each alert of a model once, oldest first, and wait for new alerts.
@@ -160,13 +182,12 @@ class AsyncClient:
 
         Raises
         ------
+        DataError
+            If an argument has the wrong type or value; raised by the call itself.
         ServerError
             If the server refuses a command.
         """
-        follower = self._client.alert_follower(name, since, on_gap)
-        async with aclosing(_followed(follower)) as alerts:
-            async for alert in alerts:
-                yield alert
+        return _followed(self._client.alert_follower(name, since, on_gap))
 
 
 async def _followed(follower: Follower[T]) -> AsyncGenerator[T]:

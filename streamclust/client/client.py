@@ -4,39 +4,55 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakSet
 
 import redis
 
 from streamclust.client.add import as_points, check_entries, check_stream
 from streamclust.client.alerts import AlertFollower
+from streamclust.client.arguments import (
+    as_address,
+    as_seconds,
+    as_since,
+    check_name,
+    check_on_gap,
+    check_text,
+    name_arguments,
+)
+from streamclust.client.follower import CLOSED, Follower
 from streamclust.client.ingest import ingest
 from streamclust.client.pausing import new_pause, pause_all
 from streamclust.client.versions import VersionFollower
-from streamclust.errors import BusyError
+from streamclust.errors import BusyError, ClientClosedError, ConfigError, ServerError
+from streamclust.hyperparameters import as_integer
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.pause import resume_models
 from streamclust.store.model.versions import model_names, read_model
-from streamclust.store.server.connect import Address, open_server, translate, translated
+from streamclust.store.server.connect import open_server, translate, translated
 from streamclust.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from narwhals.typing import IntoDataFrame
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Missing
     from streamclust.client.add import Labels
-    from streamclust.client.follower import Follower, OnGap
+    from streamclust.client.follower import OnGap
     from streamclust.client.ingest import IngestReport
+    from streamclust.errors import StreamclustError
     from streamclust.formats.alerts import Alert
     from streamclust.formats.layout import EntryFormat
     from streamclust.formats.model import Model
     from streamclust.store.model.pause import Pause
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Follower[Any])
 
 _BLOCK_MS = 500
 
@@ -59,6 +75,10 @@ class Client:
 
     Raises
     ------
+    DataError
+        If an argument has the wrong type, or `namespace` can't be a namespace.
+    ConfigError
+        If `url` isn't the URL of a server.
     ServerError
         If the server can't be reached or refuses the connection.
 
@@ -82,11 +102,22 @@ class Client:
         sentinel_username: str | None = None,
         sentinel_password: str | None = None,
     ) -> None:
+        address = as_address(
+            url,
+            namespace,
+            data_dir,
+            username=username,
+            password=password,
+            sentinel_username=sentinel_username,
+            sentinel_password=sentinel_password,
+        )
         self._namespace = namespace
-        logins = username, password, sentinel_username, sentinel_password
-        self._server = open_server(Address(url, Path(data_dir), *logins))
-        with translate(self._server.label):
-            self._client = self._server.client()
+        self._followers: WeakSet[Follower[Any]] = WeakSet()
+        self._is_closed = False
+        with self._arguments_named():
+            self._server = open_server(address)
+            with translate(self._server.label):
+                self._connection = self._server.client()
 
     def __enter__(self) -> Self:
         return self
@@ -99,12 +130,50 @@ class Client:
         return f"<{type(self).__name__} of {printable(self._server.label)}{more}>"
 
     def close(self) -> None:
-        """Close the connections; the embedded server stops after its last user has disconnected."""
+        """Close the connections; the embedded server stops after its last user has disconnected.
+
+        Later calls of other methods raise ``ClientClosedError``. So do the iterators of `updates`
+        and `alerts`.
+        """
+        self._is_closed = True
+        for follower in list(self._followers):
+            follower.close()
         self._server.close()
+
+    @property
+    def _client(self) -> redis.Redis:
+        if self._is_closed:
+            raise ClientClosedError(CLOSED)
+        return self._connection
+
+    _name_arguments: Callable[[ConfigError | ServerError], None] = staticmethod(name_arguments)
+
+    @contextmanager
+    def _arguments_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (ConfigError, ServerError) as error:
+            self._name_arguments(error)
+            raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        with self._arguments_named(), translate(self._server.label):
+            yield
+
+    def _explained(self, error: redis.RedisError) -> StreamclustError:
+        found = translated(error, self._server.label)
+        if isinstance(found, ServerError):
+            self._name_arguments(found)
+        return found
+
+    def _keys(self, name: str) -> Keys:
+        check_name("name", name)
+        return Keys(self._namespace, name)
 
     def names(self) -> list[str]:
         """Return the names of all models in the namespace."""
-        with translate(self._server.label):
+        with self._translated():
             return model_names(self._client, self._namespace)
 
     def model(self, name: str, version: int | None = None) -> Model:
@@ -114,8 +183,13 @@ class Client:
         ------
         UnknownModelError
             If the model or the version doesn't exist.
+        DataError
+            If `name` isn't a text, or `version` isn't an integer from 1.
         """
-        with translate(self._server.label):
+        check_text("name", name)
+        if version is not None:
+            version = as_integer("version", version, 1)
+        with self._translated():
             return read_model(self._client, Keys(self._namespace, name), version)
 
     def pause(self, name: str, *, reason: str = "", by: str = "", wait: float = 10.0) -> Pause:
@@ -145,11 +219,12 @@ class Client:
             If the worker hasn't confirmed in time. The pause stays, and takes effect after the
             worker's current batch.
         DataError
-            If a text is too long.
+            If `name` can't be the name of a model, a text is too long, or `wait` isn't a number of
+            seconds.
         """
-        keys = Keys(self._namespace, name)
-        with translate(self._server.label):
-            found = pause_all(self._client, [keys], new_pause(reason, by), wait)
+        keys, pause, wait = self._keys(name), new_pause(reason, by), as_seconds("wait", wait)
+        with self._translated():
+            found = pause_all(self._client, [keys], pause, wait)
         effect = found.get(keys)
         if effect is None:
             raise BusyError(f"model {name!r} was resumed by another user during the wait")
@@ -161,9 +236,16 @@ class Client:
         return effect.pause
 
     def resume(self, name: str) -> Pause | None:
-        """End the pause of a model; return the pause, or None if the model isn't paused."""
-        with translate(self._server.label):
-            [resumed] = resume_models(self._client, [Keys(self._namespace, name)])
+        """End the pause of a model; return the pause, or None if the model isn't paused.
+
+        Raises
+        ------
+        DataError
+            If `name` can't be the name of a model.
+        """
+        keys = self._keys(name)
+        with self._translated():
+            [resumed] = resume_models(self._client, [keys])
         return None if resumed is None else resumed.pause
 
     def add(
@@ -202,7 +284,8 @@ class Client:
             milliseconds since 1970. They become the IDs of the entries; a block has the time of its
             last point. By default, the server gives its own time.
         features : sequence of str, optional
-            Names of the columns of X; for a frame, the columns to add, in this order.
+            Names of the columns of X, for named fields; for a frame, the columns to add, in this
+            order, in any format.
         format : {'fields', 'json', 'float32', 'float64'}, optional
             Format of the entries. By default, named fields if the columns have names, else raw
             blocks of the type of X. Blocks hold no names: set `points.features` of the model.
@@ -235,19 +318,20 @@ class Client:
         ...     client.add("sensors", frame, labels=["host"], times="timestamp")
         """
         check_stream(stream, self._namespace)
-        points = as_points(X, labels, weights, times, features, missing)
+        points = as_points(X, labels, weights, times, features, missing, format)
         chosen = points.format if format is None else format
-        size = points.block(chosen) if block is None else block
+        size = points.block(chosen) if block is None else as_integer("block", block, 1)
         check_entries(points, chosen, size, maxlen)
-        return ingest(
-            self._client,
-            stream,
-            points.chunks(size),
-            format=chosen,
-            block=size,
-            maxlen=maxlen,
-            label=self._server.label,
-        )
+        with self._arguments_named():
+            return ingest(
+                self._client,
+                stream,
+                points.chunks(size),
+                format=chosen,
+                block=size,
+                maxlen=maxlen,
+                label=self._server.label,
+            )
 
     def updates(
         self,
@@ -277,10 +361,12 @@ class Client:
 
         Raises
         ------
+        DataError
+            If an argument has the wrong type or value; raised by the call itself.
         ServerError
             If the server refuses a command, or can't be reached within `timeout`.
         """
-        yield from self._followed(self.follower(name, since, on_gap), timeout)
+        return self._followed(self.follower(name, since, on_gap), timeout)
 
     def alerts(
         self,
@@ -309,6 +395,8 @@ class Client:
 
         Raises
         ------
+        DataError
+            If an argument has the wrong type or value; raised by the call itself.
         ServerError
             If the server refuses a command, or can't be reached within `timeout`.
 
@@ -318,9 +406,14 @@ class Client:
         ...     for alert in client.alerts("machines", since=0):
         ...         print(alert.entry_id, alert.one_in, alert.top[0].feature)
         """
-        yield from self._followed(self.alert_follower(name, since, on_gap), timeout)
+        return self._followed(self.alert_follower(name, since, on_gap), timeout)
 
     def _followed(self, follower: Follower[T], timeout: float | None) -> Iterator[T]:
+        if timeout is not None:
+            timeout = as_seconds("timeout", timeout)
+        return self._follow(follower, timeout)
+
+    def _follow(self, follower: Follower[T], timeout: float | None) -> Iterator[T]:
         """Yield the items that a follower reads, until none arrives for `timeout` seconds."""
         quiet_since = time.monotonic()
         while True:
@@ -330,7 +423,7 @@ class Client:
                 found = follower.poll(block_ms if block_ms > 0 else None)
             except redis.RedisError as error:
                 if remaining <= 0.0:
-                    raise translated(error, self._server.label) from error
+                    raise self._explained(error) from error
                 time.sleep(min(follower.pause_after(error), remaining))
                 continue
             for each in found:
@@ -346,10 +439,29 @@ class Client:
 
     def follower(self, name: str, since: int | None, on_gap: OnGap | None) -> VersionFollower:
         """Return the reader of a model's versions, for your own event loop."""
-        keys = Keys(self._namespace, name)
-        return VersionFollower(self._client, keys, self._server.label, since, on_gap)
+        return self._new_follower(VersionFollower, name, since, on_gap)
 
     def alert_follower(self, name: str, since: int | None, on_gap: OnGap | None) -> AlertFollower:
         """Return the reader of a model's alerts, for your own event loop."""
-        keys = Keys(self._namespace, name)
-        return AlertFollower(self._client, keys, self._server.label, since, on_gap)
+        return self._new_follower(AlertFollower, name, since, on_gap)
+
+    def _new_follower(self, kind: type[F], name: str, since: int | None, on_gap: OnGap | None) -> F:
+        keys, since = self._keys(name), as_since(since)
+        check_on_gap(on_gap)
+        label = self._server.label
+        follower = kind(self._client, keys, label, since, on_gap, self._explained)
+        self._followers.add(follower)
+        return follower
+
+
+class SettingsClient(Client):
+    """The client of commands.
+
+    Its errors name settings, such as `redis.url`, not arguments. It reads models of any name,
+    because another program may have written them.
+    """
+
+    _name_arguments = staticmethod(lambda _: None)
+
+    def _keys(self, name: str) -> Keys:
+        return Keys(self._namespace, name)

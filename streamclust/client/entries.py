@@ -9,6 +9,7 @@ from streamclust.errors import DataError
 from streamclust.formats.layout import DEFAULT_FIELD, DIMENSION_FIELD, EntryFormat, Layout
 from streamclust.formats.points import encode
 from streamclust.store.ids import order
+from streamclust.store.model.keys import raw_key
 from streamclust.tables import Chunk
 from streamclust.times import iso_time
 
@@ -64,7 +65,7 @@ class Encoder:
                 self._ids = self._ids or EventIds(self._newest())
                 entry_id = self._ids.next(int(chunk.times[stop - 1]))
             pairs = zip(keys, labels[start] if labels else (), strict=True)
-            texts = [part for key, text in pairs for part in (key, text.encode())]
+            texts = [part for key, text in pairs for part in (key, raw_key(text))]
             yield entry_id, [*flat, *texts], stop - start
 
     def _make_layout(self, chunk: Chunk) -> Layout:

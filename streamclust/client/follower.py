@@ -6,8 +6,10 @@ import logging
 import random
 import time
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
+from streamclust.errors import ClientClosedError
 from streamclust.store.server.connect import translated
 from streamclust.store.server.faults import passes
 
@@ -16,11 +18,15 @@ if TYPE_CHECKING:
 
     import redis
 
+    from streamclust.errors import StreamclustError
     from streamclust.store.model.keys import Keys
 
     OnGap = Callable[[int, int], object]
+    Explain = Callable[[redis.RedisError], StreamclustError]
 
 T = TypeVar("T")
+
+CLOSED = "the client is closed; open another one"
 
 LOOK_SECONDS = 1.0
 """Seconds between checks that the server still has the last item that was read.
@@ -49,6 +55,8 @@ class Follower(ABC, Generic[T]):
     on_gap : callable or None
         Called with the first and the last number of a gap: versions or alerts that were trimmed
         before they could be read. By default, the follower logs a warning.
+    explain : callable, optional
+        Returns the error of streamclust for a fault of the server.
     """
 
     noun: ClassVar[str]
@@ -58,13 +66,21 @@ class Follower(ABC, Generic[T]):
     """The setting with the maximum number of stored items."""
 
     def __init__(
-        self, client: redis.Redis, keys: Keys, label: str, since: int | None, on_gap: OnGap | None
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        label: str,
+        since: int | None,
+        on_gap: OnGap | None,
+        explain: Explain | None = None,
     ) -> None:
         self._client = client
         self._keys = keys
         self._label = label
         self._last = since
         self._on_gap = on_gap or self._warn_of_gap
+        self._explain = explain or partial(translated, label=label)
+        self._is_closed = False
         self._from_first = False  # then missing numbers before the next one are a gap
         self._looked = time.monotonic()
         self._delay = 0.0  # seconds until the next check; a check that reads much makes it longer
@@ -77,7 +93,11 @@ class Follower(ABC, Generic[T]):
         ------
         DamagedVersionError
             If the first new version can't be read.
+        ClientClosedError
+            After `close`.
         """
+        if self._is_closed:
+            raise ClientClosedError(CLOSED)
         is_due = time.monotonic() - self._looked > LOOK_SECONDS + self._delay
         if self._last is None or self._faults or is_due:
             self._look()
@@ -87,18 +107,24 @@ class Follower(ABC, Generic[T]):
             self._faults = 0
         return self._read(block_ms)
 
+    def close(self) -> None:
+        """Refuse further calls of `poll`: the client is closed."""
+        self._is_closed = True
+
     def pause_after(self, error: redis.RedisError) -> float:
         """Return the number of seconds to wait before the next call, after this fault.
 
         Raises
         ------
         StreamclustError
-            If the fault isn't a temporary one.
+            If the fault isn't a temporary one, or the client is closed.
         """
+        if self._is_closed:
+            raise ClientClosedError(CLOSED) from error
         if not passes(error):
-            raise translated(error, self._label) from error
+            raise self._explain(error) from error
         if not self._faults:
-            _LOG.warning("%s; retrying", translated(error, self._label))
+            _LOG.warning("%s; retrying", self._explain(error))
         self._faults += 1
         longest = min(_LONGEST_PAUSE, 0.05 * 2.0 ** min(self._faults, 10))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311

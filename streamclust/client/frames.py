@@ -5,11 +5,12 @@ Frames are read by narwhals, so none of these libraries is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import narwhals as nw
 import numpy as np
+from narwhals.exceptions import DuplicateError
 from numpy.typing import NDArray
 
 from streamclust.arrays import Missing, are_within
@@ -33,8 +34,11 @@ def read_frame(
     DataError
         If a column doesn't exist, or a feature isn't a column of finite numbers.
     """
-    frame = nw.from_native(native, eager_only=True)
-    columns = list(frame.columns)
+    try:
+        frame = nw.from_native(native, eager_only=True)
+        columns = list(frame.columns)
+    except DuplicateError:
+        raise DataError("X has two columns of one name; name each column once") from None
     for name in columns:
         if not isinstance(name, str):
             raise DataError(f"X has a column {name!r}; rename it to a text, or give X.to_numpy()")
@@ -44,10 +48,8 @@ def read_frame(
             raise DataError(f"X has no column {name!r}; it has {', '.join(columns[:12])}")
         return frame[name]
 
-    if isinstance(labels, str):
-        labels = [labels]
     if labels is not None and not isinstance(labels, Mapping):
-        labels = {name: column(name).to_list() for name in labels}
+        labels = {name: column(name).to_list() for name in _label_names(labels)}
     used = {*(labels or ())} | {name for name in (weights, times) if isinstance(name, str)}
     names = [name for name in columns if name not in used] if features is None else [*features]
     if not names:
@@ -61,6 +63,12 @@ def read_frame(
         is_datetime = isinstance(found.dtype, nw.Datetime)
         times = np.asarray((found.dt.timestamp("ms") if is_datetime else found).to_numpy())
     return X, tuple(names), labels, weights, times
+
+
+def _label_names(labels: Any) -> Iterable[str]:
+    if not isinstance(labels, Iterable):
+        raise DataError(f"labels is {labels!r}; expected names of columns, or a mapping")
+    return [labels] if isinstance(labels, str) else labels
 
 
 def _numbers(columns: Mapping[str, Column], missing: Missing) -> NDArray[Any]:

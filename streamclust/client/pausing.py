@@ -7,6 +7,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from streamclust.client.arguments import check_text
 from streamclust.errors import DataError
 from streamclust.store.model.lease import release_ended
 from streamclust.store.model.pause import LONGEST, Pause, pause_models, read_effects
@@ -38,9 +39,10 @@ def new_pause(reason: str = "", by: str = "") -> Pause:
     Raises
     ------
     DataError
-        If a text is too long.
+        If a text is too long, or isn't a text.
     """
     for name, text in (("reason", reason), ("by", by)):
+        check_text(name, text)
         if len(text) > LONGEST:
             raise DataError(f"{name} has {len(text):,} characters, expected at most {LONGEST}")
     return Pause(time.time(), by or user_and_host(), reason)

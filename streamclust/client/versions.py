@@ -14,7 +14,7 @@ from streamclust.store.stream.read_size import ReadSize
 if TYPE_CHECKING:
     import redis
 
-    from streamclust.client.follower import OnGap
+    from streamclust.client.follower import Explain, OnGap
     from streamclust.store.model.keys import Keys
 
 _LOOK_BYTES = 1 << 18
@@ -33,9 +33,15 @@ class VersionFollower(Follower[Model]):
     setting = "publish.keep"
 
     def __init__(
-        self, client: redis.Redis, keys: Keys, label: str, since: int | None, on_gap: OnGap | None
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        label: str,
+        since: int | None,
+        on_gap: OnGap | None,
+        explain: Explain | None = None,
     ) -> None:
-        super().__init__(client, keys, label, since, on_gap)
+        super().__init__(client, keys, label, since, on_gap, explain)
         self._model_id = 0
         self._size = ReadSize(most=VERSIONS, on_less=_LOG.warning)
 

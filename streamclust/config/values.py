@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
-from streamclust.text import has_control
+from streamclust.text import NAME, NAME_WORDS, has_control
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,13 @@ Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False), 
 PositiveNumber = Annotated[Number, Field(gt=0)]
 Name = Annotated[
     str,
-    Field(pattern=r"\A[A-Za-z0-9_.-]+\z"),
-    Allowed("text of letters, digits, _, . and -"),
+    Field(pattern=rf"\A{NAME}\z"),
+    Allowed(NAME_WORDS),
 ]
 ModelName = Annotated[
     str,
     Field(pattern=r"\A[A-Za-z0-9_.{}-]+\z"),
-    Allowed("text of letters, digits, _, . and -"),
+    Allowed(NAME_WORDS),
 ]
 """A name, or that of a template, whose placeholders are checked with its streams."""
 Text = Annotated[str, Field(min_length=1), AfterValidator(_without_control), Allowed(TEXT_WORDS)]

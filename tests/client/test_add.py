@@ -132,6 +132,11 @@ def test_times_of_an_array_are_of_several_types(
         (b"7-0", b"c"),
     ]
     assert {fields[b"host"] for _, fields in entries} == {b"a"}
+    labels = {"host": np.array("a"), "n": b"caf\xe9"}  # bytes that aren't UTF-8 stay the same
+    client.add(namespace, np.ones((1, 2)), labels=labels)
+    with redis.Redis.from_url(valkey_url, protocol=2) as server:
+        [(_, fields)] = server.xrevrange(namespace, count=1)
+    assert (fields[b"host"], fields[b"n"]) == (b"a", b"caf\xe9")
     with pytest.raises(DataError, match="last entry of the stream"):
         client.add(namespace, np.ones((1, 2)), times=[6])
 
@@ -163,14 +168,34 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (X, {"labels": {"host": "a"}, "block": 2}, "an entry has the labels of one point"),
     (X, {"labels": ["host"]}, "labels isn't a mapping"),
     (X, {"labels": {"host": ["a"]}}, "label 'host' has 1 values for 6 points"),
+    (X, {"labels": {"host": "\ud800"}}, "label 'host' holds a lone surrogate; give valid text"),
+    (pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), {}, "X has two columns of one name"),
     (X, {"times": [3, 2, 1, 0, 0, 0]}, "times go back at row 1"),
     (X, {"times": np.zeros(6)}, "times hold float64; give datetimes"),
     (X, {"times": [1]}, r"times have shape \(1,\)"),
     (X[:1], {"times": np.array(["NaT"], "datetime64[s]")}, "NaT at row 0"),
     (X[:1], {"times": [-1]}, "before 1970"),
-    (X, {"block": 0}, "block is 0; expected 1 or more"),
+    (X, {"block": 0}, "block is 0; expected at least 1"),
+    (X, {"block": 1.5}, "block is 1.5; expected an integer"),
+    (X, {"block": "x"}, "block is 'x'; expected an integer"),
     (X, {"maxlen": 0}, "maxlen is 0"),
-    (X, {"format": "f4"}, "format is 'f4'; expected one of fields, json, float32"),
+    (X, {"maxlen": "a"}, "maxlen is 'a'; expected an integer"),
+    (X, {"maxlen": 1 << 63}, "maxlen is 9223372036854775808; expected at most"),
+    (X, {"format": "f4"}, "format is 'f4'; expected fields, json, float32"),
+    (X, {"format": 4}, "format is 4; expected fields, json, float32"),
+    (X, {"features": ["a", "b"], "format": "float32"}, "format float32 hold no names; leave out"),
+    (X, {"features": ["a", "b"], "format": "json"}, "format json hold no names; leave out"),
+    (X, {"features": "ab"}, "features is 'ab'; expected a list of names"),
+    (X, {"features": 2}, "features is 2; expected a list of names"),
+    (X, {"times": 5}, "times is 5; expected one time per point"),
+    (X[:1], {"times": [pd.NaT]}, "times can't be read"),
+    (X[:2], {"times": [[1], [1, 2]]}, "times can't be read"),
+    (NAN, {"missing": "drop"}, "missing is 'drop'; expected reject, learn$"),
+    (NAN, {"missing": None}, "missing is None; expected reject, learn$"),
+    (pd.DataFrame({"x": [1.0, None]}), {"missing": "drop"}, "missing is 'drop'; expected reject"),
+    (pd.DataFrame(COLUMNS), {"labels": 5}, "labels is 5; expected names of columns"),
+    (pd.DataFrame(COLUMNS), {"features": []}, "X has no column of features"),
+    (pd.DataFrame(COLUMNS), {"features": "x"}, "features is 'x'; expected a list of names"),
     (X, {"format": "fields", "block": 2}, "an entry of named fields holds one point"),
     (pd.DataFrame(COLUMNS), {}, "column 'host' holds String, not numbers"),
     (pd.DataFrame(COLUMNS), {"features": ["z"]}, "no column 'z'; it has x, host, n"),
@@ -195,6 +220,8 @@ def test_a_value_that_cannot_be_used_is_named_before_anything_is_sent(
     ("stream", "message"),
     [
         ("", "empty"),
+        (5, "stream is 5; expected text"),
+        (b"s", "stream is b's'; expected text"),
         ("a\n", "control character"),
         ("{streamclust:m}:state", "that streamclust writes"),
     ],

@@ -150,7 +150,7 @@ _EXAMPLES = {
 
 def _fault_of_scheme(url: str, scheme: str) -> str:
     hint = ""
-    if get_close_matches(url.lower(), [EMBEDDED], cutoff=0.8):
+    if get_close_matches(url.lower(), [EMBEDDED], cutoff=0.7):
         hint = f"; did you mean {EMBEDDED}?"
     elif not scheme and re.fullmatch(rf"{_HOST.pattern}(/\d*)?", url):
         hint = f"; write redis://{url}"

@@ -25,6 +25,7 @@ RAW = "/?#["
         ("valkey://h", "write redis:// for Valkey too"),
         ("valkeys://h", "write rediss:// for Valkey too"),
         ("embeded", "did you mean embedded?"),
+        ("embed", "did you mean embedded?"),
         ("redis://", "a host or its port is missing; write redis://localhost:6379/0"),
         ("redis://:6379", "a host or its port can't be read"),
         ("redis://h:port", "a host or its port can't be read"),
