@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streamclust.client.client import Client as Client
     from streamclust.client.sending import IngestReport as IngestReport
     from streamclust.errors import BusyError as BusyError
+    from streamclust.errors import ClientClosedError as ClientClosedError
     from streamclust.errors import ConfigError as ConfigError
     from streamclust.errors import DataError as DataError
     from streamclust.errors import FormatError as FormatError
@@ -61,6 +62,7 @@ _MODULES = {
     "client.sending": ("IngestReport",),
     "errors": (
         "BusyError",
+        "ClientClosedError",
         "ConfigError",
         "DataError",
         "FormatError",

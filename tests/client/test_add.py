@@ -160,6 +160,8 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     ([1.0, 2.0], {}, r"X has shape \(2,\); expected \(N, D\)"),
     (NAN, {}, "X holds NaN"),
     ([["a"]], {}, "isn't a table of numbers"),
+    (np.array([["NaT"]], "datetime64[s]"), {}, r"X has dtype datetime64\[s\]"),
+    (X.astype(complex), {}, "X has dtype complex128"),
     (X, {"weights": [1.0]}, r"sample weights have shape \(1,\); expected \(6,\)"),
     (X, {"weights": "w"}, "weights is 'w', but X is an array"),
     (X, {"features": ["a"]}, "features has 1 names for 2 columns"),
