@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from streamclust.client.follower import Follower
@@ -12,10 +13,7 @@ from streamclust.store.model.versions import VERSIONS, follow, model_id_of, newe
 from streamclust.store.stream.read_size import ReadSize
 
 if TYPE_CHECKING:
-    import redis
-
-    from streamclust.client.follower import Explain, OnGap
-    from streamclust.store.model.keys import Keys
+    pass
 
 _LOOK_BYTES = 1 << 18
 """A check reads the whole latest version. Each part of this size delays the check by a second."""
@@ -32,18 +30,11 @@ class VersionFollower(Follower[Model]):
     noun = "version"
     setting = "publish.keep"
 
-    def __init__(
-        self,
-        client: redis.Redis,
-        keys: Keys,
-        label: str,
-        since: int | None,
-        on_gap: OnGap | None,
-        explain: Explain | None = None,
-    ) -> None:
-        super().__init__(client, keys, label, since, on_gap, explain)
-        self._model_id = 0
-        self._size = ReadSize(most=VERSIONS, on_less=_LOG.warning)
+    _model_id = 0
+
+    @cached_property
+    def _size(self) -> ReadSize:
+        return ReadSize(most=VERSIONS, on_less=_LOG.warning)
 
     def _read(self, block_ms: int | None) -> list[Model]:
         models = self._next(self._last or 0, block_ms)

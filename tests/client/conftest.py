@@ -1,4 +1,4 @@
-"""Versions to subscribe to, on each server and on one that is killed."""
+"""Clients, and versions to subscribe to, on each server and on one that is killed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from streamclust.client.client import Client
 from streamclust.store.server.connect import Address, find_server
 from tests.support.publisher import Publisher, Restarting
 from tests.support.servers import own_server
+
+
+@pytest.fixture
+def client(server_url: str, namespace: str) -> Iterator[Client]:
+    with Client(server_url, namespace=namespace) as found:
+        yield found
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,6 @@ from tests.support.publisher import Publisher, Restarting
 from tests.support.servers import free_port
 
 NAMES = "expected text of letters, digits, _, . and -"
-
-
-@pytest.fixture
-def client(server_url: str, namespace: str) -> Iterator[Client]:
-    with Client(server_url, namespace=namespace) as found:
-        yield found
 
 
 def asynchronously(url: str, namespace: str, use: Callable[[AsyncClient], Any]) -> None:

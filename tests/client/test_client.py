@@ -37,12 +37,6 @@ from tests.support.waiting import LIMIT, wait_until
 SECRET = "s3cr3t"
 
 
-@pytest.fixture
-def client(server_url: str, namespace: str) -> Iterator[Client]:
-    with Client(server_url, namespace=namespace) as found:
-        yield found
-
-
 def test_it_is_the_package_s_own() -> None:
     assert streamclust.Client is Client
 
