@@ -296,7 +296,9 @@ def after_jumps(given: argparse.Namespace) -> str:
     )
     first = [f"{start:g} to {end:g}: 1e-2" for start, end in itertools.pairwise(WINDOWS[:4])]
     return table(
-        ["jump", "model", "drift", "method", *first, "2 to 4: 1e-2", "1e-3", "1e-4"], lines
+        ["jump", "model", "drift", "method", *first]
+        + [f"2 to 4: {rate}" for rate in ("1e-2", "1e-3", "1e-4")],
+        lines,
     )
 
 

@@ -62,7 +62,7 @@ CASES = (
     Case("raw float32, single", "float32", 1, 4.0, 0.9),
     Case("raw float32, blocks of 1,024", "float32", 1024, 40.0, 0.7),
 )
-LONG = replace(CASES[-1], name="the same, four times as many", share=160.0)
+LONG = replace(CASES[-1], name="raw float32, blocks, four times the points", share=160.0)
 
 
 def layout(case: Case) -> Layout:
@@ -370,7 +370,7 @@ def run(url: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 def page(report: dict[str, Any]) -> str:
     """Return the section of docs/performance.md."""
     header = (
-        "worker, of read + decode|goal|points/s: worker|read + decode|COUNT x 4|hiredis|read only"
+        "worker, % of read + decode|goal|points/s: worker|read + decode|COUNT x 4|hiredis|read only"
     )
     rows = [
         [r["case"], f"**{r['share']:.0%}**", f"{r['goal']:.0%}"]
@@ -389,13 +389,15 @@ def page(report: dict[str, Any]) -> str:
 ## The whole daemon
 
 `python benchmarks/end_to_end.py --page` wrote this section ({processor()}).
-The server runs on the same machine. It has {os.cpu_count()} processors, and its load average at
+The server runs on the same machine.
+This machine has {os.cpu_count()} processors, and its load average at
 the end was {os.getloadavg()[0]:.1f}.
 
 The table compares a worker with bare readers of the same filled stream. The worker learns K-means
-(K {K}, D {D}), with commits, versions and warm-up. The bare readers only read and decode:
+(K {K}, D {D}), with commits, versions and warm-up. A bare reader reads the
+same entries and decodes them, but learns nothing:
 
-| column | what reads |
+| column | bare reader |
 |---|---|
 | read + decode | redis-py and hiredis, COUNT 1,024 (64 for blocks) |
 | COUNT x 4 | the same, with four times the COUNT |
@@ -404,27 +406,29 @@ The table compares a worker with bare readers of the same filled stream. The wor
 
 {table(["entries", *header.split("|")], rows)}
 
-Blocks are measured on {sizes[0]:.0f} M and {sizes[1]:.0f} M points.
+The two rows with blocks have {sizes[0]:.0f} M and {sizes[1]:.0f} M points.
 
-* **What limits the bare readers.** They use redis-py's lists and
-  `streamclust.formats.points.decode`. For named fields and JSON, the conversion of text to numbers
+* **What limits the bare readers.** redis-py and hiredis return lists, which
+  `streamclust.formats.points.decode` decodes.
+  For named fields and JSON, the conversion of text to numbers
   is the limit: it needs one Python call per number or per entry. For single raw points, hiredis
   is the limit, because it makes an object per field.
-* **Why the worker is faster.** It makes no objects. Native code finds the entries in the bytes of
-  the reply and decodes them there. Meanwhile it releases the interpreter lock.
+* **Why the worker is faster.** The worker makes no Python objects per entry. Native code
+  finds the entries in the bytes of the reply and decodes them there. This code releases the
+  interpreter lock.
 * **What limits the worker.** For named fields, it is the server. For the other formats, it is the
   learner thread and the fits of the coreset, because three threads and the server share
   {os.cpu_count()} processors. At the start of a stream the worker waits for these fits. Each
   doubling of the stream adds the same number of fits, so their share of the time falls.
 
-{table(["entries", "ingest, of a bare pipeline", "points/s: ingest", "bare pipeline"], ingested)}
+{table(["entries", "ingest, % of bare pipeline", "points/s: ingest", "bare pipeline"], ingested)}
 
 The bare pipeline is a loop of `pipe.xadd(stream, dict)`. The loop executes the pipeline after every
 500 entries.
 
 **Start-up**, the best of several runs: `streamclust --help` takes {1000 * start["help"]:.0f} ms. A
 worker reads for the first time {1000 * start["worker_to_first_read"]:.0f} ms after its start. Its
-imports take these times in ms, measured by `python -X importtime`: {imported}.
+imports take these times in ms with `python -X importtime`, which makes them slower: {imported}.
 
 Resident memory of a worker, by millions of points learned:
 {", ".join(f"{mib:.0f} MiB at {n / 1e6:.1f}" for n, mib in kept)}.

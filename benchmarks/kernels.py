@@ -198,9 +198,10 @@ def times(rate: float, other: float) -> str:
 
 
 def kmeans_table(rows: list[Row], peaks: Row) -> str:
-    header = ["D, K", "x faiss (assigns only)", "x scikit-learn", "x the same, batches of 1,024",
-              "of the limit", "streamclust", "in batches", "float64", "faiss", "scikit-learn",
-              "in batches"]  # fmt: skip
+    header = ["D, K", "x faiss (assigns only)", "x scikit-learn",
+              "x scikit-learn, batches of 1,024", "of the limit", "streamclust",
+              "streamclust, batches", "streamclust, float64", "faiss", "scikit-learn",
+              "scikit-learn, batches"]  # fmt: skip
     body = []
     for row in rows:
         r = row["rates"]
@@ -215,8 +216,9 @@ def kmeans_table(rows: list[Row], peaks: Row) -> str:
 
 
 def mixture_table(rows: list[Row]) -> str:
-    header = ["covariance, D, K", "x scikit-learn", "x the same, just started", "streamclust",
-              "scikit-learn", "just started", "scikit-learn"]  # fmt: skip
+    header = ["covariance, D, K", "x scikit-learn", "x scikit-learn, just started", "streamclust",
+              "scikit-learn", "streamclust, just started",
+              "scikit-learn, just started"]  # fmt: skip
     body = []
     for row in rows:
         r, names = row["rates"], ("streamclust", "sklearn", "streamclust early", "sklearn early")
@@ -239,7 +241,7 @@ def target_table(rows: list[Row]) -> str:
 
 
 def large_table(rows: list[Row], peaks: Row) -> str:
-    header = ["D, K", "of sgemm", "thousand points/s", "codebook, MB", "besides, MB"]
+    header = ["D, K", "of sgemm", "thousand points/s", "codebook, MB", "copies, MB"]
     body = []
     for row in rows:
         rate = row["rates"]["streamclust"]
@@ -257,8 +259,9 @@ def report(results: Row) -> str:
 ## Kernels
 
 `python benchmarks/kernels.py --page` wrote this section from one run with one thread per program.
-In each table, the first columns are ratios. The others are million points per second of processor
-time. Each figure is from the best of {results["repeat"]} repetitions, in which the programs take
+In the tables of K-means and mixtures, the columns with "x" and "of the limit" have ratios. The
+others have million points per second of processor time.
+Each figure is from the best of {results["repeat"]} repetitions, in which the programs take
 turns. The median repetition took {noise:.2f} times as long as the best. At the start,
 the load average of the {os.cpu_count()} processors was {results["load"][0]:.1f}.
 
@@ -267,14 +270,15 @@ the load average of the {os.cpu_count()} processors was {results["load"][0]:.1f}
 In this run a matrix product reached {peaks["sgemm"]:.0f} GFLOP/s in float32 and
 {peaks["dgemm"]:.0f} in float64. Copying large arrays reached {peaks["bandwidth"]:.0f} GB/s (read
 and written). "Of the limit" is the measured speed divided by the speed that these limits allow (the
-[roofline](glossary.md) below). It counts only multiplications and additions that the result needs.
-Comparisons, exponentials, and second comparisons in float64 aren't counted.
+[roofline](glossary.md) below). The limit counts only the
+multiplications and additions that the result needs. It doesn't count comparisons, exponentials, and
+distances that are computed again in float64.
 
 ### K-means: a step on float32 points
 
-A step assigns points to centroids and sums the points of each centroid. Its labels are exact in
-float64, and its sums are float64. faiss (`IndexFlatL2`) only assigns, in float32. scikit-learn is
-`MiniBatchKMeans.partial_fit`.
+A step assigns points to centroids and sums the points of each centroid. It gives the labels of a
+computation in float64, and sums in float64. faiss (`IndexFlatL2`) only assigns, in float32.
+scikit-learn is `MiniBatchKMeans.partial_fit`.
 
 {kmeans_table(results["kmeans"], peaks)}
 
@@ -283,15 +287,15 @@ river's K-means learns one point at a time. streamclust in batches of 1,024 is
 
 "Of the limit" may exceed 100%. The limit counts a float32 product of each point with every
 centroid. On processors with `avx512vnni`, streamclust rules out most centroids by products of
-8-bit codes, which are cheaper. The labels are the same
+8-bit integers, which are cheaper. The labels are the same
 ([internals](internals/kernels.md)).
 
 ### Gaussian mixtures: an EM step in float64
 
 scikit-learn's step is its `_e_step` and `_m_step`. streamclust's step gives the same moments to
 1e-9. The table has two models of the same points. The first fits the points, as the model of a
-stream nearly always does. The second has just started from random points ("just started"), so many
-components share each point.
+stream nearly always does. The second has just started from random points ("just started"). Then
+the responsibility for each point is divided among many components.
 
 {mixture_table(results["mixture"])}
 
@@ -307,7 +311,8 @@ from the origin. streamclust computes with x - mu, component by component.
 ### Targets
 
 A target is a build of the kernels for one instruction set. The table has the speed of each target,
-relative to the NumPy version:
+relative to the NumPy version. `avx512` and `avx512vnni` differ only in K-means with D and K above
+8. Other differences between their columns are noise:
 
 {target_table(results["kmeans"] + results["mixture"][:8])}
 
@@ -316,9 +321,9 @@ relative to the NumPy version:
 ### Large codebooks
 
 Time grows as N K D, memory as K D. "of sgemm" is the speed relative to a float32 matrix product.
-"besides" is the memory that a step needs in addition to the codebook and the points: up to three
-copies of the codebook, in other formats, and a tile of points with its scores (64 bytes per
-centroid). No step allocates an array of N times K.
+"copies" is the memory of up to three copies of the codebook in other formats, which a step makes. A
+block of points with its scores needs 64 bytes per centroid more.
+No step allocates an array of N times K.
 
 {large_table(results["large"], peaks)}
 """
@@ -330,11 +335,11 @@ def elsewhere(results: Row) -> str:
     return f"""\
 ## Kernels: {results["kernels"]}
 
-The same tables from a processor without `{BEST}`. `python benchmarks/kernels.py --page`
-writes this section on such a processor. {results["machine"]}.
+This section has the same tables for a processor without `{BEST}`.
+`python benchmarks/kernels.py --page` writes it on such a processor. {results["machine"]}.
 
 A matrix product reached {peaks["sgemm"]:.0f} GFLOP/s in float32 and
-{peaks["dgemm"]:.0f} in float64, and copying large arrays {peaks["bandwidth"]:.0f} GB/s.
+{peaks["dgemm"]:.0f} in float64. Copying large arrays reached {peaks["bandwidth"]:.0f} GB/s.
 
 {kmeans_table(results["kmeans"], peaks)}
 

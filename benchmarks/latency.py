@@ -239,7 +239,7 @@ def page(report: dict[str, Any]) -> str:
         times = [f"{ours[q]:.2f} / {plain[q]:.2f}" for q in ("p50", "p99")]
         ratios = [f"{ours[q] / plain[q]:.1f}" for q in ("p50", "p99")]
         body.append([f"{ours['rate']:,.0f}", *ratios, *times])
-    header = "points/s|p50, x bare|p99, x bare|p50, ms: ours / bare|p99, ms: ours / bare"
+    header = "points/s|p50, ratio|p99, ratio|p50, ms: encode / bare|p99, ms: encode / bare"
     return f"""
 ## Latency of codes
 
@@ -247,15 +247,17 @@ def page(report: dict[str, Any]) -> str:
 point (named fields, D {D}) until a subscriber that waits in `XREAD` receives its code (K {K}).
 Server, encoder, sender and subscriber shared {os.cpu_count()} processors ({processor()}).
 
-The table compares `streamclust encode` with a simple loop ("bare"): XREADGROUP, decode, nearest
-centroid, a pipeline of XADD, XACK. The loop keeps no order, and after a crash it may write a code
-twice. On a backlog, `streamclust encode` is {best[OURS] / best[PLAIN]:.1f} times as fast:
+The table compares `streamclust encode` with a simple loop ("bare"). The loop calls XREADGROUP,
+decodes the points, finds the nearest centroids, and sends XADD and XACK in one pipeline. Several
+such loops don't keep the order of the points. After a crash, a loop may write a code twice. A ratio
+below 1 means that `streamclust encode` has the lower latency.
+On a backlog, `streamclust encode` is {best[OURS] / best[PLAIN]:.1f} times as fast:
 {best[OURS]:,.0f} and {best[PLAIN]:,.0f} points/s.
 
 {table(header.split("|"), body)}
 
 An encoder processes all entries that wait, at most 1,024 at a time, and never waits for more. A
-worker with `encode: true` waits until a batch is full, for `batch.linger` at most.
+worker with `encode: true` waits up to `batch.linger` until a batch is full.
 """
 
 

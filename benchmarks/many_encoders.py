@@ -208,7 +208,7 @@ def row(result: Result) -> list[str]:
 
 def section(results: list[Result]) -> str:
     return f"""
-## Many encoders
+## Encoding many models
 
 `python benchmarks/many_encoders.py --page` wrote this section ({processor()}). One process
 `streamclust encode 'm*'` encodes the streams of N models (K-means, K {K}, D 2; {ENTRIES} entries of
@@ -218,8 +218,10 @@ one point per stream).
 |---|---|
 | library | processor time of computing the same codes in one process, without a server |
 | encoder | processor time of the encoder until all entries have codes, with reads and writes |
+| all coded | wall-clock time until all entries have codes |
 | idle | share of one core that the encoder uses while nothing arrives |
 | delay | median time from an XADD to the code, while the other streams are idle |
+| threads, connections, memory | threads, server connections and resident memory of the encoder |
 | end | time from SIGTERM to the end of the process |
 | status, metrics | processor time of these commands, with the start of Python |
 

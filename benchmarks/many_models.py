@@ -250,12 +250,16 @@ mixtures with K {K}).
 | library | processor time of learning the same points in one process, without a server |
 | worker | processor time of the worker, with all its reads and commits |
 | ratio | worker / library |
-| first commit | time from the start of the process |
-| all learned | the same, until all points are learned and published |
+| first commit | time from the start of the process until the first commit of any model |
+| all learned | time from the start of the process until all points are learned and published |
 | idle | share of one core that the worker uses while nothing arrives |
+| threads, connections, files | number of threads, server connections and open files of the worker |
+| memory | resident memory of the worker |
+| states | size of all keys `:state` and `:coreset` together |
 | end | time from SIGTERM to the end of the process |
 
-With 10,000 models, many sleep before the last one is learned. A sleeping model isn't in memory.
+With 10,000 models, many sleep before the last one is learned. A sleeping model isn't in memory,
+so the memory grows less than the number of models.
 
 {table(HEADER, [row(result) for result in results])}
 

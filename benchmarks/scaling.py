@@ -163,18 +163,19 @@ thread ({processor()}).
 
 {feed}
 
-The cost grows as N K D. If cost ~ N^slope, then the slope between the last two sizes is
-{kmeans.slope(2):.2f} for K-means and {mixture.slope(2):.2f} for a mixture. The state doesn't grow,
-so a step costs as much at the end as at the beginning. The fits of warm-up and coreset become less
-frequent, so their share of the time falls.
+For long feeds, the cost grows nearly as N K D. If cost ~ N^slope, then the slope between the last
+two sizes is
+{kmeans.slope(2):.2f} for K-means and {mixture.slope(2):.2f} for a mixture. The slope is
+below 1 because the fits of warm-up and coreset become less frequent. A step costs as much at the
+end of a feed as at its beginning, because the state doesn't grow.
 
 {table(["K (D 16)", *header], rows)}
 
 {table(["D (K 64)", *header], more)}
 
-Over the last four sizes, the slope is {ours.slope():.2f} in K and {wide.slope():.2f} in D. At small
-K D, most of the time goes to fixed costs per batch (calls, checks, the m-step). So four times as
-many components cost little more.
+Over the last four sizes, the slope is {ours.slope():.2f} in K and {wide.slope():.2f} in D. If K D
+is small, most of the time goes to fixed costs per batch (calls, checks, the m-step). Then four
+times as many components cost little more.
 
 ![Cost against points, components and features](pictures/scaling.png)
 """

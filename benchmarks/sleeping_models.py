@@ -253,18 +253,20 @@ def section(results: list[Result]) -> str:
     return f"""
 ## Sleeping models
 
-`python benchmarks/sleeping_models.py --page` wrote this section ({processor()}). One worker holds N
-models that have left its memory, with {POINTS} points learned each (D {D}; half K-means with K 3,
-half full Gaussian mixtures with K 3). Shares are of one core.
+`python benchmarks/sleeping_models.py --page` wrote this section ({processor()}). One worker has N
+sleeping models, which aren't in its memory. Each model has learned {POINTS} points
+(D {D}; half K-means with K 3,
+half full Gaussian mixtures with K 3). A share is the share of
+one core that the worker uses.
 
 | column | meaning |
 |---|---|
 | active | number of models that get one point per second each |
 | all asleep | share while nothing arrives |
 | with active | share while the active models get their points |
-| active alone | the same, for a worker that has only the active models |
+| active alone | share while the active models get their points, in a worker without other models |
 | point to code | longest time from a point to its code, for {WOKEN} models that slept |
-| start | time until a worker holds all models, and its processor time until then |
+| start | time until a new worker has all models; in brackets, its processor time until then |
 | end | time from SIGTERM to the end of the process |
 
 {table(HEADER, [row(result) for result in results])}

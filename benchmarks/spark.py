@@ -96,9 +96,10 @@ def page(version: str, rates: dict[int, tuple[float, float]]) -> str:
     return f"""
 ## Beside Spark
 
-`python benchmarks/spark.py --page` wrote this section. It has points per second of wall-clock time
-for K-means (K {K}, D {D}), with one thread each. Spark {version}'s `StreamingKMeansModel.update`
-runs through PySpark, on data in memory. Its wait for a batch and its reading are not included.
+`python benchmarks/spark.py --page` wrote this section. The table has points per second of
+wall-clock time for K-means (K {K}, D {D}), with one thread each.
+Spark {version}'s `StreamingKMeansModel.update` runs through PySpark, on data in memory. The time in
+which Spark waits for a batch and reads it is not included.
 streamclust's figure is a whole step of the learner, with its coreset.
 
 {table(["points per batch", "x Spark", "streamclust, points/s", "Spark"], rows)}

@@ -121,19 +121,20 @@ def report(rates: Rates, N: int) -> str:
 ## Threads
 
 `python benchmarks/threads.py --page` wrote this section ({processor()}). The table has the speed of
-one step of {N:,} points, with D 16 and K 64 (K-means) or K 16 (mixtures). The speed is in million
-points per second of wall-clock time with one thread. The other columns have the speedup with more
-threads. A step "with labels" also writes the label and the distance of each point. A worker needs
+one step of {N:,} points, with D 16 and K 64 (K-means) or K 16 (mixtures). The
+first column has million points per second of wall-clock time. The others have the speedup with more
+threads. faiss and scikit-learn get at most {PEER_POINTS:,} points.
+A step "with labels" also writes the label and the distance of each point. A worker needs
 them; a fit doesn't.
 
 {table(header, body)}
 
 The bits of a result don't depend on the number of threads
-([internals](internals/kernels.md#threads)). By default, a large step uses all cores of the process,
-except those on which other threads of the process compute. `STREAMCLUST_THREADS` sets a lower
-number. So a fit, or the only model of a worker, uses the whole machine. If several models of a
-worker learn at the same time, each uses one core. Steps of less than 17 million multiplications
-always use one thread. For example, a K-means step of 4,096 points at D 16, K 64 has 4 million.
+([internals](internals/kernels.md#threads)). A step uses one thread, and one more per 17 million
+multiplications. All steps of a process together use at most as many threads as it has cores;
+`STREAMCLUST_THREADS` sets a lower limit. So a large fit, or the only model of a worker, can use the
+whole machine. If at least as many models learn as there are cores, each uses one core. For example,
+a K-means step of 4,096 points at D 16, K 64 has 4 million multiplications, so it uses one thread.
 """
 
 
